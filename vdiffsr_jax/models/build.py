@@ -1,0 +1,77 @@
+"""From a module class and its config to pure functions over a plain dict of arrays (the one place that splits NNX)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Params = dict[Any, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network without its numbers.
+
+    `abstract`: the parameter tree as ShapeDtypeStructs. `apply(params, *args, method=name)` is pure; its result is
+    whatever the module's method returns.
+    """
+
+    graphdef: nnx.GraphDef
+    abstract: Params
+    _init: Callable[[jax.Array], Params]
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh parameters, float32."""
+        return self._init(key)
+
+    def apply(self, params: Params, *args: Any, method: str = "__call__", **kwargs: Any) -> Any:
+        """Run `method` of the module on `params`, which must have the shapes of `abstract` (see `check`)."""
+        return getattr(nnx.merge(self.graphdef, params), method)(*args, **kwargs)
+
+    def check(self, params: Params, what: str = "parameters") -> None:
+        """Raise ValueError listing every missing, unexpected or misshapen parameter (merge accepts them silently)."""
+        want, have = flatten(self.abstract), flatten(params)
+        problems = [f"missing {name}" for name in want.keys() - have.keys()]
+        problems += [f"unexpected {name}" for name in have.keys() - want.keys()]
+        problems += [
+            f"{name} has shape {tuple(have[name].shape)}, needs {tuple(want[name].shape)}"
+            for name in want.keys() & have.keys()
+            if tuple(have[name].shape) != tuple(want[name].shape)
+        ]
+        if problems:
+            raise ValueError(f"{what} do not fit the configuration:\n  " + "\n  ".join(sorted(problems)))
+
+
+def build(make: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Network:
+    """`build(VQGAN, cfg, dtype=jnp.bfloat16)`: no memory is used until `init`."""
+    make = functools.partial(make, *args, **kwargs)
+    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(params=0))), nnx.Param)
+
+    @jax.jit
+    def init(key: jax.Array) -> Params:
+        return nnx.to_pure_dict(nnx.split(make(rngs=nnx.Rngs(params=key)), nnx.Param)[1])
+
+    return Network(graphdef, nnx.to_pure_dict(abstract), init)
+
+
+def flatten(params: Params) -> dict[str, Any]:
+    """{"down/0/kernel": array}: the names that sharding, conversion and messages use."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    return {"/".join(str(getattr(k, "key", k)) for k in path): leaf for path, leaf in leaves}
+
+
+def unflatten(flat: dict[str, Any], like: Params) -> Params:
+    """Inverse of `flatten`, with the key types (list positions are ints) of `like`."""
+    names = list(flatten(like))
+    return jax.tree.unflatten(jax.tree.structure(like), [flat[name] for name in names])
+
+
+def cast(params: Params, dtype: jnp.dtype) -> Params:
+    """Every floating array in `dtype`: frozen networks may live in bfloat16."""
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params)

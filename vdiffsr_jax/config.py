@@ -19,7 +19,20 @@ class ConfigError(ValueError):
     """A configuration is wrong; the message names the field and says what to do."""
 
 
-# --- first stage, prior, denoiser -------------------------------------------------------------------------------
+def _choice(config: Any, name: str, allowed: tuple[str, ...]) -> None:
+    if getattr(config, name) not in allowed:
+        raise ConfigError(f"{name}={getattr(config, name)!r} must be one of {', '.join(allowed)}")
+
+
+def _groups(config: Any, name: str, channels: list[int]) -> None:
+    wrong = [c for c in channels if c % 32]
+    if wrong:
+        raise ConfigError(f"{type(config).__name__}.{name} gives {wrong[0]} channels; GroupNorm needs a multiple of 32")
+
+
+def _increasing(config: Any, name: str, values: tuple[int, ...]) -> None:
+    if not values or any(b <= a for a, b in itertools.pairwise(values)):
+        raise ConfigError(f"{type(config).__name__}.{name}={values} must increase")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,9 +277,6 @@ class VDiffSRConfig:
                 )
 
 
-# --- mappings <-> dataclasses -----------------------------------------------------------------------------------
-
-
 def parse(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
     """Build the frozen dataclass `cls` from a mapping (dict, ConfigDict or JSON object).
 
@@ -331,19 +341,3 @@ def _coerce(hint: Any, value: Any, path: str) -> Any:
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
         raise ConfigError(f"{path}={value!r} must be of type {hint.__name__}")
     return value
-
-
-def _choice(config: Any, name: str, allowed: tuple[str, ...]) -> None:
-    if getattr(config, name) not in allowed:
-        raise ConfigError(f"{name}={getattr(config, name)!r} must be one of {', '.join(allowed)}")
-
-
-def _groups(config: Any, name: str, channels: list[int]) -> None:
-    wrong = [c for c in channels if c % 32]
-    if wrong:
-        raise ConfigError(f"{type(config).__name__}.{name} gives {wrong[0]} channels; GroupNorm needs a multiple of 32")
-
-
-def _increasing(config: Any, name: str, values: tuple[int, ...]) -> None:
-    if not values or any(b <= a for a, b in itertools.pairwise(values)):
-        raise ConfigError(f"{type(config).__name__}.{name}={values} must increase")

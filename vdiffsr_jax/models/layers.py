@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vdiffsr_jax.ops.conv import Padding, conv2d
+from vdiffsr_jax.ops.depthwise import depthwise_conv2d
 from vdiffsr_jax.ops.norm import group_norm, layer_norm
 
 Initializer = jax.nn.initializers.Initializer
@@ -18,7 +19,10 @@ ZEROS = jax.nn.initializers.zeros
 
 
 class Conv(nnx.Module):
-    """2-D convolution, (b, h, w, in) -> (b, h', w', out); `padding` is symmetric unless given per side."""
+    """2-D convolution, (b, h, w, in) -> (b, h', w', out); `padding` is symmetric unless given per side.
+
+    `depthwise` gives every channel its own kernel, in = out.
+    """
 
     def __init__(
         self,
@@ -28,29 +32,25 @@ class Conv(nnx.Module):
         *,
         stride: int = 1,
         padding: Padding | None = None,
-        groups: int = 1,
+        depthwise: bool = False,
         dtype: jnp.dtype = jnp.float32,
         kernel_init: Initializer = KERNEL_INIT,
         rngs: nnx.Rngs,
     ):
         half = kernel_size // 2
         self.stride = stride
-        self.groups = groups
+        self.depthwise = depthwise
         self.padding = ((half, half), (half, half)) if padding is None else padding
         self.dtype = dtype
-        shape = (kernel_size, kernel_size, in_channels // groups, out_channels)
+        shape = (kernel_size, kernel_size, 1 if depthwise else in_channels, out_channels)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros((out_channels,), jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return conv2d(
-            x.astype(self.dtype),
-            self.kernel[...].astype(self.dtype),
-            self.bias[...].astype(self.dtype),
-            stride=self.stride,
-            padding=self.padding,
-            groups=self.groups,
-        )
+        x, kernel, bias = (a.astype(self.dtype) for a in (x, self.kernel[...], self.bias[...]))
+        if self.depthwise:
+            return depthwise_conv2d(x, kernel, bias, stride=self.stride, padding=self.padding)
+        return conv2d(x, kernel, bias, stride=self.stride, padding=self.padding)
 
 
 class Linear(nnx.Module):

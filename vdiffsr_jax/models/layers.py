@@ -33,6 +33,7 @@ class Conv(nnx.Module):
         stride: int = 1,
         padding: Padding | None = None,
         depthwise: bool = False,
+        use_bias: bool = True,
         dtype: jnp.dtype = jnp.float32,
         kernel_init: Initializer = KERNEL_INIT,
         rngs: nnx.Rngs,
@@ -44,13 +45,15 @@ class Conv(nnx.Module):
         self.dtype = dtype
         shape = (kernel_size, kernel_size, 1 if depthwise else in_channels, out_channels)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros((out_channels,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((out_channels,), jnp.float32)) if use_bias else None
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x, kernel, bias = (a.astype(self.dtype) for a in (x, self.kernel[...], self.bias[...]))
-        if self.depthwise:
-            return depthwise_conv2d(x, kernel, bias, stride=self.stride, padding=self.padding)
-        return conv2d(x, kernel, bias, stride=self.stride, padding=self.padding)
+    def __call__(self, x: jax.Array, *, padding: Padding | None = None) -> jax.Array:
+        """`padding` replaces the constructor's where it depends on the size of the map."""
+        padding = self.padding if padding is None else padding
+        kernel = self.kernel[...].astype(self.dtype)
+        bias = None if self.bias is None else self.bias[...].astype(self.dtype)
+        convolve = depthwise_conv2d if self.depthwise else conv2d
+        return convolve(x.astype(self.dtype), kernel, bias, stride=self.stride, padding=padding)
 
 
 class Linear(nnx.Module):

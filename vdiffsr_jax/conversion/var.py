@@ -1,0 +1,93 @@
+"""VAR's transformer: PyTorch names of `var_d16` ... `var_d36` to ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vdiffsr_jax.config import ConfigError, VARConfig, parse
+from vdiffsr_jax.conversion.rules import LINEAR, ConversionError, Drop, Op, Rule, squeeze
+
+PER_HEAD = Op(lambda x: x.reshape(-1), lambda x: x.reshape(1, -1, 1, 1))
+BLOCK = r"blocks\.(\d+)\."
+
+TABLE = (
+    Rule(r"pos_start", "pos_start", squeeze(1)),
+    Rule(r"pos_1LC", "pos", squeeze(1)),
+    Rule(r"class_emb\.weight", "class_embed"),
+    Rule(r"lvl_embed\.weight", "level_embed"),
+    Rule(r"word_embed\.weight", "word_embed/kernel", LINEAR),
+    Rule(r"word_embed\.bias", "word_embed/bias"),
+    Rule(r"shared_ada_lin\.1\.weight", "shared_ada/kernel", LINEAR),
+    Rule(r"shared_ada_lin\.1\.bias", "shared_ada/bias"),
+    Rule(BLOCK + r"ada_gss", r"blocks/\1/ada_gss", squeeze(2)),
+    Rule(BLOCK + r"ada_lin\.1\.weight", r"blocks/\1/ada/kernel", LINEAR),
+    Rule(BLOCK + r"ada_lin\.1\.bias", r"blocks/\1/ada/bias"),
+    Rule(BLOCK + r"attn\.scale_mul_1H11", r"blocks/\1/attn/log_scale", PER_HEAD),
+    Rule(BLOCK + r"attn\.mat_qkv\.weight", r"blocks/\1/attn/qkv/kernel", LINEAR),
+    Rule(BLOCK + r"attn\.([qv]_bias)", r"blocks/\1/attn/\2"),
+    Rule(BLOCK + r"attn\.proj\.weight", r"blocks/\1/attn/proj/kernel", LINEAR),
+    Rule(BLOCK + r"attn\.proj\.bias", r"blocks/\1/attn/proj/bias"),
+    Rule(BLOCK + r"ffn\.(fc[12])\.weight", r"blocks/\1/\2/kernel", LINEAR),
+    Rule(BLOCK + r"ffn\.(fc[12])\.bias", r"blocks/\1/\2/bias"),
+    Rule(r"head_nm\.ada_lin\.1\.weight", "head_ada/kernel", LINEAR),
+    Rule(r"head_nm\.ada_lin\.1\.bias", "head_ada/bias"),
+    Rule(r"head\.weight", "head/kernel", LINEAR),
+    Rule(r"head\.bias", "head/bias"),
+    Drop(r"lvl_1L", "the level of each token follows from patch_nums"),
+    Drop(r"attn_bias_for_masking", "the block-causal mask follows from patch_nums"),
+    Drop(BLOCK + r"attn\.zero_k_bias", "keys have no bias: always zero"),
+)
+
+PUBLISHED_PATCH_NUMS = (
+    (1, 2, 3, 4, 5, 6, 8, 10, 13, 16),  # 256 pixels, 680 tokens
+    (1, 2, 3, 4, 6, 9, 13, 18, 24, 32),  # 512 pixels, 2240 tokens
+)
+
+
+def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VARConfig:
+    """The configuration that tensor shapes imply; `overrides` are VARConfig fields that shapes cannot tell.
+
+    Args: shapes: {PyTorch name: shape}.
+    Raises: ConversionError if a needed name is missing, or patch_nums or num_heads cannot be told and is not given.
+    """
+
+    def shape(name: str) -> Sequence[int]:
+        if name not in shapes:
+            raise ConversionError(f"this is not a VAR transformer: it has no tensor {name}")
+        return shapes[name]
+
+    width, code_dim = shape("word_embed.weight")
+    values: dict[str, Any] = {
+        "depth": 1 + max((int(m[1]) for name in shapes if (m := re.match(BLOCK, name))), default=-1),
+        "width": width,
+        "mlp_ratio": shape("blocks.0.ffn.fc1.weight")[0] / width,
+        "num_classes": shape("class_emb.weight")[0] - 1,
+        "shared_aln": "shared_ada_lin.1.weight" in shapes,
+        "attn_l2_norm": "blocks.0.attn.scale_mul_1H11" in shapes,
+        "vocab_size": shape("head.weight")[0],
+        "code_dim": code_dim,
+    }
+    if values["attn_l2_norm"]:
+        values["num_heads"] = shape("blocks.0.attn.scale_mul_1H11")[1]
+    elif "num_heads" not in overrides:
+        raise ConversionError("num_heads does not show in the shapes of a VAR without attn_l2_norm; give num_heads")
+    tokens, levels = shape("pos_1LC")[1], shape("lvl_embed.weight")[0]
+    if "patch_nums" not in overrides:
+        fits = [p for p in PUBLISHED_PATCH_NUMS if len(p) == levels and sum(n * n for n in p) == tokens]
+        if not fits:
+            raise ConversionError(
+                f"{tokens} tokens in {levels} levels is no published VAR; give patch_nums, the side of every level"
+            )
+        values["patch_nums"] = fits[0]
+    try:
+        cfg = parse(VARConfig, values | overrides)
+    except ConfigError as error:
+        raise ConversionError(str(error)) from None
+    if (cfg.num_tokens, len(cfg.patch_nums)) != (tokens, levels):
+        raise ConversionError(
+            f"patch_nums={cfg.patch_nums} makes {cfg.num_tokens} tokens in {len(cfg.patch_nums)} levels; "
+            f"the file has {tokens} in {levels}"
+        )
+    return cfg

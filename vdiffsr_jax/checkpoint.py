@@ -1,0 +1,286 @@
+"""Checkpoints of networks: DIR/config.json (kind, configuration, sources) beside one orbax item per network.
+
+A directory appears whole or not at all: it is written under a temporary name and renamed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from vdiffsr_jax.config import ConfigError, to_dict
+from vdiffsr_jax.models import registry
+from vdiffsr_jax.models.build import Params, flatten, unflatten
+
+CONFIG_FILE = "config.json"
+FORMAT = 1
+
+Placement = jax.sharding.Sharding | Callable[[str, jax.ShapeDtypeStruct], jax.sharding.Sharding]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be written or read; the message names the directory and says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A checkpoint in memory: `config` is the dataclass of `kind`, `items` the parameter trees by network."""
+
+    kind: str
+    config: Any
+    items: dict[str, Params]
+    sources: list[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class LazyArray:
+    """An array that is read when it is written, so that a tree larger than memory can be saved."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def astype(self, dtype: Any) -> LazyArray:
+        """The same array, cast when it is read."""
+        return LazyArray(self.shape, np.dtype(dtype), lambda: self.read().astype(dtype, copy=False))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.read()
+        return array if dtype is None else array.astype(dtype)
+
+
+class _LazyArrayHandler(ocp.type_handlers.NumpyHandler):
+    """Writes one `LazyArray` after the other; orbax's own handlers want all values of a tree at once."""
+
+    def __init__(self) -> None:
+        super().__init__(deepcopy_host_arrays=False)
+
+    async def serialize(self, values: Sequence[Any], infos: Sequence[Any], args: Any = None) -> Sequence[Any]:
+        for i, value in enumerate(values):
+            array = np.ascontiguousarray(value)
+            for written in await super().serialize([array], infos[i : i + 1], args and args[i : i + 1]):
+                written.result()
+        return []
+
+
+def _handler() -> ocp.PyTreeCheckpointHandler:
+    types = ocp.type_handlers.create_type_handler_registry(
+        (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
+        (jax.Array, ocp.type_handlers.ArrayHandler(array_metadata_store=None)),
+        (LazyArray, _LazyArrayHandler()),
+    )
+    # Trained weights barely compress, and zstd would be most of the time that saving takes.
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=types, use_compression=False, restore_concurrent_gb=1)
+
+
+def save_model(
+    directory: str | os.PathLike[str],
+    items: Mapping[str, Params],
+    *,
+    kind: str,
+    config: Any,
+    sources: Sequence[Mapping[str, Any]] = (),
+    overwrite: bool = False,
+) -> None:
+    """Write the networks of one model; in a job of several processes every process calls this.
+
+    Args: items: {network: parameters}, exactly those of `kind`; leaves are arrays or LazyArrays. config: the
+        dataclass of `kind`, or its plain values. sources: where the numbers come from, such as
+        {"file": name, "sha256": digest}.
+    Raises: CheckpointError if the directory exists and not `overwrite`, or if items or parameters do not fit the
+        configuration; ConfigError.
+    """
+    final = Path(directory).absolute()
+    if not isinstance(config, Mapping):
+        config = to_dict(config)
+    parsed = registry.parse_config(kind, config)
+    _check_names(items, registry.item_names(kind, parsed), f"items of {final}")
+    for item, params in items.items():
+        try:
+            registry.network(kind, item, parsed).check(params, f"{item} of {final}")
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise CheckpointError(str(error)) from None
+    check_free(final, overwrite=overwrite)
+
+    partial = final.with_name(f".{final.name}.partial")
+    first = jax.process_index() == 0
+    if first:
+        if partial.exists():  # left behind by a run that was killed
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+        text = json.dumps(
+            {"format": FORMAT, "kind": kind, "config": to_dict(parsed), "sources": list(sources)}, indent=2
+        )
+        (partial / CONFIG_FILE).write_text(text + "\n")
+    _barrier("vdiffsr_save_begin")
+    try:
+        with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
+            for item, params in items.items():
+                checkpointer.save(partial / item, args=ocp.args.PyTreeSave(params))
+    except BaseException:
+        if first:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _barrier("vdiffsr_save_end")
+    if first:
+        _move_in_place(partial, final)
+    _barrier("vdiffsr_save_moved")
+
+
+def check_free(directory: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Refuse to write where something is, before the work rather than after it.
+
+    Raises: CheckpointError, also with `overwrite` if what is there is no checkpoint of ours.
+    """
+    path = Path(directory)
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not overwrite:
+        raise CheckpointError(f"{path} exists; choose another directory or allow overwriting (--overwrite)")
+    if not (path / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{path} exists and is no checkpoint (no {CONFIG_FILE}): it is not overwritten")
+
+
+def read_config(directory: str | os.PathLike[str]) -> tuple[str, Any, list[dict[str, Any]]]:
+    """(kind, configuration, sources) of a checkpoint, without its arrays.
+
+    Raises: CheckpointError if the directory is no checkpoint of ours.
+    """
+    path = Path(directory)
+    file = path / CONFIG_FILE
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such directory (convert_torch_weights.py --output makes checkpoints)")
+    if not file.is_file():
+        raise CheckpointError(f"{path} is no checkpoint: it has no {CONFIG_FILE}")
+    try:
+        content = json.loads(file.read_text())
+        found, kind, config, sources = (content[key] for key in ("format", "kind", "config", "sources"))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from None
+    if found != FORMAT:
+        raise CheckpointError(f"{file} has format {found!r}; this version reads {FORMAT}")
+    try:
+        return kind, registry.parse_config(kind, config), sources
+    except ConfigError as error:
+        raise CheckpointError(f"{file}: {error}") from None
+
+
+def load_model(
+    directory: str | os.PathLike[str],
+    *,
+    items: Collection[str] | None = None,
+    dtype: jnp.dtype | None = None,
+    placement: Placement | None = None,
+) -> Model:
+    """Read a checkpoint straight into arrays where they shall lie.
+
+    Args: items: which networks, all by default. dtype: of the floating parameters, as stored by default.
+        placement: one sharding for all, or (parameter name, its shape and dtype) -> sharding; this process's first
+        device by default.
+    Raises: CheckpointError if it is no checkpoint, lacks an item, or its parameters do not fit its configuration.
+    """
+    path = Path(directory).absolute()
+    kind, config, sources = read_config(path)
+    known = registry.item_names(kind, config)
+    wanted = known if items is None else list(items)
+    if unknown := [item for item in wanted if item not in known]:
+        raise CheckpointError(f"{path} ({kind}) holds {', '.join(known)}; not {', '.join(unknown)}")
+    if placement is None:
+        placement = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    loaded = {}
+    with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
+        for item in wanted:
+            abstract = registry.network(kind, item, config).abstract
+            target = _target(checkpointer, path / item, abstract, dtype, placement)
+            restore = ocp.args.PyTreeRestore(target, ocp.checkpoint_utils.construct_restore_args(target))
+            try:
+                loaded[item] = checkpointer.restore(path / item, args=restore)
+            except (ValueError, OSError) as error:
+                raise CheckpointError(f"{path / item} is damaged: {_first_line(error)}") from error
+    return Model(kind, config, loaded, sources)
+
+
+def _target(
+    checkpointer: ocp.Checkpointer, path: Path, abstract: Params, dtype: jnp.dtype | None, placement: Placement
+) -> Params:
+    """The tree to restore, after its names and shapes were compared with what is stored."""
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is missing: the checkpoint is incomplete")
+    try:
+        stored = flatten(checkpointer.metadata(path).item_metadata.tree)
+    except (ValueError, OSError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged: {_first_line(error)}") from error
+    want = flatten(abstract)
+    _check_names(stored, want, f"parameters in {path}")
+    wrong = [
+        f"{name} has shape {tuple(stored[name].shape)}, needs {struct.shape}"
+        for name, struct in want.items()
+        if tuple(stored[name].shape) != struct.shape
+    ]
+    if wrong:
+        raise CheckpointError(f"parameters in {path} do not fit its configuration:\n  " + "\n  ".join(wrong))
+    target = {}
+    for name, struct in want.items():
+        kept = jnp.dtype(stored[name].dtype)
+        final = kept if dtype is None or not jnp.issubdtype(kept, jnp.floating) else jnp.dtype(dtype)
+        shape = jax.ShapeDtypeStruct(struct.shape, final)
+        where = placement if isinstance(placement, jax.sharding.Sharding) else placement(name, shape)
+        target[name] = jax.ShapeDtypeStruct(struct.shape, final, sharding=where)
+    return unflatten(target, abstract)
+
+
+def _check_names(have: Collection[str], want: Collection[str], what: str) -> None:
+    problems = [f"missing {name}" for name in want if name not in have]
+    problems += [f"unexpected {name}" for name in have if name not in want]
+    if problems:
+        raise CheckpointError(f"{what} do not fit the configuration:\n  " + "\n  ".join(problems))
+
+
+def _move_in_place(partial: Path, final: Path) -> None:
+    if final.exists():
+        old = final.with_name(f".{final.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        final.rename(old)
+        partial.rename(final)
+        shutil.rmtree(old)
+    else:
+        partial.rename(final)
+
+
+def _barrier(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+class _quiet:  # noqa: N801  (used as a statement)
+    """Orbax reports every step on absl's logger."""
+
+    def __enter__(self) -> None:
+        self.logger = logging.getLogger("absl")
+        self.level = self.logger.level
+        self.logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *exception: object) -> None:
+        self.logger.setLevel(self.level)

@@ -1,4 +1,4 @@
-"""Perceptual distances against numbers computed by torch (tests/golden/perceptual/make.py), and what must hold for any."""
+"""Perceptual distances: numbers computed by torch (tests/golden/perceptual/make.py), and what must hold for any."""
 
 from __future__ import annotations
 

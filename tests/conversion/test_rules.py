@@ -1,0 +1,67 @@
+"""The conversion engine is strict: every problem is found, and all are told at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vdiffsr_jax.conversion.rules import CONV, LINEAR, ConversionError, Drop, Rule, convert, invert, squeeze
+
+TABLE = [
+    Rule(r"layer\.(\d)\.weight", r"layers/\1/kernel", CONV),
+    Rule(r"head\.weight", "head/kernel", LINEAR),
+    Rule(r"pos", "pos", squeeze(1)),
+    Drop(r".*\.mask", "recomputed"),
+]
+FILE = {
+    "layer.0.weight": np.arange(24.0).reshape(4, 3, 2, 1),
+    "head.weight": np.arange(6.0).reshape(3, 2),
+    "pos": np.arange(5.0).reshape(1, 5),
+    "layer.0.mask": np.zeros(3),
+}
+WANT = {
+    "layers/0/kernel": np.empty((2, 1, 3, 4)),
+    "head/kernel": np.empty((2, 3)),
+    "pos": np.empty((5,)),
+}
+
+
+def test_convert_and_back_is_bit_equal():
+    params = convert(TABLE, FILE, FILE.__getitem__, WANT, "f.pth")
+    assert params["head/kernel"][1, 2] == FILE["head.weight"][2, 1]
+    back = invert(TABLE, FILE, params)
+    assert back.keys() == FILE.keys() - {"layer.0.mask"}
+    for name, array in back.items():
+        np.testing.assert_array_equal(array, FILE[name])
+
+
+def test_every_problem_is_in_one_error():
+    file = dict(FILE)
+    del file["pos"]
+    file["other"] = np.zeros(1)
+    file["layer.1.weight"] = np.zeros((1, 1, 1, 1))
+    with pytest.raises(ConversionError) as caught:
+        convert(TABLE, file, file.__getitem__, WANT, "f.pth")
+    text = str(caught.value)
+    assert "f.pth does not convert" in text
+    assert "other: no rule" in text
+    assert "missing: nothing in the file fills pos" in text
+    assert "unexpected: layer.1.weight" in text
+
+
+def test_wrong_shapes_are_all_named():
+    file = FILE | {"head.weight": np.zeros((5, 5)), "pos": np.zeros((1, 7))}
+    with pytest.raises(ConversionError) as caught:
+        convert(TABLE, file, file.__getitem__, WANT, "f.pth")
+    assert "head.weight: gives head/kernel shape (5, 5), needs (2, 3)" in str(caught.value)
+    assert "pos: gives pos shape (7,), needs (5,)" in str(caught.value)
+
+
+def test_two_rules_for_one_name_are_refused():
+    with pytest.raises(ConversionError, match="2 rules for this name"):
+        convert([*TABLE, Rule("pos", "elsewhere")], FILE, FILE.__getitem__, WANT, "f.pth")
+
+
+def test_two_names_for_one_parameter_are_refused():
+    with pytest.raises(ConversionError, match="already filled from pos"):
+        convert([*TABLE, Rule("pos2", "pos")], FILE | {"pos2": np.zeros(5)}, FILE.__getitem__, WANT, "f.pth")

@@ -1,0 +1,36 @@
+"""Run the README's own commands: every ```bash block that follows a line `<!-- ci -->`, in order, in one folder.
+
+    python .ci/readme_commands.py README.md WORKFOLDER
+
+The blocks run from the repository root with $OUT set to WORKFOLDER; the first failing block stops with its exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def main(readme: str, folder: str) -> int:
+    blocks = re.findall(r"<!-- ci -->\n```bash\n(.*?)```", Path(readme).read_text(), flags=re.DOTALL)
+    if not blocks:
+        print(f"{readme} has no block marked <!-- ci -->", file=sys.stderr)
+        return 2
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for block in blocks:
+        print(block, flush=True)
+        start = time.monotonic()
+        script = "set -euo pipefail\n" + block
+        code = subprocess.run(["bash", "-c", script], env=os.environ | {"OUT": folder}, check=False).returncode
+        print(f"-- exit {code} after {time.monotonic() - start:.0f} s", flush=True)
+        if code:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

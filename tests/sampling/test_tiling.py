@@ -1,0 +1,100 @@
+"""Tiles cover the image, their weights sum to one, their noise is one field."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from vdiffsr_jax.sampling import tiling
+
+EXAMPLES = json.loads((pathlib.Path(__file__).parents[1] / "golden/end_to_end/config.json").read_text())
+
+
+@pytest.mark.parametrize("case", EXAMPLES["tile_starts_examples"], ids=lambda c: f"{c['length']}-{c['stride']}")
+def test_tile_starts_follow_the_original(case):
+    assert list(tiling.tile_starts(case["length"], case["tile"], case["stride"])) == case["starts"]
+
+
+@pytest.mark.parametrize("stride", [0, 65])
+def test_a_stride_that_leaves_gaps_is_refused(stride):
+    with pytest.raises(ValueError, match="uncovered"):
+        tiling.tile_starts(100, 64, stride)
+
+
+@pytest.mark.parametrize("blend", tiling.BLENDS)
+@pytest.mark.parametrize(("length", "stride"), [(300, 56), (65, 56), (64, 56), (200, 64), (150, 20), (129, 1)])
+def test_weights_sum_to_one_at_every_pixel(blend, length, stride):
+    starts = tiling.tile_starts(length, 64, stride)
+    weights = tiling.blend_weights(starts, 64, blend)
+    total = np.zeros(length)
+    for start, weight in zip(starts, weights, strict=True):
+        total[start : start + 64] += weight
+    np.testing.assert_allclose(total, 1, atol=1e-12)
+    assert weights.min() >= 0
+
+
+def test_cosine_ramps_are_as_wide_as_the_overlap():
+    left, right = tiling.blend_weights((0, 56), 64, "cosine")
+    assert np.all(left[:56] == 1)
+    assert np.all(right[8:] == 1)
+    np.testing.assert_allclose(right[:8], np.sin(np.pi * (np.arange(8) + 0.5) / 16) ** 2, atol=1e-12)
+    np.testing.assert_allclose(left[56:], right[:8][::-1], atol=1e-12)
+
+
+@pytest.mark.parametrize("blend", tiling.BLENDS)
+@pytest.mark.parametrize(("height", "width", "stride"), [(40, 90, 24), (16, 16, 32), (100, 33, 10), (75, 75, 32)])
+def test_cut_and_blend_is_the_identity(blend, height, width, stride):
+    grid = tiling.Grid(height, width, 32, stride)
+    image = np.random.default_rng(0).uniform(-1, 1, (height, width, 3)).astype(np.float32)
+    blender, out, covered = tiling.Blender(grid, 2, blend=blend), np.zeros((2 * height, 2 * width, 3)), []
+    for index in range(grid.count):
+        assert not blender.done
+        finished = blender.add(tiling.cut(image, grid, index).repeat(2, 0).repeat(2, 1))
+        if finished is not None:
+            top, rows = finished
+            covered.append((top, top + len(rows)))
+            out[top : top + len(rows)] = rows
+    assert blender.done
+    assert [a for a, _ in covered] == [0, *(b for _, b in covered[:-1])]
+    assert covered[-1][1] == 2 * height
+    np.testing.assert_allclose(out, image.repeat(2, 0).repeat(2, 1), atol=1e-6)
+
+
+def test_uniform_blend_is_the_plain_average():
+    grid = tiling.Grid(32, 48, 32, 16)
+    blender = tiling.Blender(grid, 1, blend="uniform")
+    assert blender.add(np.full((32, 32, 3), 1.0)) is None
+    _, rows = blender.add(np.full((32, 32, 3), 2.0))
+    np.testing.assert_allclose(rows[0, :, 0], [1.0] * 16 + [1.5] * 16 + [2.0] * 16)
+
+
+def test_a_small_image_is_reflected_again_and_again():
+    image = np.arange(3.0)[None, :, None].repeat(3, 0)
+    tile = tiling.cut(image, tiling.Grid(3, 3, 8, 8), 0)
+    assert tile[0, :, 0].tolist() == [0, 1, 2, 1, 0, 1, 2, 1]
+    assert tiling.cut(np.full((1, 1, 3), 5.0), tiling.Grid(1, 1, 8, 8), 0).tolist() == np.full((8, 8, 3), 5.0).tolist()
+
+
+def test_noise_is_one_field_cut_by_position():
+    whole = tiling.NoiseField(7, 100, 3).cut(0, 0, 100, 2)
+    assert whole.shape == (2, 100, 100, 3)
+    field = tiling.NoiseField(7, 100, 3)
+    for top, left in [(0, 0), (0, 68), (50, 13), (68, 68)]:
+        tile = whole[:, top : top + 32, left : left + 32]
+        np.testing.assert_array_equal(field.cut(top, left, 32, 2), tile)
+    np.testing.assert_array_equal(tiling.NoiseField(7, 20, 3).cut(0, 0, 32, 1)[0, :, :20], whole[0, :32, :20])
+    assert np.abs(whole[0] - whole[1]).max() > 1
+    assert np.abs(tiling.NoiseField(8, 100, 3).cut(0, 0, 100, 1)[0] - whole[0]).max() > 1
+
+
+def test_noise_is_standard_normal_and_uncorrelated():
+    field = tiling.NoiseField(0, 256, 3).cut(0, 0, 256, 1)[0].astype(np.float64)
+    n = field.size
+    assert abs(field.mean()) < 4 / np.sqrt(n)
+    assert abs((field**2).mean() - 1) < 4 * np.sqrt(2 / n)
+    assert abs((field**4).mean() - 3) < 4 * np.sqrt(96 / n)
+    for a, b in [(field[1:], field[:-1]), (field[:, 1:], field[:, :-1]), (field[..., 1:], field[..., :-1])]:
+        assert abs((a * b).mean()) < 4 / np.sqrt(n)

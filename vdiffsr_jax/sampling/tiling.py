@@ -1,0 +1,172 @@
+"""A photo as overlapping tiles of one size: where they lie, what noise they see, how they blend back (numpy only).
+
+Everything here is streamed: the accumulator holds one row of tiles, never the whole picture in floating point.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+
+BLENDS = ("cosine", "uniform")
+
+
+def tile_starts(length: int, tile: int, stride: int) -> tuple[int, ...]:
+    """First pixels of the tiles along one axis: 0, stride, 2 stride, ...; the last is length - tile.
+
+    An axis no longer than the tile has one tile, which then needs padding.
+
+    Raises: ValueError unless 1 <= stride <= tile.
+    Source: the image splitter of ResShift and SinSR.
+    """
+    if not 1 <= stride <= tile:
+        raise ValueError(f"stride={stride} must lie in 1..{tile} (the tile), or pixels would stay uncovered")
+    if length <= tile:
+        return (0,)
+    return tuple(dict.fromkeys(min(start, length - tile) for start in range(0, length, stride)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Tiles of `tile` x `tile` LR pixels over an image of height x width, in rows from the top, each from the left."""
+
+    height: int
+    width: int
+    tile: int
+    stride: int
+
+    @functools.cached_property
+    def rows(self) -> tuple[int, ...]:
+        """First LR row of each row of tiles."""
+        return tile_starts(self.height, self.tile, self.stride)
+
+    @functools.cached_property
+    def columns(self) -> tuple[int, ...]:
+        """First LR column of each column of tiles."""
+        return tile_starts(self.width, self.tile, self.stride)
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return len(self.rows) * len(self.columns)
+
+    def position(self, index: int) -> tuple[int, int]:
+        """(top, left) LR pixel of one tile."""
+        row, column = divmod(index, len(self.columns))
+        return self.rows[row], self.columns[column]
+
+
+def cut(image: np.ndarray, grid: Grid, index: int) -> np.ndarray:
+    """One tile (tile, tile, c) of an image (h, w, c), padded to the right and the bottom where the image is smaller.
+
+    Padding reflects without repeating the edge, again and again where the image is smaller than what is missing
+    (16 pixels -> 64: there and back three times); a single pixel is repeated.
+    """
+    top, left = grid.position(index)
+    tile = image[top : top + grid.tile, left : left + grid.tile]
+    missing = [(0, grid.tile - n) for n in tile.shape[:2]]
+    return np.pad(tile, [*missing, (0, 0)], mode="reflect") if any(m for _, m in missing) else tile
+
+
+def blend_weights(starts: tuple[int, ...], tile: int, blend: str) -> np.ndarray:
+    """Weights (tiles, tile) of every tile along one axis; at each pixel they sum to one over the tiles covering it.
+
+    `cosine`: a raised-cosine ramp as wide as the overlap with each neighbour, flat between. `uniform`: the plain
+    average of the original implementations. The weight of a pixel is the product of its two axes' weights.
+    """
+    if blend not in BLENDS:
+        raise ValueError(f"blend={blend!r} must be one of {', '.join(BLENDS)}")
+    profiles = np.ones((len(starts), tile))
+    if blend == "cosine":
+        for i in range(1, len(starts)):
+            overlap = starts[i - 1] + tile - starts[i]
+            ramp = 0.5 - 0.5 * np.cos(np.pi * (np.arange(overlap) + 0.5) / max(overlap, 1))
+            profiles[i, :overlap] *= ramp
+            profiles[i - 1, tile - overlap :] *= ramp[::-1]
+    total = np.zeros(starts[-1] + tile)
+    for start, profile in zip(starts, profiles, strict=True):
+        total[start : start + tile] += profile
+    return np.stack([p / total[s : s + tile] for s, p in zip(starts, profiles, strict=True)])
+
+
+class Blender:
+    """Weighted sum of HR tiles, in grid order, on the host; finished rows leave as soon as no tile can change them.
+
+    Memory: one row of tiles in float32, (tile * scale, width * scale, channels).
+    """
+
+    def __init__(self, grid: Grid, scale: int, channels: int = 3, blend: str = "cosine") -> None:
+        self.grid, self.scale = grid, scale
+        self.height, self.width = grid.height * scale, grid.width * scale
+        side = grid.tile * scale
+        self._rows = blend_weights(tuple(s * scale for s in grid.rows), side, blend).astype(np.float32)
+        self._columns = blend_weights(tuple(s * scale for s in grid.columns), side, blend).astype(np.float32)
+        self._sum = np.zeros((side, max(self.width, side), channels), np.float32)
+        self._next = 0
+
+    def add(self, tile: np.ndarray) -> tuple[int, np.ndarray] | None:
+        """Add the next tile (tile * scale, tile * scale, channels).
+
+        Returns: after the last tile of a row, (first HR row, finished rows (n, width, channels) float32).
+        """
+        row, column = divmod(self._next, len(self.grid.columns))
+        self._next += 1
+        side, left = self.grid.tile * self.scale, self.grid.columns[column] * self.scale
+        weight = self._rows[row][:, None, None] * self._columns[column][None, :, None]
+        self._sum[:, left : left + side] += tile * weight
+        if column + 1 < len(self.grid.columns):
+            return None
+        top = self.grid.rows[row] * self.scale
+        if row + 1 == len(self.grid.rows):
+            return top, self._sum[: self.height - top, : self.width]
+        advance = self.grid.rows[row + 1] * self.scale - top
+        finished = self._sum[:advance, : self.width].copy()
+        self._sum[: side - advance] = self._sum[advance:].copy()
+        self._sum[side - advance :] = 0
+        return top, finished
+
+    @property
+    def done(self) -> bool:
+        """Whether every tile was added."""
+        return self._next == self.grid.count
+
+
+class NoiseField:
+    """One field of standard normal noise for a whole image and every step; a tile takes its slice.
+
+    The value at (step, y, x, channel) depends on the seed and these numbers alone, whatever the image's size or the
+    tile: row y of step s is the Philox stream with counter (0, 0, y, s), turned normal by Box and Muller. Only the rows
+    under one row of tiles are held.
+    """
+
+    def __init__(self, seed: int, width: int, channels: int) -> None:
+        self._seed, self._width, self._channels = seed % 2**64, width, channels
+        self._band: tuple[tuple[int, int, int], np.ndarray] | None = None
+
+    def cut(self, top: int, left: int, tile: int, steps: int) -> np.ndarray:
+        """Noise (steps, tile, tile, channels) float32 of the tile at (top, left), which may pass the image's end."""
+        key = (top, tile, steps)
+        if self._band is None or self._band[0] != key:
+            width = max(self._width, tile)
+            band = [[self._row(top + y, step, width) for y in range(tile)] for step in range(steps)]
+            self._band = key, np.array(band, np.float32)
+        return self._band[1][:, :, left : left + tile]
+
+    def _row(self, y: int, step: int, width: int) -> np.ndarray:
+        values = width * self._channels
+        pairs = -(-values // 2)
+        bits = np.random.Philox(key=self._seed, counter=[0, 0, y, step]).random_raw(2 * pairs).reshape(pairs, 2)
+        uniform = ((bits >> np.uint64(11)) + 0.5) * 2.0**-53
+        radius, angle = np.sqrt(-2 * np.log(uniform[:, 0])), 2 * np.pi * uniform[:, 1]
+        normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+        return normal.reshape(-1)[:values].reshape(width, self._channels)
+
+
+def tiles(image: np.ndarray, grid: Grid, noise: NoiseField, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every tile (tile, tile, c) of an image with its noise (steps, tile, tile, c), in grid order."""
+    for index in range(grid.count):
+        top, left = grid.position(index)
+        yield cut(image, grid, index), noise.cut(top, left, grid.tile, steps)

@@ -1,0 +1,102 @@
+"""What the teacher and the one-step student are trained on: pure functions that return one number per sample.
+
+`teacher` and `student` are closures `denoise(x, t) -> z_0` as in `sampler`; the trained one closes over the parameters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.diffusion import resshift
+from vdiffsr_jax.diffusion.sampler import Denoise, predict_z_0, predict_z_T
+from vdiffsr_jax.diffusion.schedule import Schedule
+
+GT_STARTS = ("predicted", "sampled")
+
+
+@dataclasses.dataclass(frozen=True)
+class StudentWeights:
+    """Weights of the student's terms (design section 8)."""
+
+    distil: float = 1.0
+    inverse: float = 1.0
+    gt: float = 1.0
+    perceptual: float = 1.0
+
+
+def squared_error(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Mean of (a - b)^2 over all axes but the first, (b, ...) -> (b,)."""
+    return jnp.square(a - b).mean(axis=tuple(range(1, a.ndim)))
+
+
+def uniform_t(key: jax.Array, batch: int, schedule: Schedule) -> jax.Array:
+    """(batch,) int32 steps, uniform in 0..T-1."""
+    return jax.random.randint(key, (batch,), 0, schedule.num_steps, jnp.int32)
+
+
+def teacher_loss(
+    teacher: Denoise, schedule: Schedule, z_0: jax.Array, z_y: jax.Array, t: jax.Array, noise: jax.Array
+) -> jax.Array:
+    """|f(z_t, t) - z_0|^2 per sample, (b,).
+
+    Args: z_0, z_y, noise: (b, h, w, c). t: (b,) int32 in 0..T-1, see `uniform_t`.
+    Raises: ValueError if the latents differ in shape.
+    Source: ResShift (arXiv:2307.12348), section 2.1; unweighted, as published.
+    """
+    at_t = [jnp.asarray(c, z_0.dtype)[t] for c in (schedule.sqrt_eta, schedule.input_std)]
+    z_t = resshift.q_sample(z_0, z_y, at_t[0], noise, kappa=schedule.kappa)
+    t_network = jnp.asarray(schedule.timestep_map, jnp.int32)[t]
+    return squared_error(teacher(resshift.scale_input(z_t, at_t[1]), t_network).astype(z_0.dtype), z_0)
+
+
+def student_terms(
+    student: Denoise,
+    schedule: Schedule,
+    z_T: jax.Array,
+    z_0_teacher: jax.Array,
+    z_0: jax.Array,
+    *,
+    inverse: bool = True,
+    gt_start: str = "predicted",
+    perceptual: Callable[[jax.Array], jax.Array] | None = None,
+) -> dict[str, jax.Array]:
+    """Terms of the one-step student, each (b,): `distil`, `inverse`, `gt`, `perceptual`.
+
+    distil = |f(z_T, T) - z_0_teacher|^2;  inverse = |f(z_0_teacher, 0) - z_T|^2;
+    gt = |f(sg z_T', T) - z_0|^2 with z_T' = f(z_0, 0), the noise that the student itself predicts for the real HR.
+
+    Without `inverse` nothing trains f(., 0), so z_T' would be meaningless: `inverse` and `gt` are both left out. With
+    gt_start = "sampled" the gt term starts from z_T instead and does not need the inverse (one network call less).
+
+    Args: z_T, z_0_teacher (the teacher's chain from z_T), z_0 (the latent of the real HR): (b, h, w, c).
+        perceptual: z_0 of the student (b, h, w, c) -> (b,), for instance LPIPS of its decoding to HR.
+    Raises: ConfigError if gt_start is not "predicted" or "sampled".
+    Source: SinSR (arXiv:2311.14760), consistency-preserving distillation.
+    """
+    if gt_start not in GT_STARTS:
+        raise ConfigError(f"gt_start={gt_start!r} must be one of {', '.join(GT_STARTS)}")
+    z_T, z_0_teacher, z_0 = (jax.lax.stop_gradient(z) for z in (z_T, z_0_teacher, z_0))
+    last = schedule.num_steps - 1
+    z_0_student = predict_z_0(student, schedule, z_T, last)
+    terms = {"distil": squared_error(z_0_student, z_0_teacher)}
+    if inverse:
+        terms["inverse"] = squared_error(predict_z_T(student, schedule, z_0_teacher), z_T)
+    if gt_start == "sampled":
+        terms["gt"] = squared_error(z_0_student, z_0)
+    elif inverse:
+        z_T_real = jax.lax.stop_gradient(predict_z_T(student, schedule, z_0))
+        terms["gt"] = squared_error(predict_z_0(student, schedule, z_T_real, last), z_0)
+    if perceptual is not None:
+        terms["perceptual"] = perceptual(z_0_student)
+    return terms
+
+
+def total(terms: Mapping[str, jax.Array], weights: StudentWeights) -> jax.Array:
+    """Weighted sum of the terms per sample, (b,); its batch mean is what is differentiated."""
+    weighted = [getattr(weights, name) * term for name, term in terms.items()]
+    return jnp.stack(weighted).sum(axis=0)

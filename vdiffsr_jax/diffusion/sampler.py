@@ -1,0 +1,152 @@
+"""From LR latent and noise to z_0: one step, the ancestral chain, the deterministic chain.
+
+Every function takes `denoise(x, t) -> z_0` with x (b, h, w, c) already scaled and t (b,) int32 as the network knows
+it: a closure over parameters, LR and prior, which all stay the same along a chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vdiffsr_jax.diffusion import resshift
+from vdiffsr_jax.diffusion.schedule import Schedule
+
+Denoise = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class Trajectory(NamedTuple):
+    """Every step of a chain, first t = T-1: the latents z_{t-1} it reached and the z_0 predicted there.
+
+    Both (T, b, h, w, c).
+    """
+
+    z: jax.Array
+    z_0: jax.Array
+
+
+def start(schedule: Schedule, z_y: jax.Array, noise: jax.Array) -> jax.Array:
+    """z_T of a chain on this schedule, from z_y and unit `noise`, both (b, h, w, c)."""
+    return resshift.prior_sample(z_y, schedule.sqrt_eta[-1], noise, kappa=schedule.kappa)
+
+
+def predict_z_0(denoise: Denoise, schedule: Schedule, z_t: jax.Array, t: int) -> jax.Array:
+    """The network's z_0 for the whole batch at step `t` of the schedule, in z_t's dtype."""
+    step = jnp.full(z_t.shape[:1], schedule.timestep_map[t], jnp.int32)
+    return denoise(resshift.scale_input(z_t, schedule.input_std[t]), step).astype(z_t.dtype)
+
+
+def predict_z_T(denoise: Denoise, schedule: Schedule, z_0: jax.Array) -> jax.Array:  # noqa: N802
+    """Inverse noise prediction: asked at t = 0, a one-step student returns the z_T that leads to `z_0`.
+
+    As published, the input is scaled by the standard deviation of the last step, not of t = 0.
+    Source: SinSR (arXiv:2311.14760), consistency-preserving distillation; the scaling is that of its code.
+    """
+    step = jnp.full(z_0.shape[:1], schedule.timestep_map[0], jnp.int32)
+    return denoise(resshift.scale_input(z_0, schedule.input_std[-1]), step).astype(z_0.dtype)
+
+
+def sample_one_step(denoise: Denoise, schedule: Schedule, z_y: jax.Array, noise: jax.Array) -> jax.Array:
+    """z_0 = f(z_T, T-1).
+
+    Args: z_y, noise: (b, h, w, c).
+    Source: SinSR (arXiv:2311.14760).
+    """
+    return predict_z_0(denoise, schedule, start(schedule, z_y, noise), schedule.num_steps - 1)
+
+
+def sample_ancestral(
+    denoise: Denoise, schedule: Schedule, z_y: jax.Array, noise: jax.Array, step_noise: jax.Array
+) -> jax.Array:
+    """z_0 after a draw from every posterior, t = T-1..0; nothing is added at t = 0.
+
+    Args: z_y, noise: (b, h, w, c). step_noise: (T, b, h, w, c), entry s for t = T-1-s, or a key (`jax.random.key`).
+    Raises: ValueError if step_noise is neither.
+    Source: ResShift (arXiv:2307.12348), section 2.1.
+    """
+    return _chain(denoise, schedule, start(schedule, z_y, noise), _ancestral(schedule, z_y, step_noise), False)[0]
+
+
+def trace_ancestral(
+    denoise: Denoise, schedule: Schedule, z_y: jax.Array, noise: jax.Array, step_noise: jax.Array
+) -> Trajectory:
+    """As `sample_ancestral`, but every step is kept: T times the memory."""
+    return _chain(denoise, schedule, start(schedule, z_y, noise), _ancestral(schedule, z_y, step_noise), True)[1]
+
+
+def sample_deterministic(denoise: Denoise, schedule: Schedule, z_y: jax.Array, noise: jax.Array) -> jax.Array:
+    """z_0 by the noise-free chain z_{t-1} = k z_0 + m z_t + j z_y: a function of z_T, which a student can learn.
+
+    Args: z_y, noise: (b, h, w, c).
+    Source: SinSR (arXiv:2311.14760), deterministic sampling.
+    """
+    return _chain(denoise, schedule, start(schedule, z_y, noise), _deterministic(schedule, z_y), False)[0]
+
+
+def trace_deterministic(denoise: Denoise, schedule: Schedule, z_y: jax.Array, noise: jax.Array) -> Trajectory:
+    """As `sample_deterministic`, but every step is kept: T times the memory."""
+    return _chain(denoise, schedule, start(schedule, z_y, noise), _deterministic(schedule, z_y), True)[1]
+
+
+class _Rule(NamedTuple):
+    """One sampler: coefficients by t, (T,) each, and how z_{t-1} follows from (z_t, z_0, coefficients, s, noise)."""
+
+    coefficients: tuple[np.ndarray, ...]
+    step: Callable[..., jax.Array]
+    noise: jax.Array | None = None
+
+
+def _ancestral(schedule: Schedule, z_y: jax.Array, step_noise: jax.Array) -> _Rule:
+    keyed = jnp.issubdtype(step_noise.dtype, jax.dtypes.prng_key) and step_noise.ndim == 0
+    if not keyed and step_noise.shape != (schedule.num_steps, *z_y.shape):
+        raise ValueError(
+            f"step_noise is {step_noise.dtype}{step_noise.shape}; it must be {(schedule.num_steps, *z_y.shape)}, "
+            "one noise per step, or a key from jax.random.key"
+        )
+    moves = np.arange(schedule.num_steps) > 0
+
+    def step(z_t: jax.Array, z_0: jax.Array, coefficients: Any, s: jax.Array, noise: jax.Array | None) -> jax.Array:
+        weight_z_t, weight_z_0, log_variance, moves = coefficients
+        if noise is None:
+            noise = jax.random.normal(jax.random.fold_in(step_noise, s), z_t.shape, z_t.dtype)
+        mean = resshift.posterior_mean(z_t, z_0, weight_z_t, weight_z_0)
+        return resshift.ancestral_step(mean, log_variance, moves * noise)
+
+    coefficients = (schedule.posterior_z_t, schedule.posterior_z_0, schedule.posterior_log_variance, moves)
+    return _Rule(coefficients, step, None if keyed else step_noise)
+
+
+def _deterministic(schedule: Schedule, z_y: jax.Array) -> _Rule:
+    def step(z_t: jax.Array, z_0: jax.Array, coefficients: Any, s: jax.Array, noise: None) -> jax.Array:
+        return resshift.deterministic_step(z_t, z_0, z_y, *coefficients)
+
+    return _Rule((schedule.k, schedule.m, schedule.j), step)
+
+
+def _chain(
+    denoise: Denoise, schedule: Schedule, z_T: jax.Array, rule: _Rule, keep: bool
+) -> tuple[jax.Array, Trajectory]:
+    """Scan `rule` from t = T-1 to 0; without `keep` the trajectory is empty."""
+
+    def body(z_t: jax.Array, xs: Any) -> tuple[jax.Array, Any]:
+        s, t_network, input_std, coefficients, noise = xs
+        t = jnp.full(z_t.shape[:1], t_network)
+        z_0 = denoise(resshift.scale_input(z_t, input_std), t).astype(z_t.dtype)
+        z_prev = rule.step(z_t, z_0, coefficients, s, noise)
+        return z_prev, Trajectory(z_prev, z_0) if keep else None
+
+    def descending(by_t: np.ndarray, dtype: Any) -> jax.Array:
+        return jnp.asarray(by_t[::-1], dtype)
+
+    xs = (
+        jnp.arange(schedule.num_steps),
+        descending(schedule.timestep_map, jnp.int32),
+        descending(schedule.input_std, z_T.dtype),
+        tuple(descending(c, z_T.dtype) for c in rule.coefficients),
+        rule.noise,
+    )
+    return jax.lax.scan(body, z_T, xs)

@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from vdiffsr_jax.config import ConfigError, to_dict
+from vdiffsr_jax.lazy_array import LazyArray
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import Params, flatten, unflatten
 
@@ -42,27 +43,6 @@ class Model:
     config: Any
     items: dict[str, Params]
     sources: list[dict[str, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class LazyArray:
-    """An array that is read when it is written, so that a tree larger than memory can be saved."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    read: Callable[[], np.ndarray]
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    def astype(self, dtype: Any) -> LazyArray:
-        """The same array, cast when it is read."""
-        return LazyArray(self.shape, np.dtype(dtype), lambda: self.read().astype(dtype, copy=False))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        array = self.read()
-        return array if dtype is None else array.astype(dtype)
 
 
 class _LazyArrayHandler(ocp.type_handlers.NumpyHandler):

@@ -64,4 +64,5 @@ def test_two_rules_for_one_name_are_refused():
 
 def test_two_names_for_one_parameter_are_refused():
     with pytest.raises(ConversionError, match="already filled from pos"):
-        convert([*TABLE, Rule("pos2", "pos")], FILE | {"pos2": np.zeros(5)}, FILE.__getitem__, WANT, "f.pth")
+        file = FILE | {"pos2": np.zeros(5)}
+        convert([*TABLE, Rule("pos2", "pos")], file, file.__getitem__, WANT, "f.pth")

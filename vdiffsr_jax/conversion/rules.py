@@ -12,9 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from vdiffsr_jax.lazy_array import LazyArray
+
 
 class ConversionError(ValueError):
     """The file does not convert; the message lists every problem."""
+
+
+class WeightsFileError(ConversionError):
+    """The file itself cannot be read, or must not be trusted; the message names it and says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +76,13 @@ def plan(table: Table, names: Iterable[str]) -> Plan:
 
     Raises: ConversionError listing the names that no rule or several rules match, and paths filled twice.
     """
-    fill: dict[str, tuple[str, Op]] = {}
-    dropped: dict[str, str] = {}
-    problems = []
+    result, problems = _match(table, names)
+    _raise(problems)
+    return result
+
+
+def _match(table: Table, names: Iterable[str]) -> tuple[Plan, list[str]]:
+    result, problems = Plan({}, {}), []
     for name in names:
         hits = [(rule, m) for rule in table if (m := re.fullmatch(rule.pattern, name))]
         if len(hits) != 1:
@@ -80,52 +90,58 @@ def plan(table: Table, names: Iterable[str]) -> Plan:
             continue
         rule, match = hits[0]
         if isinstance(rule, Drop):
-            dropped[name] = rule.reason
+            result.dropped[name] = rule.reason
             continue
         path = match.expand(rule.path)
-        if path in fill:
-            problems.append(f"{name}: {path} is already filled from {fill[path][0]}")
-        fill[path] = (name, rule.op)
-    _raise(problems)
-    return Plan(fill, dropped)
+        if path in result.fill:
+            problems.append(f"{name}: {path} is already filled from {result.fill[path][0]}")
+        result.fill[path] = (name, rule.op)
+    return result, problems
+
+
+def convert_lazily(
+    table: Table, tensors: Mapping[str, LazyArray], want: Mapping[str, Any], what: str
+) -> dict[str, LazyArray]:
+    """PyTorch tensors -> {our path: array}, strictly and without reading a number yet.
+
+    Args: tensors: by PyTorch name. want: {path: object with .shape}, as `build.flatten(network.abstract)` gives.
+    Raises: ConversionError with every missing, unexpected or misshapen name.
+    """
+    todo, problems = _match(table, tensors)
+    result: dict[str, LazyArray] = {}
+    for path, (name, op) in todo.fill.items():
+        if path not in want:
+            problems.append(f"unexpected: {name} (would fill {path})")
+            continue
+        array, needed = _apply(op, tensors[name]), tuple(want[path].shape)
+        if array is None:
+            problems.append(f"{name}: shape {tuple(tensors[name].shape)} does not fit {path} {needed}")
+        elif array.shape != needed:
+            problems.append(f"{name}: gives {path} shape {array.shape}, needs {needed}")
+        else:
+            result[path] = array
+    for path in want:
+        if path not in todo.fill:
+            problems.append(f"missing: nothing in the file fills {path} {tuple(want[path].shape)}")
+    _raise(problems, what)
+    return result
+
+
+def _apply(op: Op, tensor: LazyArray) -> LazyArray | None:
+    """The op on the tensor's shape now and on its numbers later; None if the shape does not allow it."""
+    try:
+        shape = op.forward(np.broadcast_to(np.zeros((), tensor.dtype), tensor.shape)).shape
+    except (ValueError, IndexError):
+        return None
+    return LazyArray(shape, tensor.dtype, lambda: np.ascontiguousarray(op.forward(tensor.read())))
 
 
 def convert(
     table: Table, names: Iterable[str], read: Callable[[str], np.ndarray], want: Mapping[str, Any], what: str
 ) -> dict[str, np.ndarray]:
-    """PyTorch tensors -> {our path: array}, strictly.
-
-    Args: read: gives one tensor by its name, so that only one lies in memory beside the result. want: {path: object
-        with .shape}, as `build.flatten(network.abstract)` gives.
-    Raises: ConversionError with every missing, unexpected or misshapen name.
-    """
-    names = list(names)
-    problems: list[str] = []
-    try:
-        todo = plan(table, names)
-    except ConversionError as error:
-        problems, todo = str(error).splitlines()[1:], Plan({}, {})
-        for name in names:  # still report what the matching names would do
-            try:
-                part = plan(table, [name])
-            except ConversionError:
-                continue
-            todo.fill.update(part.fill)
-    for path in want:
-        if path not in todo.fill:
-            problems.append(f"missing: nothing in the file fills {path} {tuple(want[path].shape)}")
-    for path, (name, _) in todo.fill.items():
-        if path not in want:
-            problems.append(f"unexpected: {name} (would fill {path})")
-    result = {}
-    if not problems:
-        for path, (name, op) in todo.fill.items():
-            array = op.forward(read(name))
-            if tuple(array.shape) != tuple(want[path].shape):
-                problems.append(f"{name}: gives {path} shape {tuple(array.shape)}, needs {tuple(want[path].shape)}")
-            result[path] = np.ascontiguousarray(array)
-    _raise(problems, what)
-    return result
+    """`convert_lazily` for tensors that already lie in memory, or are read by name: {our path: array}."""
+    tensors = {name: LazyArray.of(read(name)) for name in names}
+    return {path: lazy.read() for path, lazy in convert_lazily(table, tensors, want, what).items()}
 
 
 def invert(table: Table, names: Iterable[str], params: Mapping[str, Any]) -> dict[str, np.ndarray]:

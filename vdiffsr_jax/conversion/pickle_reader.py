@@ -1,0 +1,228 @@
+"""Reads a pickle without running it: a small machine that only ever builds numbers, strings and plain containers.
+
+A global in a pickle is a name to look up and call. Here it stays a name, and one that is not in the reader's own table
+ends the reading. So there is nothing a hostile file could reach: no import, no call of anything foreign, no attribute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickletools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vdiffsr_jax.conversion.rules import WeightsFileError
+
+
+class PickleError(WeightsFileError):
+    """The pickle is damaged or asks for something that is never built."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Global:
+    """An allowed name: `make(arguments)` builds its value, after checking them; None if it is only ever a marker."""
+
+    name: str
+    make: Callable[[tuple[Any, ...]], Any] | None = None
+
+
+_NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
+_TEXTS = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
+_BYTES = {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
+_LITERALS = _NUMBERS | _TEXTS | _BYTES
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_EMPTY: dict[str, type] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
+_SMALL_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_PUT = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
+_GET = frozenset(("GET", "BINGET", "LONG_BINGET"))
+_IGNORED = frozenset(("PROTO", "FRAME"))
+_MARK = object()
+# Tuples are no keys: hashing one that holds itself many times over takes exponential time.
+_KEYS = (str, int, float, bytes, type(None))
+
+
+def load(
+    data: bytes,
+    table: Mapping[str, Global],
+    *,
+    persistent: Callable[[Any], Any],
+    attributes: Callable[[Any, Any], Any],
+) -> Any:
+    """The value a pickle describes.
+
+    Args: table: {"module.name": Global}. persistent: makes what a persistent id stands for. attributes:
+        (object, state) -> object, called where the pickle sets attributes.
+    Raises: PickleError naming the global, or the operation, that is refused.
+    """
+    machine = _Machine(table, persistent, attributes)
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            machine.step(opcode.name, argument)
+    except WeightsFileError:
+        raise
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        raise PickleError(f"the pickle is damaged ({error})") from None
+    if len(machine.stack) != 1:
+        raise PickleError("the pickle is damaged (it ends with more than one value)")
+    return machine.stack[0]
+
+
+class _Machine:
+    def __init__(
+        self,
+        table: Mapping[str, Global],
+        persistent: Callable[[Any], Any],
+        attributes: Callable[[Any, Any], Any],
+    ):
+        self.table, self.persistent, self.attributes = table, persistent, attributes
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def step(self, op: str, argument: Any) -> None:
+        stack = self.stack
+        if op in _LITERALS:
+            stack.append(argument)
+        elif op in _CONSTANTS:
+            stack.append(_CONSTANTS[op])
+        elif op in _EMPTY:
+            stack.append(_EMPTY[op]())
+        elif op in _PUT:
+            self.memo[argument] = self.top()
+        elif op in _GET:
+            stack.append(self.memo[argument])
+        elif op in _SMALL_TUPLES:
+            stack.append(tuple(reversed([self.pop() for _ in range(_SMALL_TUPLES[op])])))
+        elif op in _IGNORED:
+            pass
+        else:
+            handler = getattr(self, f"op_{op}", None)
+            if handler is None:
+                raise PickleError(f"the pickle uses {op} {argument or ''}".rstrip() + ", which is refused")
+            handler(argument)
+
+    def top(self) -> Any:
+        if self.stack[-1] is _MARK:
+            raise ValueError("a value is missing")
+        return self.stack[-1]
+
+    def pop(self) -> Any:
+        value = self.top()
+        self.stack.pop()
+        return value
+
+    def pop_mark(self) -> list[Any]:
+        for i in range(len(self.stack) - 1, -1, -1):
+            if self.stack[i] is _MARK:
+                items = self.stack[i + 1 :]
+                del self.stack[i:]
+                return items
+        raise ValueError("a mark is missing")
+
+    def op_STOP(self, _: Any) -> None:  # noqa: N802
+        self.top()
+
+    def op_MARK(self, _: Any) -> None:  # noqa: N802
+        self.stack.append(_MARK)
+
+    def op_POP(self, _: Any) -> None:  # noqa: N802
+        self.stack.pop()
+
+    def op_POP_MARK(self, _: Any) -> None:  # noqa: N802
+        self.pop_mark()
+
+    def op_DUP(self, _: Any) -> None:  # noqa: N802
+        self.stack.append(self.top())
+
+    def op_MEMOIZE(self, _: Any) -> None:  # noqa: N802
+        self.memo[len(self.memo)] = self.top()
+
+    def op_TUPLE(self, _: Any) -> None:  # noqa: N802
+        self.stack.append(tuple(self.pop_mark()))
+
+    def op_LIST(self, _: Any) -> None:  # noqa: N802
+        self.stack.append(self.pop_mark())
+
+    def op_DICT(self, _: Any) -> None:  # noqa: N802
+        items = self.pop_mark()
+        self.stack.append({})
+        self.set_items(items)
+
+    def op_FROZENSET(self, _: Any) -> None:  # noqa: N802
+        self.stack.append(frozenset(map(_key, self.pop_mark())))
+
+    def op_APPEND(self, _: Any) -> None:  # noqa: N802
+        item = self.pop()
+        self.container(list).append(item)
+
+    def op_APPENDS(self, _: Any) -> None:  # noqa: N802
+        items = self.pop_mark()
+        self.container(list).extend(items)
+
+    def op_ADDITEMS(self, _: Any) -> None:  # noqa: N802
+        items = self.pop_mark()
+        self.container(set).update(map(_key, items))
+
+    def op_SETITEM(self, _: Any) -> None:  # noqa: N802
+        value, key = self.pop(), self.pop()
+        self.set_items([key, value])
+
+    def op_SETITEMS(self, _: Any) -> None:  # noqa: N802
+        self.set_items(self.pop_mark())
+
+    def op_BINPERSID(self, _: Any) -> None:  # noqa: N802
+        self.stack.append(self.persistent(self.pop()))
+
+    def op_GLOBAL(self, argument: str) -> None:  # noqa: N802
+        module, _, name = argument.partition(" ")
+        self.stack.append(self.look_up(module, name))
+
+    def op_STACK_GLOBAL(self, _: Any) -> None:  # noqa: N802
+        name, module = self.pop(), self.pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise ValueError("the name of a global is no string")
+        self.stack.append(self.look_up(module, name))
+
+    def op_INST(self, argument: str) -> None:  # noqa: N802
+        module, _, name = argument.partition(" ")
+        raise _refused(module, name)
+
+    def op_REDUCE(self, _: Any) -> None:  # noqa: N802
+        arguments, function = self.pop(), self.pop()
+        if not isinstance(function, Global) or function.make is None or not isinstance(arguments, tuple):
+            raise PickleError(f"the pickle calls {getattr(function, 'name', type(function).__name__)}: refused")
+        self.stack.append(function.make(arguments))
+
+    def op_BUILD(self, _: Any) -> None:  # noqa: N802
+        state = self.pop()
+        self.stack.append(self.attributes(self.pop(), state))
+
+    def look_up(self, module: str, name: str) -> Global:
+        found = self.table.get(f"{module}.{name}")
+        if found is None:
+            raise _refused(module, name)
+        return found
+
+    def container(self, kind: type) -> Any:
+        if type(self.top()) is not kind:
+            raise ValueError(f"a {kind.__name__} is missing")
+        return self.top()
+
+    def set_items(self, items: list[Any]) -> None:
+        target = self.container(dict)
+        if len(items) % 2:
+            raise ValueError("a key has no value")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            target[_key(key)] = value
+
+
+def _key(key: Any) -> Any:
+    if not isinstance(key, _KEYS):
+        raise PickleError(f"the pickle has a {type(key).__name__} as a key: refused")
+    return key
+
+
+def _refused(module: str, name: str) -> PickleError:
+    return PickleError(
+        f"the pickle asks for {module}.{name}: refused, nothing of it was run. "
+        "Only tensors, numbers, strings and plain containers are read"
+    )

@@ -1,0 +1,73 @@
+"""PyTorch names of the encoder and decoder that VQGAN and VAR's tokenizer share, and what their shapes tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vdiffsr_jax.conversion.rules import CONV, CONV1X1, ConversionError, Rule
+
+_HALF = r"(encoder|decoder)\."
+_BLOCK = (
+    (_HALF + r"(down|up)\.(\d+)\.block\.(\d+)\.", r"\1/\2/\3/block/\4/", 4),
+    (_HALF + r"mid\.(block_[12])\.", r"\1/mid/\2/", 2),
+)
+_ATTENTION = (
+    (_HALF + r"(down|up)\.(\d+)\.attn\.(\d+)\.", r"\1/\2/\3/attn/\4/", 4),
+    (_HALF + r"mid\.(attn_1)\.", r"\1/mid/\2/", 2),
+)
+
+
+def _affine(theirs: str, ours: str, op: Any = None) -> list[Rule]:
+    """Weight and bias of a normalisation (no `op`) or of a layer with a kernel."""
+    weight = (
+        Rule(theirs + r"\.weight", f"{ours}/scale") if op is None else Rule(theirs + r"\.weight", f"{ours}/kernel", op)
+    )
+    return [weight, Rule(theirs + r"\.bias", f"{ours}/bias")]
+
+
+def _rules() -> list[Rule]:
+    rules = []
+    for theirs, ours, n in _BLOCK:
+        rules += _affine(theirs + r"(norm[12])", rf"{ours}\{n + 1}")
+        rules += _affine(theirs + r"(conv[12])", rf"{ours}\{n + 1}", CONV)
+        rules += _affine(theirs + r"nin_shortcut", f"{ours}shortcut", CONV1X1)
+    for theirs, ours, n in _ATTENTION:
+        rules += _affine(theirs + r"norm", f"{ours}norm")
+        rules += _affine(theirs + r"(qkv|q|k|v|proj_out)", rf"{ours}\{n + 1}", CONV1X1)
+    rules += _affine(_HALF + r"down\.(\d+)\.downsample\.conv", r"\1/down/\2/resample", CONV)
+    rules += _affine(_HALF + r"up\.(\d+)\.upsample\.conv", r"\1/up/\2/resample/conv", CONV)
+    rules += _affine(_HALF + r"norm_out", r"\1/norm_out")
+    rules += _affine(_HALF + r"(conv_in|conv_out)", r"\1/\2", CONV)
+    return rules
+
+
+TABLE = _rules()
+
+
+def infer_shape(shapes: Mapping[str, Sequence[int]], what: str) -> dict[str, Any]:
+    """ch, ch_mult, num_res_blocks and z_channels from {PyTorch name: shape}.
+
+    Raises: ConversionError saying that this is not a `what` if a needed name is missing.
+    """
+    ch = need(shapes, "encoder.conv_in.weight", what)[0]
+    levels = 1 + max((int(m[1]) for name in shapes if (m := re.match(r"encoder\.down\.(\d+)\.", name))), default=-1)
+    widths = [need(shapes, f"encoder.down.{i}.block.0.conv1.weight", what)[0] for i in range(levels)]
+    blocks = {int(m[1]) for name in shapes if (m := re.match(r"encoder\.down\.0\.block\.(\d+)\.", name))}
+    uneven = [w for w in widths if w % ch]
+    if not widths or uneven:
+        raise ConversionError(f"this is not a {what}: its level widths {widths} are not multiples of its first, {ch}")
+    return {
+        "ch": ch,
+        "ch_mult": [w // ch for w in widths],
+        "num_res_blocks": len(blocks),
+        "z_channels": need(shapes, "encoder.conv_out.weight", what)[0],
+    }
+
+
+def need(shapes: Mapping[str, Sequence[int]], name: str, what: str) -> Sequence[int]:
+    """The shape of `name`; raises ConversionError saying that this is not a `what` without it."""
+    if name not in shapes:
+        raise ConversionError(f"this is not a {what}: it has no tensor {name}")
+    return shapes[name]

@@ -1,0 +1,36 @@
+"""VQGAN-f4: PyTorch names of `autoencoder_vq_f4` to ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vdiffsr_jax.config import ConfigError, VQGANConfig, parse
+from vdiffsr_jax.conversion import autoencoder
+from vdiffsr_jax.conversion.rules import CONV1X1, ConversionError, Rule, Table
+
+TABLE: Table = (
+    *autoencoder.TABLE,
+    Rule(r"quantize\.embedding\.weight", "codebook"),
+    Rule(r"(quant_conv|post_quant_conv)\.weight", r"\1/kernel", CONV1X1),
+    Rule(r"(quant_conv|post_quant_conv)\.bias", r"\1/bias"),
+)
+
+
+def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VQGANConfig:
+    """The configuration that {PyTorch name: shape} implies; `overrides` are VQGANConfig fields.
+
+    Raises: ConversionError if a needed name is missing or the shapes fit no configuration.
+    """
+    what = "VQGAN first stage"
+    n_embed, embed_dim = autoencoder.need(shapes, "quantize.embedding.weight", what)
+    values = autoencoder.infer_shape(shapes, what) | {
+        "n_embed": n_embed,
+        "embed_dim": embed_dim,
+        "in_channels": autoencoder.need(shapes, "encoder.conv_in.weight", what)[1],
+        "out_channels": autoencoder.need(shapes, "decoder.conv_out.weight", what)[0],
+    }
+    try:
+        return parse(VQGANConfig, values | overrides)
+    except ConfigError as error:
+        raise ConversionError(str(error)) from None

@@ -1,0 +1,217 @@
+"""Convolutional encoder and decoder shared by the first stage (VQGAN) and VAR's tokenizer.
+
+Source: Taming Transformers (arXiv:2012.09841), appendix, table 7.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vdiffsr_jax.models.layers import Conv, GroupNorm, Linear
+from vdiffsr_jax.ops.attention import attention
+
+EPS = 1e-6
+
+
+class Reconstruction(NamedTuple):
+    """What training needs of an autoencoder: image (b, h, w, 3), the scalar VQ loss, {name: scalar} of codebook use."""
+
+    image: jax.Array
+    vq_loss: jax.Array
+    usage: dict[str, jax.Array]
+
+
+class ResBlock(nnx.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 map on the skip where the channels change."""
+
+    def __init__(self, c: int, o: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.norm1 = GroupNorm(c, eps=EPS, dtype=dtype)
+        self.conv1 = Conv(c, o, 3, dtype=dtype, rngs=rngs)
+        self.norm2 = GroupNorm(o, eps=EPS, dtype=dtype)
+        self.conv2 = Conv(o, o, 3, dtype=dtype, rngs=rngs)
+        self.shortcut = Linear(c, o, dtype=dtype, rngs=rngs) if c != o else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        h = self.conv1(jax.nn.silu(self.norm1(x)))
+        h = self.conv2(jax.nn.silu(self.norm2(h)))
+        return h + (x if self.shortcut is None else self.shortcut(x))
+
+
+class AttentionBlock(nnx.Module):
+    """x + W_o attention(q, k, v) over all h*w positions, one head; q, k, v from one map or from three."""
+
+    def __init__(self, c: int, *, fused_qkv: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.norm = GroupNorm(c, eps=EPS, dtype=dtype)
+        if fused_qkv:
+            self.qkv = Linear(c, 3 * c, dtype=dtype, rngs=rngs)
+        else:
+            self.q, self.k, self.v = (Linear(c, c, dtype=dtype, rngs=rngs) for _ in range(3))
+        self.fused_qkv = fused_qkv
+        self.proj_out = Linear(c, c, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        b, h, w, c = x.shape
+        y = self.norm(x)
+        parts = jnp.split(self.qkv(y), 3, axis=-1) if self.fused_qkv else (self.q(y), self.k(y), self.v(y))
+        q, k, v = (part.reshape(b, h * w, 1, c) for part in parts)
+        out = attention(q, k, v, scale=1 / math.sqrt(c))
+        return x + self.proj_out(out.reshape(b, h, w, c))
+
+
+class Downsample(Conv):
+    """3x3 convolution with stride 2 that sees one row and one column of zeros below and to the right, none elsewhere."""
+
+    def __init__(self, c: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        super().__init__(c, c, 3, stride=2, padding=((0, 1), (0, 1)), dtype=dtype, rngs=rngs)
+
+
+class Upsample(nnx.Module):
+    """Nearest x2, then a 3x3 convolution."""
+
+    def __init__(self, c: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.conv = Conv(c, c, 3, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.conv(jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2))
+
+
+class Stage(nnx.Module):
+    """ResBlocks at one resolution, each followed by attention if `attention`, then `resample`, if any."""
+
+    def __init__(
+        self,
+        c: int,
+        o: int,
+        num_blocks: int,
+        *,
+        attention: bool,
+        resample: type[Downsample] | type[Upsample] | None,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.block = nnx.List([ResBlock(c if i == 0 else o, o, dtype=dtype, rngs=rngs) for i in range(num_blocks)])
+        num_attn = num_blocks if attention else 0
+        self.attn = nnx.List([AttentionBlock(o, fused_qkv=True, dtype=dtype, rngs=rngs) for _ in range(num_attn)])
+        self.resample = None if resample is None else resample(o, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for i, block in enumerate(self.block):
+            x = block(x)
+            if self.attn:
+                x = self.attn[i](x)
+        return x if self.resample is None else self.resample(x)
+
+
+class Middle(nnx.Module):
+    """ResBlock, attention, ResBlock."""
+
+    def __init__(self, c: int, *, fused_qkv: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.block_1 = ResBlock(c, c, dtype=dtype, rngs=rngs)
+        self.attn_1 = AttentionBlock(c, fused_qkv=fused_qkv, dtype=dtype, rngs=rngs)
+        self.block_2 = ResBlock(c, c, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.block_2(self.attn_1(self.block_1(x)))
+
+
+class Encoder(nnx.Module):
+    """Image -> features at 1 / 2^(len(ch_mult) - 1) of the size; level 0 is the finest.
+
+    `deep_attention`: attention after every block of the deepest level too, and one fused q, k, v map (VAR's tokenizer).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        ch: int,
+        ch_mult: Sequence[int],
+        num_res_blocks: int,
+        deep_attention: bool,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        widths = [ch * m for m in ch_mult]
+        last = len(widths) - 1
+        self.conv_in = Conv(in_channels, ch, 3, dtype=dtype, rngs=rngs)
+        self.down = nnx.List(
+            [
+                Stage(
+                    widths[i - 1] if i else ch,
+                    widths[i],
+                    num_res_blocks,
+                    attention=deep_attention and i == last,
+                    resample=None if i == last else Downsample,
+                    dtype=dtype,
+                    rngs=rngs,
+                )
+                for i in range(len(widths))
+            ]
+        )
+        self.mid = Middle(widths[-1], fused_qkv=deep_attention, dtype=dtype, rngs=rngs)
+        self.norm_out = GroupNorm(widths[-1], eps=EPS, dtype=dtype)
+        self.conv_out = Conv(widths[-1], out_channels, 3, dtype=dtype, rngs=rngs)
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """(b, h, w, in_channels), h and w divisible by the factor -> (b, h / factor, w / factor, out_channels).
+
+        Raises: ValueError if the size does not divide.
+        """
+        factor = 2 ** (len(self.down) - 1)
+        if image.shape[1] % factor or image.shape[2] % factor:
+            raise ValueError(f"an image of {image.shape[1]}x{image.shape[2]} pixels must divide by {factor}")
+        x = self.conv_in(image)
+        for stage in self.down:
+            x = stage(x)
+        return self.conv_out(jax.nn.silu(self.norm_out(self.mid(x))))
+
+
+class Decoder(nnx.Module):
+    """Mirror of `Encoder`, with one more block per level; level 0 is the finest and comes last."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        ch: int,
+        ch_mult: Sequence[int],
+        num_res_blocks: int,
+        deep_attention: bool,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        widths = [ch * m for m in ch_mult]
+        last = len(widths) - 1
+        self.conv_in = Conv(in_channels, widths[-1], 3, dtype=dtype, rngs=rngs)
+        self.mid = Middle(widths[-1], fused_qkv=deep_attention, dtype=dtype, rngs=rngs)
+        self.up = nnx.List(
+            [
+                Stage(
+                    widths[min(i + 1, last)],
+                    widths[i],
+                    num_res_blocks + 1,
+                    attention=deep_attention and i == last,
+                    resample=Upsample if i else None,
+                    dtype=dtype,
+                    rngs=rngs,
+                )
+                for i in range(len(widths))
+            ]
+        )
+        self.norm_out = GroupNorm(widths[0], eps=EPS, dtype=dtype)
+        self.conv_out = Conv(widths[0], out_channels, 3, dtype=dtype, rngs=rngs)
+
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """(b, h, w, in_channels) -> (b, factor h, factor w, out_channels)."""
+        x = self.mid(self.conv_in(z))
+        for stage in reversed(list(self.up)):
+            x = stage(x)
+        return self.conv_out(jax.nn.silu(self.norm_out(x)))

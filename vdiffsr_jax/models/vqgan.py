@@ -1,0 +1,62 @@
+"""VQGAN-f4, the first stage: images to small latents and back.
+
+Source: Taming Transformers (arXiv:2012.09841) as trained for latent diffusion (arXiv:2112.10752).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vdiffsr_jax.config import VQGANConfig
+from vdiffsr_jax.models.autoencoder import Decoder, Encoder, Reconstruction
+from vdiffsr_jax.models.layers import Linear
+from vdiffsr_jax.ops.quantize import codebook_usage, nearest_code, straight_through, vq_loss
+
+# The weights that the published first stage was trained with: taming's `legacy` loss puts its beta = 0.25 on the
+# codebook term, not on the commitment term as the paper does.
+COMMITMENT, CODEBOOK = 1.0, 0.25
+
+
+class VQGAN(nnx.Module):
+    """Encoder, codebook and decoder. Images (b, h, w, 3) in [-1, 1]; latents (b, h / f, w / f, embed_dim), float32."""
+
+    def __init__(self, cfg: VQGANConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+        self.cfg = cfg
+        shape = {"ch": cfg.ch, "ch_mult": cfg.ch_mult, "num_res_blocks": cfg.num_res_blocks}
+        self.encoder = Encoder(
+            cfg.in_channels, cfg.z_channels, **shape, deep_attention=False, dtype=dtype, rngs=rngs
+        )  # fmt: skip
+        self.quant_conv = Linear(cfg.z_channels, cfg.embed_dim, dtype=dtype, rngs=rngs)
+        # Codes spread as wide as fresh latents: a codebook that starts in one point keeps most of its codes unused.
+        self.codebook = nnx.Param(jax.random.normal(rngs.params(), (cfg.n_embed, cfg.embed_dim), jnp.float32))
+        self.post_quant_conv = Linear(cfg.embed_dim, cfg.z_channels, dtype=dtype, rngs=rngs)
+        self.decoder = Decoder(
+            cfg.z_channels, cfg.out_channels, **shape, deep_attention=False, dtype=dtype, rngs=rngs
+        )  # fmt: skip
+
+    def encode(self, image: jax.Array) -> jax.Array:
+        """Image -> latent, not quantised; raises ValueError if a side does not divide by cfg.factor."""
+        return self.quant_conv(self.encoder(image)).astype(jnp.float32)
+
+    def quantize(self, z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Nearest codes.
+
+        Returns: z_q (the codes, with the gradient passed straight to z), indices (b, h, w) int32, and the loss
+            mean (sg[z_q] - z)^2 + 0.25 mean (z_q - sg[z])^2.
+        """
+        indices = nearest_code(z, self.codebook[...])
+        z_q = self.codebook[...][indices]
+        return straight_through(z, z_q), indices, vq_loss(z, z_q, commitment=COMMITMENT, codebook=CODEBOOK)
+
+    def decode(self, z: jax.Array, quantize: bool = True) -> jax.Array:
+        """Latent -> image, not clamped; `quantize` first moves every latent to its nearest code."""
+        if quantize:
+            z = self.quantize(z)[0]
+        return self.decoder(self.post_quant_conv(z)).astype(jnp.float32)
+
+    def __call__(self, image: jax.Array) -> Reconstruction:
+        """Training forward: encode, quantise, decode."""
+        z_q, indices, loss = self.quantize(self.encode(image))
+        return Reconstruction(self.decode(z_q, quantize=False), loss, codebook_usage(indices, self.cfg.n_embed))

@@ -30,7 +30,7 @@ def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     def run(method: str, x: np.ndarray, **options: bool):
         return jax.jit(lambda p, x: network.apply(p, x, method=method, **options))(params, x)
 
-    result = {}
+    result: dict[str, np.ndarray] = {}
     for prefix in ("", "odd_"):
         z = run("encode", np.moveaxis(io[f"{prefix}img"], 1, -1))
         z_q, indices, loss = run("quantize", z)

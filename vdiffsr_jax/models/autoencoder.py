@@ -6,13 +6,13 @@ Source: Taming Transformers (arXiv:2012.09841), appendix, table 7.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vdiffsr_jax.config import VARTokenizerConfig, VQGANConfig
 from vdiffsr_jax.models.layers import Conv, GroupNorm, Linear
 from vdiffsr_jax.ops.attention import attention
 
@@ -65,7 +65,7 @@ class AttentionBlock(nnx.Module):
 
 
 class Downsample(Conv):
-    """3x3 convolution with stride 2 that sees one row and one column of zeros below and to the right, none elsewhere."""
+    """3x3 convolution with stride 2; zeros below and to the right only."""
 
     def __init__(self, c: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         super().__init__(c, c, 3, stride=2, padding=((0, 1), (0, 1)), dtype=dtype, rngs=rngs)
@@ -128,25 +128,23 @@ class Encoder(nnx.Module):
 
     def __init__(
         self,
+        cfg: VQGANConfig | VARTokenizerConfig,
         in_channels: int,
         out_channels: int,
         *,
-        ch: int,
-        ch_mult: Sequence[int],
-        num_res_blocks: int,
         deep_attention: bool,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        widths = [ch * m for m in ch_mult]
+        widths = [cfg.ch * m for m in cfg.ch_mult]
         last = len(widths) - 1
-        self.conv_in = Conv(in_channels, ch, 3, dtype=dtype, rngs=rngs)
+        self.conv_in = Conv(in_channels, cfg.ch, 3, dtype=dtype, rngs=rngs)
         self.down = nnx.List(
             [
                 Stage(
-                    widths[i - 1] if i else ch,
+                    widths[i - 1] if i else cfg.ch,
                     widths[i],
-                    num_res_blocks,
+                    cfg.num_res_blocks,
                     attention=deep_attention and i == last,
                     resample=None if i == last else Downsample,
                     dtype=dtype,
@@ -178,17 +176,15 @@ class Decoder(nnx.Module):
 
     def __init__(
         self,
+        cfg: VQGANConfig | VARTokenizerConfig,
         in_channels: int,
         out_channels: int,
         *,
-        ch: int,
-        ch_mult: Sequence[int],
-        num_res_blocks: int,
         deep_attention: bool,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        widths = [ch * m for m in ch_mult]
+        widths = [cfg.ch * m for m in cfg.ch_mult]
         last = len(widths) - 1
         self.conv_in = Conv(in_channels, widths[-1], 3, dtype=dtype, rngs=rngs)
         self.mid = Middle(widths[-1], fused_qkv=deep_attention, dtype=dtype, rngs=rngs)
@@ -197,7 +193,7 @@ class Decoder(nnx.Module):
                 Stage(
                     widths[min(i + 1, last)],
                     widths[i],
-                    num_res_blocks + 1,
+                    cfg.num_res_blocks + 1,
                     attention=deep_attention and i == last,
                     resample=Upsample if i else None,
                     dtype=dtype,

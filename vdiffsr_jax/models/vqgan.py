@@ -24,17 +24,12 @@ class VQGAN(nnx.Module):
 
     def __init__(self, cfg: VQGANConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
         self.cfg = cfg
-        shape = {"ch": cfg.ch, "ch_mult": cfg.ch_mult, "num_res_blocks": cfg.num_res_blocks}
-        self.encoder = Encoder(
-            cfg.in_channels, cfg.z_channels, **shape, deep_attention=False, dtype=dtype, rngs=rngs
-        )  # fmt: skip
+        self.encoder = Encoder(cfg, cfg.in_channels, cfg.z_channels, deep_attention=False, dtype=dtype, rngs=rngs)
         self.quant_conv = Linear(cfg.z_channels, cfg.embed_dim, dtype=dtype, rngs=rngs)
         # Codes spread as wide as fresh latents: a codebook that starts in one point keeps most of its codes unused.
         self.codebook = nnx.Param(jax.random.normal(rngs.params(), (cfg.n_embed, cfg.embed_dim), jnp.float32))
         self.post_quant_conv = Linear(cfg.embed_dim, cfg.z_channels, dtype=dtype, rngs=rngs)
-        self.decoder = Decoder(
-            cfg.z_channels, cfg.out_channels, **shape, deep_attention=False, dtype=dtype, rngs=rngs
-        )  # fmt: skip
+        self.decoder = Decoder(cfg, cfg.z_channels, cfg.out_channels, deep_attention=False, dtype=dtype, rngs=rngs)
 
     def encode(self, image: jax.Array) -> jax.Array:
         """Image -> latent, not quantised; raises ValueError if a side does not divide by cfg.factor."""

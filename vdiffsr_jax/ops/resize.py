@@ -19,8 +19,8 @@ MODES = ("bicubic", "bilinear", "area")
 def resize_matrix(n_in: int, n_out: int, mode: str) -> np.ndarray:
     """Weights W of one axis, out = W in; rows sum to one.
 
-    bicubic: cubic convolution with a = -0.75, half-pixel centres, no antialias, edge pixels repeated. bilinear: the same
-    with a tent. area: adaptive average pooling, bin i covers floor(i n_in / n_out) .. ceil((i + 1) n_in / n_out).
+    bicubic: cubic convolution with a = -0.75, half-pixel centres, no antialias, edge pixels repeated. bilinear: with a
+    tent. area: adaptive average pooling, bin i covers floor(i n_in / n_out) .. ceil((i + 1) n_in / n_out).
 
     Returns: (n_out, n_in) float32, read-only.
     Raises: ValueError for an unknown mode or a size below one.

@@ -1,0 +1,43 @@
+"""VAR's tokenizer: PyTorch names of `vae_ch160v4096z32` to ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vdiffsr_jax.config import ConfigError, VARTokenizerConfig, parse
+from vdiffsr_jax.conversion import autoencoder
+from vdiffsr_jax.conversion.rules import CONV, ConversionError, Drop, Rule, Table
+
+_PHI = r"quantize\.quant_resi\.qresi_ls\.(\d+)"
+
+TABLE: Table = (
+    *autoencoder.TABLE,
+    Rule(r"quantize\.embedding\.weight", "quantizer/codebook"),
+    Rule(_PHI + r"\.weight", r"quantizer/phi/\1/kernel", CONV),
+    Rule(_PHI + r"\.bias", r"quantizer/phi/\1/bias"),
+    Rule(r"(quant_conv|post_quant_conv)\.weight", r"\1/kernel", CONV),
+    Rule(r"(quant_conv|post_quant_conv)\.bias", r"\1/bias"),
+    Drop(r"quantize\.ema_vocab_hit_SV", "counts how often training used each code"),
+)
+
+
+def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VARTokenizerConfig:
+    """The configuration that {PyTorch name: shape} implies; `overrides` are VARTokenizerConfig fields.
+
+    The levels do not show in the shapes: without `patch_nums` they are those of the published 256-pixel model.
+
+    Raises: ConversionError if a needed name is missing or the shapes fit no configuration.
+    """
+    what = "VAR tokenizer"
+    vocab_size, _ = autoencoder.need(shapes, "quantize.embedding.weight", what)
+    autoencoder.need(shapes, "quantize.quant_resi.qresi_ls.0.weight", what)
+    values = autoencoder.infer_shape(shapes, what) | {
+        "vocab_size": vocab_size,
+        "share_quant_resi": len({m[1] for name in shapes if (m := re.match(_PHI, name))}),
+    }
+    try:
+        return parse(VARTokenizerConfig, values | overrides)
+    except ConfigError as error:
+        raise ConversionError(str(error)) from None

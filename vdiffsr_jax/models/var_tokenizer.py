@@ -1,0 +1,152 @@
+"""VAR's tokenizer: an autoencoder whose features are written as residual codes, level by level, coarse to fine.
+
+Source: Visual Autoregressive Modeling (arXiv:2404.02905), section 3.2, algorithms 1 and 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from vdiffsr_jax.config import VARTokenizerConfig
+from vdiffsr_jax.models.autoencoder import Decoder, Encoder, Reconstruction
+from vdiffsr_jax.models.layers import Conv
+from vdiffsr_jax.ops.quantize import codebook_usage, nearest_code, straight_through, vq_loss
+from vdiffsr_jax.ops.resize import area, bicubic
+
+
+class MultiScaleQuantizer(nnx.Module):
+    """f ~ sum_k phi_k(up(codebook[tokens_k])), tokens_k the nearest codes of what the coarser levels left over.
+
+    Everything here is full float32 on every device: a flipped code changes all finer levels.
+    """
+
+    def __init__(self, cfg: VARTokenizerConfig, *, rngs: nnx.Rngs):
+        self.cfg = cfg
+        shape = (cfg.vocab_size, cfg.z_channels)
+        self.codebook = nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32) / np.sqrt(cfg.z_channels))
+        self.phi = nnx.List([Conv(cfg.z_channels, cfg.z_channels, 3, rngs=rngs) for _ in range(cfg.share_quant_resi)])
+
+    def contribution(self, k: int, tokens: jax.Array) -> jax.Array:
+        """What level k adds to f_hat: (b, p_k^2) int32 -> (b, S, S, z), S = p of the last level."""
+        p, size = self.cfg.patch_nums[k], self.cfg.patch_nums[-1]
+        up = bicubic(self.codebook[...][tokens].reshape(-1, p, p, self.cfg.z_channels), (size, size))
+        r = self.cfg.quant_resi
+        with jax.default_matmul_precision("highest"):
+            return (1 - r) * up + r * self.phi[phi_index(self.cfg, k)](up)
+
+    def tokens(self, f: jax.Array) -> list[jax.Array]:
+        """Code indices of every level, (b, S, S, z) -> one (b, p_k^2) int32 per level, coarse to fine.
+
+        Raises: ValueError for another S than the last level's (levels are absolute).
+        """
+        size = self.cfg.patch_nums[-1]
+        if f.shape[1:3] != (size, size):
+            raise ValueError(f"features of {f.shape[1]}x{f.shape[2]} do not fit the finest level, {size}x{size}")
+        rest, tokens = jax.lax.stop_gradient(f.astype(jnp.float32)), []
+        for k, p in enumerate(self.cfg.patch_nums):
+            tokens.append(nearest_code(area(rest, (p, p)), self.codebook[...]).reshape(-1, p * p))
+            rest = rest - self.contribution(k, tokens[-1])
+        return tokens
+
+    def f_hats(self, tokens: Sequence[jax.Array]) -> list[jax.Array]:
+        """The sum up to each level given, one (b, S, S, z) per level."""
+        sums: list[jax.Array] = []
+        for k, level in enumerate(tokens):
+            part = self.contribution(k, level)
+            sums.append(sums[-1] + part if sums else part)
+        return sums
+
+    def level_input(self, k: int, f_hat: jax.Array) -> jax.Array:
+        """What VAR reads at level k > 0: the sum of all coarser levels at that level's size, (b, p_k^2, z)."""
+        p = self.cfg.patch_nums[k]
+        return area(f_hat, (p, p)).reshape(-1, p * p, self.cfg.z_channels)
+
+    def __call__(self, f: jax.Array) -> tuple[jax.Array, jax.Array, list[jax.Array]]:
+        """f_hat of the last level with the gradient passed straight to f, the loss, and the tokens.
+
+        The loss is the mean over levels of beta mean (sg[f_hat_k] - f)^2 + mean (f_hat_k - sg[f])^2.
+        """
+        tokens = self.tokens(f)
+        f_hats = self.f_hats(tokens)
+        losses = [vq_loss(f, f_hat, commitment=self.cfg.beta, codebook=1.0) for f_hat in f_hats]
+        return straight_through(f, f_hats[-1]), jnp.stack(losses).mean(), tokens
+
+
+class VARTokenizer(nnx.Module):
+    """Encoder, multi-scale quantiser and decoder; `decoder=False` leaves out what turns features into images.
+
+    Images are (b, S factor, S factor, 3) in [-1, 1]; features and sums of codes are (b, S, S, z), float32.
+    """
+
+    def __init__(
+        self, cfg: VARTokenizerConfig, *, decoder: bool = True, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs
+    ):
+        z = cfg.z_channels
+        self.cfg = cfg
+        self.encoder = Encoder(cfg, 3, z, deep_attention=True, dtype=dtype, rngs=rngs)
+        self.quant_conv = Conv(z, z, 3, dtype=dtype, rngs=rngs)
+        self.quantizer = MultiScaleQuantizer(cfg, rngs=rngs)
+        self.post_quant_conv = Conv(z, z, 3, dtype=dtype, rngs=rngs) if decoder else None
+        self.decoder = Decoder(cfg, z, 3, deep_attention=True, dtype=dtype, rngs=rngs) if decoder else None
+
+    def encode(self, image: jax.Array) -> jax.Array:
+        """Image -> features f, not quantised; raises ValueError if a side does not divide by cfg.factor."""
+        return self.quant_conv(self.encoder(image)).astype(jnp.float32)
+
+    def tokens(self, f: jax.Array) -> list[jax.Array]:
+        """f -> one (b, p_k^2) int32 per level, coarse to fine."""
+        return self.quantizer.tokens(f)
+
+    def f_hats(self, tokens: Sequence[jax.Array]) -> list[jax.Array]:
+        """The sum of codes up to each level."""
+        return self.quantizer.f_hats(tokens)
+
+    def var_input(self, tokens: Sequence[jax.Array]) -> jax.Array:
+        """VAR's teacher-forcing input, (b, L - p_0^2, z): at every level but the first, the sum of the coarser ones."""
+        return self.var_input_and_f_hat(tokens)[0]
+
+    def var_input_and_f_hat(self, tokens: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """`var_input(tokens)` and the last of `f_hats(tokens)`, which share their work."""
+        f_hats = self.f_hats(tokens)
+        inputs = [self.quantizer.level_input(k + 1, f_hat) for k, f_hat in enumerate(f_hats[:-1])]
+        return jnp.concatenate(inputs, axis=1), f_hats[-1]
+
+    def next_f_hat(self, k: int, f_hat: jax.Array, tokens: jax.Array) -> jax.Array:
+        """Add level k, given as (b, p_k^2) tokens, to the sum of the coarser levels."""
+        return f_hat + self.quantizer.contribution(k, tokens)
+
+    def next_input(self, k: int, f_hat: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """One step of generation: `next_f_hat`, and VAR's input at level k + 1, None after the last level."""
+        f_hat = self.next_f_hat(k, f_hat, tokens)
+        last = k + 1 == len(self.cfg.patch_nums)
+        return f_hat, None if last else self.quantizer.level_input(k + 1, f_hat)
+
+    def decode(self, f_hat: jax.Array) -> jax.Array:
+        """Sum of codes -> image, not clamped; raises ValueError without a decoder."""
+        if self.decoder is None or self.post_quant_conv is None:
+            raise ValueError("this tokenizer was built with decoder=False: it cannot make images")
+        return self.decoder(self.post_quant_conv(f_hat)).astype(jnp.float32)
+
+    def tokens_to_image(self, tokens: Sequence[jax.Array]) -> jax.Array:
+        """Tokens of all levels -> image, clamped to [-1, 1]."""
+        return jnp.clip(self.decode(self.f_hats(tokens)[-1]), -1, 1)
+
+    def __call__(self, image: jax.Array) -> Reconstruction:
+        """Training forward: encode, quantise, decode; the usage counts the codes of all levels together."""
+        f_hat, loss, tokens = self.quantizer(self.encode(image))
+        usage = codebook_usage(jnp.concatenate(tokens, axis=1), self.cfg.vocab_size)
+        return Reconstruction(self.decode(f_hat), loss, usage)
+
+
+def phi_index(cfg: VARTokenizerConfig, k: int) -> int:
+    """Which of the shared phi convolutions level k uses: the one whose tick lies nearest to k / (K - 1)."""
+    count, last = cfg.share_quant_resi, max(len(cfg.patch_nums) - 1, 1)
+    # The published model has four, on ticks of their own; any other number has evenly centred ones.
+    margin = 1 / (3 * count) if count == 4 else 1 / (2 * count)
+    ticks = np.linspace(margin, 1 - margin, count)
+    return int(np.argmin(np.abs(ticks - k / last)))

@@ -107,8 +107,8 @@ class _Archive:
             if info.filename in self.members:
                 raise WeightsFileError(f"{path} holds {info.filename} twice; torch.save writes no such file")
             self.members[info.filename] = info
-        self._check_members()
         self.prefix = self._prefix()
+        self._check_members()
         self.big_endian = self._byteorder() == b"big"
 
     def load(self) -> Any:
@@ -254,11 +254,11 @@ class _View:
     def read(self, dtype: np.dtype, big_endian: bool) -> np.ndarray:
         if 0 in self.shape:
             return np.zeros(self.shape, dtype)
-        run = np.empty(self.extent, dtype)
-        with self.path.open("rb") as file:
-            file.seek(self.start)
-            if file.readinto(run.view(np.uint8).data) != run.nbytes:
-                raise WeightsFileError(f"{self.path} became shorter while it was read")
+        count = self.extent * dtype.itemsize
+        raw = np.fromfile(self.path, np.uint8, count, offset=self.start)
+        if raw.size != count:
+            raise WeightsFileError(f"{self.path} became shorter while it was read")
+        run = raw.view(dtype)
         if big_endian:
             run.view(f"u{dtype.itemsize}").byteswap(inplace=True)
         strides = tuple(step * dtype.itemsize for step in self.stride)

@@ -1,0 +1,107 @@
+"""One weights file to one network's parameters: read, unwrap, recognise, configure, match strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vdiffsr_jax.conversion import presets, recognise, weights_file
+from vdiffsr_jax.conversion.rules import ConversionError, convert_lazily, plan
+from vdiffsr_jax.conversion.weights_file import StateDict
+from vdiffsr_jax.models import registry
+from vdiffsr_jax.models.build import Params, flatten, unflatten
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One state dict of a file: `where` it lay in it ("" at the top), the network it is."""
+
+    path: Path
+    where: str
+    kind: str
+    tensors: StateDict
+
+    @property
+    def title(self) -> str:
+        """How messages call it."""
+        return f"{self.path} ({self.where})" if self.where else str(self.path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """A network out of a file; its parameters are read when they are written. `notes` say what was assumed."""
+
+    kind: str
+    config: Any
+    params: Params
+    source: dict[str, Any]
+    notes: list[str]
+
+
+def parts(path: Path) -> list[Part]:
+    """The networks of a file, recognised: one, or two in a file of VAR's own trainer.
+
+    Raises: ConversionError if the file cannot be read or a network is unknown.
+    """
+    found = weights_file.read(path)
+    return [
+        Part(path, where, recognise.kind_of(tensors, f"{path} ({where})" if where else str(path)), tensors)
+        for where, tensors in found.items()
+    ]
+
+
+def configure(part: Part, preset: str | None, settings: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """(configuration, what was assumed): shapes, then the preset, then `settings`, the later before the earlier.
+
+    Raises: ConversionError or ConfigError if the configuration cannot be told or does not fit the shapes.
+    """
+    name, values = presets.choose(part.kind, part.path, preset)
+    presets.check_told(part.kind, part.path, name, settings)
+    notes = []
+    if name is not None and preset is None:
+        notes.append(f"{part.title}: assumed preset {name}, for its file name")
+    shapes = {key: tensor.shape for key, tensor in part.tensors.items()}
+    return recognise.infer(part.kind, shapes, merge(values, settings)), notes
+
+
+def convert(
+    part: Part, *, preset: str | None = None, settings: Mapping[str, Any] | None = None, dtype: Any = np.float32
+) -> Converted:
+    """Every tensor of the part to its place, none missing, none left over.
+
+    Args: settings: of the kind's configuration, in the place of what shapes and preset tell. dtype: of the parameters.
+    Raises: ConversionError with every missing, unexpected or misshapen name; ConfigError.
+    """
+    config, notes = configure(part, preset, settings or {})
+    abstract = registry.network(part.kind, part.kind, config).abstract
+    flat = convert_lazily(recognise.table(part.kind, config), part.tensors, flatten(abstract), part.title)
+    cast = {name: array.astype(dtype) for name, array in flat.items()}
+    kinds = sorted({str(tensor.dtype) for tensor in flat.values()})
+    source = weights_file.source(part.path, part=part.where, kind=part.kind, dtypes=kinds)
+    return Converted(part.kind, config, unflatten(cast, abstract), source, notes)
+
+
+def dropped(part: Part, config: Any) -> dict[str, str]:
+    """{name: reason} of the buffers that are recomputed rather than trusted; names no rule knows are not in it."""
+    rules = recognise.table(part.kind, config)
+    result: dict[str, str] = {}
+    for name in part.tensors:
+        try:
+            result |= plan(rules, [name]).dropped
+        except ConversionError:  # reported by `convert`, with all the others
+            continue
+    return result
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` in the place of `base`, setting by setting within nested mappings."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(below, value) if both else value  # type: ignore[arg-type]
+    return merged

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vdiffsr_jax.ops.norm import group_norm, layer_norm
+
+
+def naive(x, scale, bias, num_groups, eps):
+    """The equation, letter for letter, in float64."""
+    b, h, w, c = x.shape
+    groups = np.asarray(x, np.float64).reshape(b, h * w, num_groups, c // num_groups)
+    mean = groups.mean(axis=(1, 3), keepdims=True)
+    var = groups.var(axis=(1, 3), keepdims=True)
+    return ((groups - mean) / np.sqrt(var + eps)).reshape(x.shape) * np.asarray(scale) + np.asarray(bias)
+
+
+@pytest.mark.parametrize(("c", "num_groups"), [(8, 8), (12, 4)])
+def test_group_norm_is_its_equation(c, num_groups):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = 3.0 + jax.random.normal(keys[0], (2, 5, 4, c))
+    scale, bias = jax.random.normal(keys[1], (c,)), jax.random.normal(keys[2], (c,))
+    got = group_norm(x, scale, bias, num_groups=num_groups, eps=1e-6)
+    np.testing.assert_allclose(got, naive(x, scale, bias, num_groups, 1e-6), atol=2e-6)
+
+
+@pytest.mark.parametrize(("c", "num_groups"), [(8, 8), (12, 4)])
+def test_group_norm_gradient_is_the_automatic_one(c, num_groups):
+    keys = jax.random.split(jax.random.key(0), 4)
+    x = jax.random.normal(keys[0], (2, 5, 4, c))
+    scale, bias = 1.0 + jax.random.normal(keys[1], (c,)), jax.random.normal(keys[2], (c,))
+    cotangent = jax.random.normal(keys[3], x.shape)
+
+    def automatic(x, scale, bias):
+        groups = x.reshape(2, 20, num_groups, -1)
+        mean = groups.mean(axis=(1, 3), keepdims=True)
+        var = jnp.square(groups - mean).mean(axis=(1, 3), keepdims=True)
+        normal = ((groups - mean) * jax.lax.rsqrt(var + 1e-6)).reshape(x.shape)
+        return normal * scale.reshape(1, 1, 1, -1) + bias.reshape(1, 1, 1, -1)
+
+    want = jax.vjp(automatic, x, scale, bias)[1](cotangent)
+    got = jax.vjp(lambda *a: group_norm(*a, num_groups=num_groups, eps=1e-6), x, scale, bias)[1](cotangent)
+    for g, w in zip(got, want, strict=True):
+        np.testing.assert_allclose(g, w, atol=1e-5)
+
+
+def test_statistics_are_float32_under_bfloat16():
+    x = (100.0 + jax.random.normal(jax.random.key(0), (1, 16, 16, 32))).astype(jnp.bfloat16)
+    y = group_norm(x, jnp.ones(32), jnp.zeros(32), num_groups=32, eps=1e-6)
+    assert y.dtype == jnp.float32
+    np.testing.assert_allclose(y, naive(x, np.ones(32), np.zeros(32), 32, 1e-6), atol=1e-3)
+
+
+def test_layer_norm_is_its_equation():
+    x = 3.0 + jax.random.normal(jax.random.key(0), (2, 7, 16))
+    y = np.asarray(x, np.float64)
+    want = (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(layer_norm(x, eps=1e-6), want, atol=2e-6)

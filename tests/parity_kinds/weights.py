@@ -9,16 +9,20 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from tests.golden.fill import fill
+from vdiffsr_jax.conversion import torch_file
 
 
 def load(folder: Path, stem: str = "weights") -> dict[str, np.ndarray]:
-    """`stem`.safetensors, or `stem`.names.json with the fill recipe; there, buffers are zeros of their shape.
+    """`stem`.safetensors, `stem`.pth, or `stem`.names.json with the fill recipe; there, buffers are zeros.
 
     (The buffers follow from the config and are dropped by the conversion; only their names matter.)
     """
     file = folder / f"{stem}.safetensors"
     if file.exists():
         return load_file(file)
+    file = folder / f"{stem}.pth"
+    if file.exists():
+        return {name: array.read() for name, array in torch_file.read(file).items()}
     names = json.loads((folder / f"{stem}.names.json").read_text())
     seed = json.loads((folder / "config.json").read_text())["seed"]
     return {

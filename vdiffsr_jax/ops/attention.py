@@ -13,7 +13,9 @@ import numpy as np
 MIN_SPAN = 128
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, *, scale: float = 1.0, mask: jax.Array | None = None) -> jax.Array:
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, *, scale: float = 1.0, mask: jax.Array | None = None
+) -> jax.Array:
     """softmax(scale q k^T) v per head.
 
     Args: q: (b, n, heads, d). k, v: (b, m, heads, d). mask: (n, m) bool, True where the query may look, or None.

@@ -1,0 +1,146 @@
+"""PyramidVAR: what VAR knows about an image, as one feature map per level, from one teacher-forced pass.
+
+Design: tokenise the window, run VAR on these codes with the null class, read hidden states after a few blocks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from vdiffsr_jax.config import PriorConfig, VARConfig
+from vdiffsr_jax.models.build import Params, build, flatten, unflatten
+from vdiffsr_jax.models.layers import LayerNorm, Linear
+from vdiffsr_jax.models.var import VARTrunk
+from vdiffsr_jax.models.var_fold import fold_class, merge_lora
+from vdiffsr_jax.models.var_tokenizer import VARTokenizer
+
+Pyramid = tuple[jax.Array, ...]  # one (b, p_k, p_k, dim) per level, coarse to fine
+
+
+def trunk_config(cfg: PriorConfig) -> VARConfig:
+    """The part of VAR that the prior needs: blocks up to the last tap, with the prior's own LoRA rank."""
+    return dataclasses.replace(cfg.var, depth=cfg.tap_layers[-1], lora_rank=cfg.lora_rank)
+
+
+class ReadOut(nnx.Module):
+    """P_k = W LN(sum_t softmax(a_k)_t h_t) + e_k for every token of level k.
+
+    The mix `a` starts at zero (all taps alike). With the published depth 16 and rank-16 LoRA (4,194,304 parameters) the
+    trainable total is 4.5 M, 0.27 M of them here; a hidden layer would double this part.
+    """
+
+    def __init__(self, cfg: PriorConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        levels = len(cfg.var.patch_nums)
+        self.dtype = dtype
+        self.level = tuple(int(k) for k in np.repeat(np.arange(levels), [p * p for p in cfg.var.patch_nums]))
+        self.mix = nnx.Param(jnp.zeros((levels, len(cfg.tap_layers)), jnp.float32))
+        self.norm = LayerNorm(cfg.var.width, eps=cfg.var.norm_eps, dtype=dtype)
+        self.linear = Linear(cfg.var.width, cfg.dim, dtype=dtype, rngs=rngs)
+        self.level_embed = nnx.Param(0.02 * jax.random.normal(rngs.params(), (levels, cfg.dim), jnp.float32))
+
+    def __call__(self, hidden: list[jax.Array]) -> jax.Array:
+        """One (b, L, width) per tap -> (b, L, dim)."""
+        level = np.asarray(self.level)
+        weights = jax.nn.softmax(self.mix[...], axis=-1)[level].astype(self.dtype)
+        mixed = sum((h * weights[None, :, t, None] for t, h in enumerate(hidden)), jnp.zeros((), self.dtype))
+        return self.linear(self.norm(mixed)) + self.level_embed[...][level][None].astype(self.dtype)
+
+
+class PyramidVAR(nnx.Module):
+    """Window -> prior pyramid. The tokenizer (encoder and codebook only) is always frozen."""
+
+    def __init__(self, cfg: PriorConfig, *, dtype: jnp.dtype = jnp.float32, remat: bool = False, rngs: nnx.Rngs):
+        self.cfg = cfg
+        self.tokenizer = VARTokenizer(cfg.tokenizer, decoder=False, dtype=dtype, rngs=rngs)
+        self.var = VARTrunk(trunk_config(cfg), dtype=dtype, remat=remat, rngs=rngs)
+        self.adapter = ReadOut(cfg, dtype=dtype, rngs=rngs)
+        self.code_proj = Linear(cfg.tokenizer.z_channels, cfg.dim, dtype=dtype, rngs=rngs)
+
+    def __call__(self, window: jax.Array) -> Pyramid:
+        """The prior of each window, coarse to fine.
+
+        Args: window: (b, S, S, 3) in [-1, 1], S = cfg.tokenizer.window_size: the LR tile, upsampled.
+        Returns: one (b, p_k, p_k, dim) per level.
+        Raises: ValueError for another size (VAR has absolute positions), or one window only with mode=shuffled.
+        """
+        size = self.cfg.tokenizer.window_size
+        if window.shape[1:] != (size, size, 3):
+            raise ValueError(f"the prior takes windows of {size}x{size}x3, not {'x'.join(map(str, window.shape[1:]))}")
+        if self.cfg.mode == "shuffled":
+            if window.shape[0] == 1:
+                raise ValueError("prior.mode=shuffled gives each window another one's prior: it needs at least two")
+            window = jnp.roll(window, 1, axis=0)
+        tokens = self.tokenizer.tokens(self.tokenizer.encode(window))
+        return self.from_tokens(tokens)
+
+    def from_tokens(self, tokens: list[jax.Array]) -> Pyramid:
+        """The prior from code indices, one (b, p_k^2) int32 per level."""
+        x_in, f_hat = (jax.lax.stop_gradient(a) for a in self.tokenizer.var_input_and_f_hat(tokens))
+        null = None if self.cfg.var.folded else jnp.array([self.cfg.var.num_classes], jnp.int32)
+        hidden = self.var.hidden_states(null, x_in, self.cfg.tap_layers)
+        if self.cfg.train in ("none", "adapter"):
+            hidden = [jax.lax.stop_gradient(h) for h in hidden]
+        pyramid = split_levels(self.adapter(hidden), self.cfg.var.patch_nums)
+        return (*pyramid[:-1], pyramid[-1] + self.code_proj(f_hat))
+
+
+def split_levels(tokens: jax.Array, patch_nums: tuple[int, ...]) -> Pyramid:
+    """(b, L, d) -> one (b, p_k, p_k, d) per level, row by row."""
+    edges = np.cumsum([p * p for p in patch_nums])[:-1]
+    parts = jnp.split(tokens, edges, axis=1)
+    return tuple(part.reshape(-1, p, p, tokens.shape[-1]) for part, p in zip(parts, patch_nums, strict=True))
+
+
+def trainable(path: str, train: str) -> bool:
+    """Whether the parameter `path` (as `build.flatten` names it) learns under `prior.train`.
+
+    none: nothing. adapter: the read-out. lora: the read-out and VAR's LoRA factors. full: everything but the tokenizer.
+    """
+    part = path.split("/")[0]
+    if train == "none" or part == "tokenizer":
+        return False
+    if part != "var" or train == "full":
+        return True
+    return train == "lora" and path.endswith(("/lora_a", "/lora_b"))
+
+
+def fold(params: Params, cfg: PriorConfig) -> tuple[Params, PriorConfig]:
+    """Inference form: LoRA merged, VAR's AdaLN and class embedding reduced to the null class; same outputs."""
+    var, var_cfg = fold_class(merge_lora(params["var"]), cfg.var, cfg.var.num_classes)
+    folded = dataclasses.replace(cfg, var=dataclasses.replace(var_cfg, lora_rank=0), lora_rank=0, train="none")
+    return params | {"var": var}, folded
+
+
+def load_parts(var: Params, tokenizer: Params, cfg: PriorConfig, key: jax.Array) -> Params:
+    """Fresh PyramidVAR parameters around a trained VAR and tokenizer, of which only the needed parts are kept.
+
+    The read-out and LoRA's A come from `key`, LoRA's B is zero; with prior.mode=random_weights all of VAR comes from it.
+
+    Raises: ValueError listing what VAR or the tokenizer lacks or has in another shape.
+    """
+    network = build(PyramidVAR, cfg)
+    given = {f"tokenizer/{name}": leaf for name, leaf in flatten(tokenizer).items()}
+    if cfg.mode != "random_weights":
+        given |= {f"var/{name}": leaf for name, leaf in flatten(var).items()}
+    names = list(flatten(network.abstract))
+
+    def is_fresh(name: str) -> bool:
+        in_var = name.startswith("var/") and (cfg.mode == "random_weights" or name.endswith(("/lora_a", "/lora_b")))
+        return in_var or not name.startswith(("var/", "tokenizer/"))
+
+    @jax.jit
+    def init(key: jax.Array) -> dict[str, jax.Array]:  # what is not returned is never made
+        return {name: leaf for name, leaf in flatten(network.init(key)).items() if is_fresh(name)}
+
+    merged = init(key) | {name: jnp.asarray(given[name]) for name in names if name in given and not is_fresh(name)}
+    missing = [name for name in names if name not in merged]
+    if missing:
+        raise ValueError("VAR or its tokenizer does not have: " + ", ".join(missing))
+    params = unflatten(merged, network.abstract)
+    network.check(params, "VAR and its tokenizer")
+    return params

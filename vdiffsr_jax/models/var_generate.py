@@ -1,0 +1,36 @@
+"""Class-conditional images from VAR and its tokenizer, as one compiled function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from vdiffsr_jax.models.build import Network, Params
+from vdiffsr_jax.models.var import Generated
+
+Generate = Callable[[Params, Params, jax.Array, jax.Array], tuple[Generated, jax.Array]]
+
+
+def make_generate(
+    var: Network, tokenizer: Network, *, guidance: float = 1.5, top_k: int = 0, top_p: float = 0.0
+) -> Generate:
+    """Compile generation for a VAR and the tokenizer whose codes it predicts.
+
+    Args: guidance, top_k, top_p: as in `VAR.generate`.
+    Returns: (var params, tokenizer params, label (b,) int32, key) -> (Generated, images (b, H, W, 3) in [-1, 1]).
+    """
+
+    @jax.jit
+    def generate(
+        var_params: Params, tokenizer_params: Params, label: jax.Array, key: jax.Array
+    ) -> tuple[Generated, jax.Array]:
+        def next_input(k: int, f_hat: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+            return tokenizer.apply(tokenizer_params, k, f_hat, tokens, method="next_input")
+
+        settings = {"guidance": guidance, "top_k": top_k, "top_p": top_p}
+        result = var.apply(var_params, next_input, label, key, method="generate", **settings)
+        return result, jnp.clip(tokenizer.apply(tokenizer_params, result.f_hat, method="decode"), -1, 1)
+
+    return generate

@@ -198,6 +198,39 @@ def load_model(
     return Model(kind, config, loaded, sources)
 
 
+def load_lazily(directory: str | os.PathLike[str], item: str) -> Params:
+    """One network's parameters as LazyArrays: each is read from the checkpoint when it is asked for.
+
+    Raises: CheckpointError as `load_model` does.
+    """
+    path = Path(directory).absolute()
+    kind, config, _ = read_config(path)
+    try:
+        abstract = registry.network(kind, item, config).abstract
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
+        target = _target(checkpointer, path / item, abstract, None, here)
+
+    def lazy(keys: tuple[Any, ...], struct: jax.ShapeDtypeStruct) -> LazyArray:
+        branch: Any = struct
+        for key in reversed(keys):
+            branch = {key.key: branch}
+        restore = ocp.args.PyTreeRestore(
+            branch, ocp.checkpoint_utils.construct_restore_args(branch), partial_restore=True
+        )
+
+        def read() -> np.ndarray:
+            with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
+                (leaf,) = jax.tree.leaves(checkpointer.restore(path / item, args=restore))
+            return np.asarray(leaf)
+
+        return LazyArray(struct.shape, np.dtype(struct.dtype), read)
+
+    return jax.tree_util.tree_map_with_path(lazy, target)
+
+
 def _target(
     checkpointer: ocp.Checkpointer, path: Path, abstract: Params, dtype: jnp.dtype | None, placement: Placement
 ) -> Params:

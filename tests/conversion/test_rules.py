@@ -63,6 +63,6 @@ def test_two_rules_for_one_name_are_refused():
 
 
 def test_two_names_for_one_parameter_are_refused():
+    file = FILE | {"pos2": np.zeros(5)}
     with pytest.raises(ConversionError, match="already filled from pos"):
-        file = FILE | {"pos2": np.zeros(5)}
         convert([*TABLE, Rule("pos2", "pos")], file, file.__getitem__, WANT, "f.pth")

@@ -26,7 +26,7 @@ def buffers(kind: str, config: Any) -> dict[str, np.ndarray]:
 def _var(cfg: VARConfig) -> dict[str, np.ndarray]:
     level = np.repeat(np.arange(len(cfg.patch_nums)), [p * p for p in cfg.patch_nums])
     mask = np.where(level[:, None] >= level[None, :], 0.0, -np.inf).astype(np.float32)
-    result = {"lvl_1L": level[None].astype(np.int64), "attn_bias_for_masking": mask[None, None]}
+    result: dict[str, np.ndarray] = {"lvl_1L": level[None].astype(np.int64), "attn_bias_for_masking": mask[None, None]}
     zero = np.zeros(cfg.width, np.float32)
     return result | {f"blocks.{i}.attn.zero_k_bias": zero for i in range(cfg.depth)}
 

@@ -19,8 +19,8 @@ def original_names(table: Table, paths: Iterable[str]) -> dict[str, tuple[str, O
     Raises: ConversionError listing the paths that no rule leads to.
     """
     paths = list(paths)
-    candidates = {path: _candidates(table, path) for path in paths}
-    if lost := [path for path, found in candidates.items() if not found]:
+    candidates = {path: found for path in paths if (found := _candidates(table, path))}
+    if lost := [path for path in paths if path not in candidates]:
         raise ConversionError("no PyTorch names are known for:\n  " + "\n  ".join(lost))
     settled = {names[0] for names, _ in candidates.values() if len(names) == 1}
     taken = {name.rsplit(".", i)[0] for name in settled for i in range(1, name.count(".") + 1)}

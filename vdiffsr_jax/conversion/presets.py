@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def choose(kind: str, path: Path, name: str | None) -> tuple[str | None, dict[st
     return None, {}
 
 
-def check_told(kind: str, path: Path, preset: str | None, given: dict[str, Any]) -> None:
+def check_told(kind: str, path: Path, preset: str | None, given: Mapping[str, Any]) -> None:
     """Refuse to guess what neither shapes nor the file's name tell.
 
     Raises: ConversionError naming the presets that would tell it.

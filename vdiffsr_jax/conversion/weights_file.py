@@ -33,7 +33,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, StateDict]:
         raise WeightsFileError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors")
     trainer = content.get("trainer")
     if isinstance(trainer, dict):
-        found = {ours: trainer[theirs] for ours, theirs in _VAR_TRAINER.items() if isinstance(trainer.get(theirs), dict)}
+        found = {
+            ours: trainer[theirs] for ours, theirs in _VAR_TRAINER.items() if isinstance(trainer.get(theirs), dict)
+        }
         if found:
             return {name: _bare(path, state) for name, state in found.items()}
     for wrapper in _WRAPPERS:

@@ -124,23 +124,24 @@ def load_parts(var: Params, tokenizer: Params, cfg: PriorConfig, key: jax.Array)
     Raises: ValueError listing what VAR or the tokenizer lacks or has in another shape.
     """
     network = build(PyramidVAR, cfg)
+    want = flatten(network.abstract)
     given = {f"tokenizer/{name}": leaf for name, leaf in flatten(tokenizer).items()}
     if cfg.mode != "random_weights":
         given |= {f"var/{name}": leaf for name, leaf in flatten(var).items()}
-    names = list(flatten(network.abstract))
 
     def is_fresh(name: str) -> bool:
-        in_var = name.startswith("var/") and (cfg.mode == "random_weights" or name.endswith(("/lora_a", "/lora_b")))
-        return in_var or not name.startswith(("var/", "tokenizer/"))
+        if name.startswith("var/"):
+            return cfg.mode == "random_weights" or name.endswith(("/lora_a", "/lora_b"))
+        return not name.startswith("tokenizer/")
+
+    missing = [name for name in want if not is_fresh(name) and name not in given]
+    if missing:
+        raise ValueError("VAR or its tokenizer does not have: " + ", ".join(missing))
+    kept = {name: given[name] for name in want if not is_fresh(name)}
+    network.check(unflatten(want | kept, network.abstract), "VAR and its tokenizer")
 
     @jax.jit
     def init(key: jax.Array) -> dict[str, jax.Array]:  # what is not returned is never made
         return {name: leaf for name, leaf in flatten(network.init(key)).items() if is_fresh(name)}
 
-    merged = init(key) | {name: jnp.asarray(given[name]) for name in names if name in given and not is_fresh(name)}
-    missing = [name for name in names if name not in merged]
-    if missing:
-        raise ValueError("VAR or its tokenizer does not have: " + ", ".join(missing))
-    params = unflatten(merged, network.abstract)
-    network.check(params, "VAR and its tokenizer")
-    return params
+    return unflatten(jax.tree.map(jnp.asarray, kept) | init(key), network.abstract)

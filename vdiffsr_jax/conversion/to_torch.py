@@ -1,0 +1,64 @@
+"""The way back: a checkpoint's network as .safetensors under its original PyTorch names, buffers recomputed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vdiffsr_jax.checkpoint import load_lazily, read_config
+from vdiffsr_jax.conversion import recognise, safetensors_file
+from vdiffsr_jax.conversion.buffers import buffers
+from vdiffsr_jax.conversion.original_names import original_names
+from vdiffsr_jax.conversion.rules import ConversionError, Op
+from vdiffsr_jax.lazy_array import LazyArray
+from vdiffsr_jax.models import registry
+from vdiffsr_jax.models.build import Params, flatten
+
+
+def to_torch(directory: Path, output: Path, *, item: str | None = None, dtype: Any = None) -> list[str]:
+    """Write one network of a checkpoint, one tensor at a time; returns what was left out, in sentences.
+
+    Args: item: which network; needed where there are several. dtype: of the parameters, as stored by default.
+    Raises: ConversionError if the network has no original names; CheckpointError.
+    """
+    kind, config, _ = read_config(directory)
+    known = registry.item_names(kind, config)
+    if item is None:
+        if len(known) > 1:
+            raise ConversionError(f"{directory} holds {', '.join(known)}: say which with --part")
+        item = known[0]
+    if item not in known:
+        raise ConversionError(f"{directory} ({kind}) holds {', '.join(known)}, no {item}")
+    params = load_lazily(directory, item)
+    kind, config, params, left_out = _as_published(item, config, params)
+
+    def back(path: str, op: Op) -> LazyArray:
+        array = flat[path]
+        shape = op.inverse(np.broadcast_to(np.zeros((), array.dtype), array.shape)).shape
+        return LazyArray(shape, array.dtype, lambda: op.inverse(array.read()))
+
+    flat = flatten(params)
+    names = original_names(recognise.table(kind, config), flat)
+    tensors = {name: back(path, op) for name, (path, op) in names.items()}
+    if dtype is not None:
+        tensors = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
+    tensors |= {name: LazyArray.of(array) for name, array in buffers(kind, config).items()}
+    safetensors_file.write(output, tensors)
+    return left_out
+
+
+def _as_published(item: str, config: Any, params: Params) -> tuple[str, Any, Params, list[str]]:
+    """The published network inside one of ours."""
+    if item == "first_stage":
+        return "vqgan", config.first_stage, params, []
+    if item == "denoiser":
+        added = [name for name in params if name != "unet"]
+        left_out = [f"left out: {', '.join(added)}, which the original does not have"] if added else []
+        return "swin_unet", registry.DenoiserConfig(config.denoiser, config.schedule), params["unet"], left_out
+    if item in ("pvar", "perceptual"):
+        raise ConversionError(f"{item} has no original: it cannot be written under PyTorch's names")
+    if item == "var" and (config.folded or config.lora_rank):
+        raise ConversionError("this VAR was folded or has LoRA updates: the original has no names for them")
+    return item, config, params, []

@@ -1,0 +1,49 @@
+"""Scores per image and their mean, as a table for people (Markdown) and for programs (CSV)."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+
+@dataclasses.dataclass
+class Report:
+    """Rows of scores under fixed column names; `protocol` says in one line how they were computed."""
+
+    columns: Sequence[str]
+    protocol: str
+    rows: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+
+    def add(self, name: str, scores: Mapping[str, float]) -> None:
+        """One image's scores.
+
+        Raises: ValueError unless they are exactly the columns.
+        """
+        if set(scores) != set(self.columns):
+            raise ValueError(f"scores {sorted(scores)} of {name} are not the columns {sorted(self.columns)}")
+        self.rows[name] = dict(scores)
+
+    def mean(self) -> dict[str, float]:
+        """Mean of every column; NaN without rows."""
+        count = len(self.rows)
+        return {c: math.fsum(r[c] for r in self.rows.values()) / count if count else math.nan for c in self.columns}
+
+    def csv(self) -> str:
+        """Header, one line per image, the mean last."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["image", *self.columns])
+        for name, scores in [*self.rows.items(), ("mean", self.mean())]:
+            writer.writerow([name, *(f"{scores[c]:.6g}" for c in self.columns)])
+        return text.getvalue()
+
+    def markdown(self) -> str:
+        """The protocol, then a table, the mean last."""
+        lines = [self.protocol, "", f"| image | {' | '.join(self.columns)} |", f"| --- |{' ---: |' * len(self.columns)}"]
+        for name, scores in [*self.rows.items(), ("**mean**", self.mean())]:
+            cells = " | ".join(f"{scores[c]:.4f}" for c in self.columns)
+            lines.append(f"| {name.replace('|', chr(92) + '|')} | {cells} |")
+        return "\n".join(lines) + "\n"

@@ -1,0 +1,272 @@
+"""Photos of any size through a model of one tile size: cut, compute in batches, blend on the host."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vdiffsr_jax import checkpoint
+from vdiffsr_jax.config import VDiffSRConfig
+from vdiffsr_jax.models import pyramid_var
+from vdiffsr_jax.models.build import Params
+from vdiffsr_jax.sampling import color, tiling
+from vdiffsr_jax.sampling.tile_model import SAMPLERS, TileModel, step_choices, tile_mesh
+
+_ACCELERATOR_TILES = 8
+_log = logging.getLogger(__name__)
+
+
+class SamplingError(ValueError):
+    """The model cannot be loaded or asked this way; the message says what it can do."""
+
+
+class DeviceMemoryError(RuntimeError):
+    """Not even the smallest batch fits into the devices' memory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a photo is upscaled.
+
+    `sampler` matters for several steps only: ancestral draws from each posterior (ResShift), deterministic follows the
+    noise-free chain that one-step students learn from (SinSR). `stride` in LR pixels overrides `overlap`.
+    """
+
+    steps: int = 1
+    seed: int = 0
+    sampler: str = "ancestral"
+    overlap: int = 8
+    stride: int | None = None
+    blend: str = "cosine"
+    color_fix: str = "none"
+
+
+class _Tile(NamedTuple):
+    job: _Job
+    lr: np.ndarray
+    noise: np.ndarray
+
+
+class Upscaler:
+    """A model ready to upscale photos x4; made by `load`."""
+
+    def __init__(
+        self,
+        config: VDiffSRConfig,
+        items: dict[str, Params],
+        *,
+        dtype: str = "float32",
+        devices: Sequence[jax.Device] | int | None = None,
+        batch: int | None = None,
+        tile: int | None = None,
+    ) -> None:
+        """As `load`, from parameters in memory. LoRA and VAR's class embedding are folded into its weights.
+
+        Raises: SamplingError for an impossible dtype, batch or tile; ValueError if the parameters do not fit.
+        """
+        if dtype not in ("float32", "bfloat16"):
+            raise SamplingError(f"dtype={dtype!r} must be float32 or bfloat16")
+        if config.prior is not None and not config.prior.var.folded:
+            pvar, prior = pyramid_var.fold(items["pvar"], config.prior)
+            items, config = {**items, "pvar": pvar}, dataclasses.replace(config, prior=prior)
+        self.config = config
+        self.tile = _tile_size(config, tile)
+        self._model = TileModel(config, items, mesh=tile_mesh(_devices(devices)), dtype=jnp.dtype(dtype))
+        self.batch = self._batch_size(batch)
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        *,
+        prior: str | Path | None = None,
+        dtype: str = "float32",
+        devices: Sequence[jax.Device] | int | None = None,
+        batch: int | None = None,
+        tile: int | None = None,
+    ) -> Upscaler:
+        """Read an assembled checkpoint (kind vdiffsr).
+
+        Args: prior: another checkpoint, or its item `pvar`, that PyramidVAR comes from. dtype: of the computation,
+            float32 or bfloat16. devices: how many local devices share the tiles, or which; all by default. batch: tiles
+            computed at once; by default one per CPU device, eight per accelerator. tile: LR pixels a side, only for
+            models without a prior; the model's own size by default.
+        Raises: checkpoint.CheckpointError, SamplingError.
+        """
+        kind, config, _ = checkpoint.read_config(directory)
+        if kind != "vdiffsr":
+            raise SamplingError(
+                f"{directory} holds a {kind} network alone; assemble a model with convert_torch_weights.py --denoiser, "
+                "--first-stage, --var, --tokenizer"
+            )
+        place = NamedSharding(tile_mesh(_devices(devices)), P())
+        if prior is None:
+            items = checkpoint.load_model(directory, placement=place).items
+        else:
+            source = Path(prior)
+            source = source.parent if source.name == "pvar" else source
+            other_kind, other, _ = checkpoint.read_config(source)
+            if config.prior is None or other_kind != "vdiffsr" or other.prior != config.prior:
+                raise SamplingError(f"the prior of {source} is not the one {directory} was made for")
+            items = checkpoint.load_model(directory, items=["first_stage", "denoiser"], placement=place).items
+            items |= checkpoint.load_model(source, items=["pvar"], placement=place).items
+        return cls(config, items, dtype=dtype, devices=devices, batch=batch, tile=tile)
+
+    def __call__(self, image: np.ndarray, steps: int = 1, seed: int = 0, **settings: object) -> np.ndarray:
+        """Upscale one photo.
+
+        Args: image: (h, w, 3) uint8 or uint16, RGB. steps: 1, 4 or all of the schedule. seed: of the noise field.
+            settings: the other fields of `Settings`.
+        Returns: (4h, 4w, 3) of the same dtype.
+        Raises: SamplingError, DeviceMemoryError.
+        """
+        return next(self.stream([image], Settings(steps=steps, seed=seed, **settings)))  # type: ignore[arg-type]
+
+    def grid(self, height: int, width: int, settings: Settings) -> tiling.Grid:
+        """The tiles of a photo of this size."""
+        stride = self.tile - settings.overlap if settings.stride is None else settings.stride
+        return tiling.Grid(height, width, self.tile, stride)
+
+    def check(self, settings: Settings) -> None:
+        """Raise SamplingError if this model cannot follow the settings."""
+        choices = step_choices(self.config)
+        if settings.steps not in choices:
+            raise SamplingError(
+                f"steps={settings.steps}: this model's schedule has {self.config.schedule.num_steps} steps; "
+                f"choose {', '.join(map(str, choices[:-1]))} or {choices[-1]}"
+            )
+        for name, allowed in (("sampler", SAMPLERS), ("blend", tiling.BLENDS), ("color_fix", color.METHODS)):
+            if getattr(settings, name) not in allowed:
+                raise SamplingError(f"{name}={getattr(settings, name)!r} must be one of {', '.join(allowed)}")
+        if settings.stride is None and not 0 <= settings.overlap < self.tile:
+            raise SamplingError(f"overlap={settings.overlap} must lie in 0..{self.tile - 1}: a tile is {self.tile} pixels")
+        if settings.stride is not None and not 1 <= settings.stride <= self.tile:
+            raise SamplingError(f"stride={settings.stride} must lie in 1..{self.tile}: a tile is {self.tile} pixels")
+
+    def stream(
+        self, images: Iterable[np.ndarray], settings: Settings, progress: Callable[[int], None] = lambda tiles: None
+    ) -> Iterator[np.ndarray]:
+        """Upscale photos in order; their tiles share batches, and the next batch runs while one is blended.
+
+        Each photo's result depends on itself and the seed alone. `progress` is told how many tiles were finished.
+
+        Raises: SamplingError, DeviceMemoryError.
+        """
+        self.check(settings)
+        source = self._cut(images, settings)
+        waiting: deque[_Tile] = deque()
+        running: tuple[list[_Tile], jax.Array] | None = None
+        while True:
+            while len(waiting) < self.batch and (tile := next(source, None)) is not None:
+                waiting.append(tile)
+            tiles = [waiting.popleft() for _ in range(min(self.batch, len(waiting)))]
+            if not tiles and running is None:
+                return
+            try:
+                launched = self._launch(tiles, settings) if tiles else None
+                finished = np.asarray(running[1]) if running else np.empty(0)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                waiting.extendleft(reversed([*(running[0] if running else ()), *tiles]))
+                running = None
+                self._halve_batch(error)
+                continue
+            done, running = running, None if launched is None else (tiles, launched)
+            if done is None:
+                continue
+            progress(len(done[0]))
+            for tile, hr in zip(done[0], finished, strict=False):  # the last batch is filled up to its one shape
+                if tile.job.add(hr):
+                    yield tile.job.result()
+
+    def _cut(self, images: Iterable[np.ndarray], settings: Settings) -> Iterator[_Tile]:
+        fields = self._model.noise_fields(settings.steps, settings.sampler)
+        for image in images:
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
+                raise SamplingError(f"an image must be (h, w, 3) uint8 or uint16, not {image.shape} {image.dtype}")
+            grid = self.grid(*image.shape[:2], settings)
+            job = _Job(image, grid, self.config.scale, settings)
+            noise = tiling.NoiseField(settings.seed, grid.width, self.config.first_stage.embed_dim)
+            for lr, eps in tiling.tiles(image, grid, noise, fields):
+                scaled = lr.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+                yield _Tile(job, (scaled - np.float32(0.5)) / np.float32(0.5), eps)
+
+    def _launch(self, tiles: list[_Tile], settings: Settings) -> jax.Array:
+        filled = tiles + [tiles[-1]] * (self.batch - len(tiles))
+        lr, noise = (np.stack([getattr(tile, name) for tile in filled]) for name in ("lr", "noise"))
+        return self._model.launch(lr, noise, steps=settings.steps, method=settings.sampler)
+
+    def _batch_size(self, batch: int | None) -> int:
+        devices = self._model.num_devices
+        least = devices * (2 if self._model.tiles_need_company else 1)
+        if batch is None:
+            on_cpu = self._model.mesh.devices.flat[0].platform == "cpu"
+            return max(least, devices * (1 if on_cpu else _ACCELERATOR_TILES))
+        if batch < 1:
+            raise SamplingError(f"batch={batch} must be at least 1")
+        return max(least, -(-batch // devices) * devices)
+
+    def _halve_batch(self, error: Exception) -> None:
+        smaller = self._batch_size(max(self.batch // 2 // self._model.num_devices * self._model.num_devices, 1))
+        if smaller >= self.batch:
+            raise DeviceMemoryError(
+                f"a batch of {self.batch} tiles, the smallest on {self._model.num_devices} device(s), does not fit into "
+                "device memory; try dtype bfloat16"
+            ) from error
+        _log.warning("out of device memory with %d tiles at once; going on with %d", self.batch, smaller)
+        self.batch = smaller
+
+
+class _Job:
+    """One photo on its way: its tiles come back in order."""
+
+    def __init__(self, image: np.ndarray, grid: tiling.Grid, scale: int, settings: Settings) -> None:
+        self._image, self._settings = image, settings
+        self._blender = tiling.Blender(grid, scale, blend=settings.blend)
+        self._out = np.empty((grid.height * scale, grid.width * scale, 3), image.dtype)
+
+    def add(self, hr: np.ndarray) -> bool:
+        """Blend the next tile; True when it was the last."""
+        finished = self._blender.add(hr)
+        if finished is not None:
+            top, rows = finished
+            values = np.clip(rows * np.float32(0.5) + np.float32(0.5), 0, 1)
+            self._out[top : top + len(rows)] = np.rint(values * np.float32(np.iinfo(self._out.dtype).max))
+        return self._blender.done
+
+    def result(self) -> np.ndarray:
+        """(scale h, scale w, 3) in the photo's dtype."""
+        return color.fix(self._out, self._image, self._settings.color_fix)
+
+
+def _devices(devices: Sequence[jax.Device] | int | None) -> list[jax.Device]:
+    local = jax.local_devices()
+    if devices is None:
+        return local
+    if isinstance(devices, int):
+        if not 1 <= devices <= len(local):
+            raise SamplingError(f"devices={devices}: this machine has {len(local)}")
+        return local[:devices]
+    return list(devices)
+
+
+def _tile_size(config: VDiffSRConfig, tile: int | None) -> int:
+    own = config.tile_size
+    if tile is None or tile == own:
+        return own
+    if config.prior is not None:
+        raise SamplingError(f"tile={tile}: this model has a prior, whose window is never resized; its tile is {own}")
+    if tile < own or tile % own:
+        raise SamplingError(f"tile={tile} must be a multiple of {own}")
+    return tile

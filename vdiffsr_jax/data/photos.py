@@ -1,0 +1,129 @@
+"""Photo files to upright RGB arrays: sizes from headers, pixels on demand, and one voice for the broken ones."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import tempfile
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_ORIENTATION, _TURNED = 274, (5, 6, 7, 8)
+
+
+class DataError(RuntimeError):
+    """The data cannot be used; the message says which file or setting and what to do."""
+
+
+class BrokenPhotoError(Exception):
+    """One photo cannot be decoded."""
+
+
+def size(data: Path | bytes) -> tuple[int, int]:
+    """Upright (height, width) from the header alone. Raises: BrokenPhotoError."""
+    return _guarded(data, _upright_size)
+
+
+def decode(data: Path | bytes) -> np.ndarray:
+    """Upright pixels, (h, w, 3) uint8; transparency is laid on white. Raises: BrokenPhotoError."""
+    return _guarded(data, _pixels)
+
+
+def _guarded(data: Path | bytes, work: Callable[[Image.Image], Any]) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and of large photos; both are fine here
+            with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+                return work(image)
+    # A decoder given a damaged file may raise anything at all.
+    except Exception as error:
+        raise BrokenPhotoError(str(error) or type(error).__name__) from error
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    turned = image.getexif().get(_ORIENTATION) in _TURNED
+    return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or image.mode == "I":
+        grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+class Broken:
+    """Broken photos of one run, each named once and counted over all threads and worker processes of a machine."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="vdiffsr-broken-")
+        self.folder = self._folder.name
+
+    def report(self, name: str, reason: object) -> None:
+        """Name a photo in the log unless somebody already has."""
+        marker = os.path.join(self.folder, hashlib.sha1(name.encode()).hexdigest())
+        try:
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+        except (FileExistsError, FileNotFoundError):
+            return
+        log.warning("skipping %s: %s", name, reason)
+
+    @property
+    def count(self) -> int:
+        """How many have been named."""
+        return len(os.listdir(self.folder))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder}  # workers share the folder; only its maker removes it
+
+
+class Cache:
+    """Decoded photos, the least recently used dropped first, within a number of bytes; safe for threads."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._clear()
+
+    def _clear(self) -> None:
+        self._lock = threading.Lock()
+        self._photos: OrderedDict[Any, np.ndarray] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: Any, read: Callable[[], np.ndarray]) -> np.ndarray:
+        """The photo under `key`, from `read()` if it is not here."""
+        with self._lock:
+            if key in self._photos:
+                self._photos.move_to_end(key)
+                return self._photos[key]
+        photo = read()
+        with self._lock:
+            if key not in self._photos and photo.nbytes <= self.max_bytes:
+                self._photos[key] = photo
+                self._bytes += photo.nbytes
+                while self._bytes > self.max_bytes:
+                    self._bytes -= self._photos.popitem(last=False)[1].nbytes
+        return photo
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"max_bytes": self.max_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.max_bytes = state["max_bytes"]
+        self._clear()

@@ -1,0 +1,144 @@
+"""Where photos lie: folders, list files and ArrayRecord shards, all seen as one numbered collection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent import futures
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from vdiffsr_jax.data import photos
+from vdiffsr_jax.data.photos import Broken, BrokenPhotoError, DataError
+
+SHARD_SUFFIX = ".array_record"
+INDEX_FORMAT = "vdiffsr_jax photos 1"
+
+
+class Source(Protocol):
+    """Numbered photos: `names` for people, `keys` to pair by, `sizes` (n, 2) int64 heights and widths."""
+
+    names: list[str]
+    keys: list[str]
+    sizes: np.ndarray
+
+    def data(self, index: int) -> Path | bytes:
+        """What photos.decode takes."""
+
+
+class Files:
+    """Photo files; those whose header cannot be read are reported and left out."""
+
+    def __init__(self, paths: Sequence[Path], keys: Sequence[str], broken: Broken) -> None:
+        with futures.ThreadPoolExecutor(8) as pool:
+            sizes = list(pool.map(lambda path: _size(path, broken), paths))
+        kept = [i for i, size in enumerate(sizes) if size is not None]
+        self.names = [str(paths[i]) for i in kept]
+        self.keys = [keys[i] for i in kept]
+        self.sizes = np.array([sizes[i] for i in kept], np.int64).reshape(-1, 2)
+
+    def data(self, index: int) -> Path:
+        return Path(self.names[index])
+
+
+def _size(path: Path, broken: Broken) -> tuple[int, int] | None:
+    try:
+        return photos.size(path)
+    except BrokenPhotoError as error:
+        broken.report(str(path), error)
+        return None
+
+
+class Records:
+    """Photos in ArrayRecord shards written by `vdiffsr_jax.data.pack`; the last record of a shard is its index."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        from grain.sources import ArrayRecordDataSource
+
+        self.names, self.keys, sizes, self._records = [], [], [], []
+        self._source: Any = ArrayRecordDataSource(list(paths))
+        start = 0
+        for path in paths:
+            count, index = _shard_index(path, ArrayRecordDataSource)
+            self.names += [f"{path}: {name}" for name in index["names"]]
+            self.keys += [_key(name) for name in index["names"]]
+            self._records += range(start, start + count - 1)
+            sizes += index["sizes"]
+            start += count
+        self.sizes = np.array(sizes, np.int64).reshape(-1, 2)
+
+    def data(self, index: int) -> bytes:
+        return self._source[self._records[index]]
+
+
+def _shard_index(path: str, reader: Any) -> tuple[int, dict[str, Any]]:
+    try:
+        with reader([path]) as shard:
+            count = len(shard)
+            index = json.loads(shard[count - 1])
+        if index["format"] != INDEX_FORMAT or len(index["names"]) != count - 1:
+            raise ValueError("its index is of another format")
+    except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
+        raise DataError(f"{path} is not a whole shard from vdiffsr_jax.data.pack ({error}); pack it again") from error
+    return count, index
+
+
+def open_source(path: str, broken: Broken) -> Source:
+    """A folder of photos (searched recursively) or of shards, a list file (.txt) or one shard; local or gs://.
+
+    Raises: DataError if there is nothing of the kind.
+    """
+    if path.startswith("gs://") or path.endswith(SHARD_SUFFIX):
+        return Records(_shards(path))
+    place = Path(path).expanduser()
+    if place.is_dir():
+        shards = sorted(str(p) for p in place.glob(f"*{SHARD_SUFFIX}"))
+        if shards:
+            return Records(shards)
+        files = sorted(p for p in place.rglob("*") if p.suffix.lower() in photos.SUFFIXES and p.is_file())
+        if not files:
+            raise DataError(f"{path} holds no photos ({', '.join(photos.SUFFIXES)}) and no {SHARD_SUFFIX} shards")
+        return Files(files, [_key(p.relative_to(place).as_posix()) for p in files], broken)
+    if place.suffix == ".txt" and place.is_file():
+        lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
+        files = [place.parent / line for line in lines if line and not line.startswith("#")]
+        if not files:
+            raise DataError(f"{path} lists no photos: write one path a line, absolute or relative to the list")
+        return Files(files, [_key(p.name) for p in files], broken)
+    raise DataError(f"{path} is neither a folder, a list file (.txt) nor a shard ({SHARD_SUFFIX})")
+
+
+def _shards(path: str) -> list[str]:
+    if path.endswith(SHARD_SUFFIX):
+        return [path]
+    from etils import epath
+
+    try:
+        shards = sorted(str(p) for p in epath.Path(path).glob(f"*{SHARD_SUFFIX}"))
+    except ImportError as error:
+        raise DataError(f"{path} cannot be listed: {error}") from error
+    if not shards:
+        raise DataError(f"{path} holds no {SHARD_SUFFIX} shards: make them with python -m vdiffsr_jax.data.pack")
+    return shards
+
+
+def _key(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
+class Collection:
+    """Several sources as one: `names`, `keys`, `sizes` and the pixels of photo i."""
+
+    def __init__(self, paths: Sequence[str], broken: Broken) -> None:
+        self._sources = [open_source(path, broken) for path in paths]
+        self._starts = np.cumsum([0, *(len(source.names) for source in self._sources)])
+        self.names = [name for source in self._sources for name in source.names]
+        self.keys = [key for source in self._sources for key in source.keys]
+        self.sizes = np.concatenate([source.sizes for source in self._sources])
+
+    def pixels(self, index: int) -> np.ndarray:
+        """(h, w, 3) uint8. Raises: BrokenPhotoError."""
+        part = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return photos.decode(self._sources[part].data(index - int(self._starts[part])))

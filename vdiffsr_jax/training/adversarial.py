@@ -1,0 +1,78 @@
+"""Reconstruction against a patch discriminator: the losses of VQGAN, on both sides.
+
+Source: Taming Transformers (arXiv:2012.09841), section 3.1; hinge losses as in its code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from vdiffsr_jax.training.config import AutoencoderLoss
+from vdiffsr_jax.training.optim import Flat
+
+Discriminator = Callable[[Flat, jax.Array], jax.Array]
+
+
+def hinge(real: jax.Array, fake: jax.Array) -> jax.Array:
+    """The discriminator's loss, (mean max(0, 1 - D(x)) + mean max(0, 1 + D(x'))) / 2."""
+    return 0.5 * (jax.nn.relu(1 - real).mean() + jax.nn.relu(1 + fake).mean())
+
+
+def adaptive_weight(match: jax.Array, gan: jax.Array) -> jax.Array:
+    """|d match| / (|d gan| + 1e-4) at the decoder's last kernel, at most 1e4 (eq. 7)."""
+    return jnp.clip(jnp.linalg.norm(match.ravel()) / (jnp.linalg.norm(gan.ravel()) + 1e-4), 0.0, 1e4)
+
+
+def gan_gradients(
+    autoencode: Callable[[Flat], tuple[tuple[jax.Array, jax.Array], Flat]],
+    match: Callable[[jax.Array], tuple[jax.Array, Flat]],
+    discriminate: Discriminator | None,
+    params: Flat,
+    discriminator: Flat,
+    real: jax.Array,
+    step: jax.Array,
+    weights: AutoencoderLoss,
+    last_kernel: str,
+) -> tuple[Flat, Flat]:
+    """Gradients of both players from one reconstruction; before `weights.gan_start` no discriminator runs.
+
+    Args: autoencode: params -> ((image, codebook loss), metrics). match: image -> (its distance to `real`, parts).
+        discriminate: (parameters, images) -> logits, or None to
+            play no game. last_kernel: the parameter at which `adaptive_weight` compares.
+    Returns: ({parameter: gradient} of params and discriminator, metrics with "loss", without the GAN's part).
+    """
+    (fake, codebook), vjp, usage = jax.vjp(autoencode, params, has_aux=True)
+    (distance, parts), d_match = jax.value_and_grad(match, has_aux=True)(fake)
+    d_codebook = jnp.asarray(weights.codebook, codebook.dtype)
+
+    def play(discriminate: Discriminator) -> tuple[jax.Array, Flat, Flat]:
+        gan, d_gan = jax.value_and_grad(lambda fake: -discriminate(discriminator, fake).mean())(fake)
+        weight = jnp.asarray(weights.gan)
+        if weights.gan_adaptive:
+            nothing = jnp.zeros_like(codebook)
+            # Only the last kernel's gradients are used, so the compiler drops the rest of both backward passes.
+            weight = weight * adaptive_weight(vjp((d_match, nothing))[0][last_kernel], vjp((d_gan, nothing))[0][last_kernel])
+
+        def judge(discriminator: Flat) -> jax.Array:
+            return hinge(*jnp.split(discriminate(discriminator, jnp.concatenate([real, fake])), 2))
+
+        loss, grads = jax.value_and_grad(judge)(discriminator)
+        return d_match + weight * d_gan, grads, {"gan": gan, "gan_weight": weight, "discriminator": loss}
+
+    def rest() -> tuple[jax.Array, Flat, Flat]:
+        zero = jnp.zeros(())
+        grads = {name: jnp.zeros_like(p) for name, p in discriminator.items()}
+        return d_match, grads, {"gan": zero, "gan_weight": zero, "discriminator": zero}
+
+    d_image, grads, gan_metrics = d_match, {}, {}
+    if discriminate is not None:
+        started = step >= weights.gan_start
+        d_image, grads, gan_metrics = jax.lax.cond(started, lambda: play(discriminate), rest)
+    grads = vjp((d_image, d_codebook))[0] | grads
+    loss = distance + weights.codebook * codebook
+    return grads, parts | usage | gan_metrics | {"loss": loss, "codebook": codebook}
+
+

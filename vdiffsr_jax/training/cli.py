@@ -1,0 +1,79 @@
+"""`train.py`: a config file, a directory, a few settings."""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vdiffsr_jax.config import ConfigError
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description="Train one network of VDiff-SR. The same command continues a run that was stopped or killed.",
+        epilog=f"Exit codes: {DONE} done, {FAILED} failed, {USAGE} wrong usage, {INTERRUPTED} told to stop and saved "
+        "(run the same command to continue).",
+    )
+    parser.add_argument("--config", required=True, type=Path, help="Python file with get_config(), see configs/")
+    parser.add_argument("--workdir", type=Path, help="where checkpoints, logs and samples go (made if needed)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="override a setting, such as batch_size=16 or model.cspa.cross=false; may be repeated",
+    )
+    parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def read_config(file: Path) -> Any:
+    """What the file's `get_config()` returns: one run's settings, or a list of them to train one after the other.
+
+    Raises: ConfigError if there is no such file or function.
+    """
+    if not file.is_file():
+        raise ConfigError(f"--config {file}: no such file")
+    get_config = runpy.run_path(str(file)).get("get_config")
+    if get_config is None:
+        raise ConfigError(f"--config {file} has no function get_config()")
+    return get_config()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `train.py`; returns the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        return train(args)
+    except (ConfigError, OSError, RuntimeError, ValueError) as error:
+        if args.verbose:
+            traceback.print_exc()
+        print(f"train.py: {error}", file=sys.stderr)
+        return USAGE if isinstance(error, ConfigError) else FAILED
+
+
+def train(args: argparse.Namespace) -> int:
+    """Check everything that can be checked, then touch the devices."""
+    import jax
+
+    from vdiffsr_jax.training.config import parse_train, with_settings
+    from vdiffsr_jax.training.loop import Run
+
+    values = read_config(args.config)
+    if args.workdir is None:
+        raise ConfigError("--workdir is needed")
+    cfg = parse_train(with_settings(values, args.settings))
+    if cfg.mesh.cpu_devices:
+        jax.config.update("jax_num_cpu_devices", cfg.mesh.cpu_devices)
+    outcome = Run(cfg, args.workdir).run()
+    return INTERRUPTED if outcome.interrupted else DONE

@@ -1,0 +1,291 @@
+"""Training's configuration: one frozen dataclass per concern, every check that needs no device, and `--set`."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vdiffsr_jax.config import (
+    ConfigError,
+    VARConfig,
+    VARTokenizerConfig,
+    VDiffSRConfig,
+    VQGANConfig,
+    _choice,
+    parse,
+)
+from vdiffsr_jax.data.config import DataConfig
+
+# What an ablation switches, by the name it has in the paper's terms.
+SWITCHES = {
+    "prior": "model.prior",
+    "prior.train": "model.prior.train",
+    "prior.mode": "model.prior.mode",
+    "cogu": "model.cogu.enabled",
+    "cspa.same": "model.cspa.same",
+    "cspa.cross": "model.cspa.cross",
+    "cspa.levels": "model.cspa.levels",
+    "inverse": "loss.use_inverse",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoencoderLoss:
+    """Weights of |x - x'|, perceptual distance, codebook loss and the patch GAN.
+
+    The GAN's factor is `gan`, times |grad of the rest| / |grad of the GAN| at the decoder's last kernel if
+    `gan_adaptive` (VQGAN, arXiv:2012.09841, eq. 7), and zero before step `gan_start`.
+    """
+
+    l1: float = 1.0
+    perceptual: float = 1.0
+    codebook: float = 1.0
+    gan: float = 0.5
+    gan_adaptive: bool = True
+    gan_start: int = 0
+    discriminator_channels: int = 64
+    discriminator_layers: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class VARLoss:
+    """Next-scale cross-entropy. `degraded`: the inputs are the LR image's tokens, the targets the HR image's."""
+
+    class_dropout: float = 0.1
+    label_smoothing: float = 0.0
+    degraded: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("class_dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"loss.{name}={getattr(self, name)} must lie in 0..1")
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherLoss:
+    """Residual shifting has one term and no weight."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillLoss:
+    """Weights of the student's terms (design section 8); without `use_inverse` nothing trains f(., 0).
+
+    `gt_start`: the gt term starts from the noise the student predicts for the real HR, or from a sampled one.
+    """
+
+    distil: float = 1.0
+    inverse: float = 1.0
+    gt: float = 1.0
+    perceptual: float = 1.0
+    use_inverse: bool = True
+    gt_start: str = "predicted"
+
+    def __post_init__(self) -> None:
+        _choice(self, "gt_start", ("predicted", "sampled"))
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW. `new_learning_rate` is for parts that the starting weights do not have (CoGU, CSPA, the prior).
+
+    The rate rises over `warmup` steps, then stays or falls along a cosine to `final` times its peak. Gradients are
+    clipped to the global norm `clip`, generator and discriminator each by itself; 0 leaves them.
+    """
+
+    learning_rate: float = 1e-4
+    new_learning_rate: float | None = None
+    discriminator_learning_rate: float | None = None
+    b1: float = 0.9
+    b2: float = 0.95
+    discriminator_b1: float = 0.5
+    discriminator_b2: float = 0.9
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    warmup: int = 500
+    schedule: str = "cosine"
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _choice(self, "schedule", ("cosine", "constant"))
+        if self.learning_rate <= 0:
+            raise ConfigError(f"optimizer.learning_rate={self.learning_rate} must be positive")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices as (data, fsdp); data = 0 takes all that fsdp leaves. `cpu_devices` makes virtual ones on a CPU.
+
+    Arrays of fewer than `min_shard_size` elements stay whole on every device.
+    """
+
+    data: int = 0
+    fsdp: int = 1
+    cpu_devices: int = 0
+    min_shard_size: int = 16384
+    shard_frozen: bool = True
+
+    def __post_init__(self) -> None:
+        if self.fsdp < 1 or self.data < 0:
+            raise ConfigError(f"mesh.data={self.data} must be at least 0 and mesh.fsdp={self.fsdp} at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Held-out metrics and a sample grid every `every` steps (0: never), over `batches` batches that never change.
+
+    `best` names the metric that decides which model is kept in WORKDIR/best.
+    """
+
+    every: int = 1000
+    batches: int = 4
+    grid_rows: int = 6
+    best: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """A train state every `every` steps; the last `keep_last` and the `keep_best` with the best metric stay."""
+
+    every: int = 1000
+    keep_last: int = 2
+    keep_best: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.keep_last < 1 or self.keep_best < 0:
+            raise ConfigError("checkpoint.every and keep_last must be at least 1, keep_best at least 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class InitFrom:
+    """Checkpoint directories of networks that are frozen here or that training starts from.
+
+    first_stage: kind vqgan or vdiffsr. denoiser: swin_unet or vdiffsr. teacher: vdiffsr, frozen. tokenizer:
+    var_tokenizer. var: var. pvar: vdiffsr, instead of tokenizer and var. perceptual: perceptual.
+    """
+
+    first_stage: str | None = None
+    denoiser: str | None = None
+    teacher: str | None = None
+    tokenizer: str | None = None
+    var: str | None = None
+    pvar: str | None = None
+    perceptual: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One run. `model` and `loss` are the dataclasses of `task`."""
+
+    task: str
+    model: Any
+    loss: Any
+    data: DataConfig
+    batch_size: int = 64
+    steps: int = 100_000
+    seed: int = 0
+    accumulate: int = 1
+    dtype: str = "float32"
+    frozen_dtype: str = "float32"
+    remat: bool = False
+    ema_decay: float = 0.999
+    log_every: int = 50
+    optimizer: OptimizerConfig = OptimizerConfig()
+    mesh: MeshConfig = MeshConfig()
+    eval: EvalConfig = EvalConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    init_from: InitFrom = InitFrom()
+
+    def __post_init__(self) -> None:
+        for name in ("dtype", "frozen_dtype"):
+            _choice(self, name, ("float32", "bfloat16"))
+        for name in ("batch_size", "steps", "accumulate", "log_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"ema_decay={self.ema_decay} must lie in 0..1")
+        if self.mesh.data:
+            check_batch(self, self.mesh.data * self.mesh.fsdp)
+
+
+MODELS = {
+    "vqgan": VQGANConfig,
+    "tokenizer": VARTokenizerConfig,
+    "var": VARConfig,
+    "teacher": VDiffSRConfig,
+    "distill": VDiffSRConfig,
+}
+LOSSES = {
+    "vqgan": AutoencoderLoss,
+    "tokenizer": AutoencoderLoss,
+    "var": VARLoss,
+    "teacher": TeacherLoss,
+    "distill": DistillLoss,
+}
+
+
+def parse_train(values: Mapping[str, Any]) -> TrainConfig:
+    """A run's configuration from what `get_config()` returns.
+
+    Raises: ConfigError naming the field; no device has been touched by then.
+    """
+    values = dict(values)
+    task = values.get("task")
+    if task not in MODELS:
+        raise ConfigError(f"task={task!r} must be one of {', '.join(MODELS)}")
+    for name, cls in (("model", MODELS[task]), ("loss", LOSSES[task])):
+        given = values.get(name, {})
+        values[name] = given if dataclasses.is_dataclass(given) else parse(cls, given, f"{name}.")
+    if "data" not in values:
+        raise ConfigError("data is missing: say where the images are (data.sources)")
+    return parse(TrainConfig, values)
+
+
+def check_batch(cfg: TrainConfig, devices: int) -> None:
+    """Raise ConfigError unless every device gets equally many samples in each accumulated part."""
+    share = devices * cfg.accumulate
+    if cfg.batch_size % share:
+        near = max(share, round(cfg.batch_size / share) * share)
+        parts = f"{devices} devices" + (f" x accumulate={cfg.accumulate}" if cfg.accumulate > 1 else "")
+        raise ConfigError(f"batch_size={cfg.batch_size} must divide by {parts}; try {near}")
+
+
+def with_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """`values` with each "dotted.key=value" of `settings` applied; ablation names (SWITCHES) are allowed.
+
+    Values are Python literals, true/false/none in any case, otherwise text.
+    Raises: ConfigError for a setting without "=" or a key below something that is not a mapping.
+    """
+    result = copy.deepcopy(_plain(values))
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting}: write key=value")
+        *parents, last = SWITCHES.get(key, key).split(".")
+        node = result
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {setting}: {parent} is not a group of settings")
+        node[last] = _literal(text)
+    return result
+
+
+def _literal(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _plain(values: Any) -> Any:
+    """Mappings of any kind (ConfigDict, dict) as dicts."""
+    if isinstance(values, Mapping) or hasattr(values, "items"):
+        return {key: _plain(value) for key, value in values.items()}
+    return values

@@ -1,0 +1,44 @@
+"""From the data pipeline to the loop: this process's part of every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.data import pipeline
+from vdiffsr_jax.training.config import TrainConfig
+
+
+def _dataset(cfg: TrainConfig, split: str) -> Any:
+    return pipeline.make_dataset(
+        cfg.data,
+        batch_size=cfg.batch_size,
+        seed=cfg.seed,
+        split=split,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def training(cfg: TrainConfig, skip: int = 0) -> Iterator[dict[str, np.ndarray]]:
+    """Grain's iterator over the training batches, past the first `skip` of them."""
+    iterator = iter(_dataset(cfg, "train"))
+    for _ in range(skip):
+        next(iterator)
+    return iterator
+
+
+def held_out(cfg: TrainConfig) -> list[dict[str, np.ndarray]]:
+    """The batches that every evaluation uses, without their indices.
+
+    Raises: ConfigError if there are no held-out images.
+    """
+    if not cfg.data.has_valid:
+        raise ConfigError("eval.every is set but data.valid_sources is empty: name held-out photos or set eval.every=0")
+    iterator = iter(_dataset(cfg, "valid"))
+    batches = [next(iterator) for _ in range(cfg.eval.batches)]
+    return [{name: part for name, part in batch.items() if name != "index"} for batch in batches]

@@ -1,0 +1,60 @@
+"""Held-out images that never change: metrics of the averaged model, and a grid to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from vdiffsr_jax.ops.resize import bicubic
+from vdiffsr_jax.training import grids
+from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.sharding import Layout
+from vdiffsr_jax.training.step import Batch
+from vdiffsr_jax.training.tasks.task import Task
+
+
+def psnr_y(a: jax.Array, b: jax.Array) -> jax.Array:
+    """PSNR of the luma of 8-bit images, (b, h, w, 3) in [-1, 1] -> (b,); the same as `metrics.psnr_ssim`."""
+    weights = jnp.array([65.481, 128.553, 24.966]) / 255
+    difference = jnp.round((jnp.clip(a, -1, 1) + 1) * 127.5) - jnp.round((jnp.clip(b, -1, 1) + 1) * 127.5)
+    mse = jnp.square(difference @ weights).mean(axis=(1, 2))
+    return 10 * jnp.log10(255.0**2 / jnp.maximum(mse, 1e-10))
+
+
+class HeldOut:
+    """Judges a model on `batches` (each process its own part of every batch)."""
+
+    def __init__(
+        self, task: Task, layout: Layout, batches: Sequence[Mapping[str, np.ndarray]], key: jax.Array, rows: int
+    ) -> None:
+        self.batches = [layout.put_batch(batch) for batch in batches]
+        self.key = key
+
+        def judge(flat: Flat, batch: Batch, key: jax.Array) -> tuple[Flat, dict[str, jax.Array]]:
+            image, metrics = task.judge(flat, batch, key)
+            hr = batch["hr"]
+            metrics["psnr_y"] = psnr_y(image, hr)
+            columns = {"ours": image, "HR": hr}
+            if "lr" in batch:
+                enlarged = bicubic(batch["lr"], hr.shape[1:3])
+                metrics["bicubic_psnr_y"] = psnr_y(enlarged, hr)
+                columns |= {"LR": batch["lr"], "bicubic": enlarged}
+            means = {name: values.mean() for name, values in metrics.items()}
+            return means, {name: column[:rows] for name, column in columns.items()}
+
+        self.judge = jax.jit(judge, out_shardings=layout.whole)
+
+    def __call__(self, flat: Flat) -> tuple[dict[str, float], Image.Image]:
+        """({metric: mean over all held-out images}, the grid of the first batch)."""
+        rows: list[dict[str, float]] = []
+        columns: dict[str, jax.Array] = {}
+        for i, batch in enumerate(self.batches):
+            means, shown = self.judge(flat, batch, jax.random.fold_in(self.key, i))
+            rows.append({name: float(value) for name, value in jax.device_get(means).items()})
+            columns = columns or shown
+        grid = grids.draw({name: np.asarray(columns[name]) for name in grids.COLUMNS if name in columns})
+        return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}, grid

@@ -1,0 +1,238 @@
+"""The one training loop: data in, steps, lines, held-out pictures, checkpoints; for every task and number of hosts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vdiffsr_jax import checkpoint
+from vdiffsr_jax.config import ConfigError, to_dict
+from vdiffsr_jax.training import feed, grids, tasks
+from vdiffsr_jax.training.config import TrainConfig, check_batch
+from vdiffsr_jax.training.heldout import HeldOut
+from vdiffsr_jax.training.metrics import Log, Window, progress_line
+from vdiffsr_jax.training.optim import Flat, Optimizer
+from vdiffsr_jax.training.sharding import Layout, make_mesh
+from vdiffsr_jax.training.state import TrainState, create
+from vdiffsr_jax.training.step import compile_step, make_train_step
+from vdiffsr_jax.training.version import code_version
+from vdiffsr_jax.training_checkpoint import TrainCheckpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """`interrupted`: told to stop before the last step; the same command continues."""
+
+    step: int
+    interrupted: bool
+
+
+class Stop:
+    """Turns the first SIGTERM or Ctrl-C into a flag; a second Ctrl-C interrupts at once."""
+
+    def __enter__(self) -> Stop:
+        self.asked = False
+        self.previous = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self.previous[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+
+class Run:
+    """One run in one directory: everything that is made once, and the loop over it.
+
+    Raises on construction: ConfigError or CheckpointError if configuration, checkpoints or devices do not fit.
+    """
+
+    def __init__(self, cfg: TrainConfig, workdir: Path):
+        self.cfg = cfg
+        self.workdir = workdir
+        self.task = tasks.make(cfg)
+        self.best_metric = cfg.eval.best or self.task.best
+        mesh = make_mesh(cfg.mesh)
+        check_batch(cfg, mesh.size)
+        self.layout = Layout(mesh, cfg.mesh)
+        prepare(workdir, cfg)
+        self.log = Log(workdir)
+        self.key = jax.random.key(cfg.seed)
+        self.data = feed.training(cfg)
+        self.checkpoints = TrainCheckpoints(
+            workdir / "checkpoints",
+            every=cfg.checkpoint.every,
+            keep_last=cfg.checkpoint.keep_last,
+            keep_best=cfg.checkpoint.keep_best if cfg.eval.every else 0,
+            best=self.best_metric,
+            rising=self.best_metric in self.task.rising,
+        )
+        self.best: float | None = None
+        self.state, self.frozen = self._start()
+        self.held_out = self._held_out() if cfg.eval.every else None
+
+    def _start(self) -> tuple[TrainState, Flat]:
+        """State and frozen parameters: fresh, or from the newest checkpoint."""
+        flat = self.task.load(jax.random.fold_in(self.key, 1), self._placement)
+        params = {name: p for name, p in flat.items() if self.task.trainable(name)}
+        frozen = {name: p for name, p in flat.items() if name not in params}
+        if not params:
+            raise ConfigError(f"task {self.cfg.task} with this configuration trains nothing")
+        optimizer = Optimizer(self.cfg.optimizer, self.cfg.steps, self.task.group)
+        make = jax.jit(lambda params: create(params, optimizer))
+        shapes = jax.eval_shape(make, params)
+        shardings = self.layout.tree(shapes)
+        step = make_train_step(
+            self.task.gradients, optimizer, ema_decay=self.cfg.ema_decay, accumulate=self.cfg.accumulate
+        )
+        self.train_step = compile_step(step, shapes, self.layout)
+        latest = self.checkpoints.latest()
+        if latest is None:
+            return jax.jit(lambda params: create(params, optimizer), out_shardings=shardings)(params), frozen
+        del flat, params
+        abstract = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)
+        restored = self.checkpoints.restore(latest, abstract, self.data, self.cfg.data.num_workers)
+        self.best = restored.about["best"]
+        self.log.say(f"continuing from step {latest} of {self.workdir}")
+        for change in differences(restored.about["config"], to_dict(self.cfg)):
+            self.log.say(f"changed since then: {change}")
+        if not restored.data_restored:
+            self.log.say(
+                "the checkpoint was made by another number of processes or workers: the data is sought by step instead"
+            )
+            self.data = feed.training(self.cfg, skip=latest)
+        return restored.state, frozen
+
+    def _placement(self, name: str, leaf: Any) -> jax.sharding.Sharding:
+        return (self.layout.parameter if self.task.trainable(name) else self.layout.frozen)(name, leaf)
+
+    def _held_out(self) -> HeldOut:
+        batches = feed.held_out(self.cfg)
+        return HeldOut(self.task, self.layout, batches, jax.random.fold_in(self.key, 2), self.cfg.eval.grid_rows)
+
+    def model(self) -> Flat:
+        """All parameters as they are used after training: averages where there are any."""
+        return self.frozen | self.state.params | self.state.ema
+
+    def run(self) -> Outcome:
+        """Train until cfg.steps or until told to stop; either way the last state and model are saved.
+
+        Raises: NonFiniteError; what was saved before it stays as it was.
+        """
+        cfg, step = self.cfg, int(self.state.step)
+        window = Window(cfg.batch_size)
+        trained = False
+        with Stop() as stop:
+            while step < cfg.steps and not (stop.asked or self.checkpoints.preempted(step)):
+                asked = time.monotonic()
+                local = next(self.data)
+                window.waited += time.monotonic() - asked
+                indices = local.pop("index")
+                batch = self.layout.put_batch(local)
+                self.state, metrics = self.train_step(self.state, self.frozen, batch, self.key)
+                step += 1
+                trained = True
+                window.add(step, metrics, indices)
+                if step % cfg.log_every == 0 or step == cfg.steps:
+                    self._report(step, window)
+                measured = None
+                if self.held_out and (step % cfg.eval.every == 0 or step == cfg.steps):
+                    window.flush()
+                    measured = self._judge(step)
+                    window.reset()
+                if self.checkpoints.due(step):
+                    window.flush()  # nothing that is not finite is ever saved
+                    self._save(step, measured)
+            window.flush()
+            self._save(step, None, force=True)
+            interrupted = step < cfg.steps
+            if trained and not interrupted or not (self.workdir / "model").exists():
+                self._export(self.workdir / "model")
+            self.checkpoints.close()
+        self.log.say(f"stopped at step {step}; the same command continues" if interrupted else f"done, step {step}")
+        self.log.close()
+        return Outcome(step, interrupted)
+
+    def _report(self, step: int, window: Window) -> None:
+        means = window.means()
+        self.log.say(progress_line(step, self.cfg.steps, self.cfg.batch_size, means))
+        self.log.scalars(step, "train", means)
+        window.reset()
+
+    def _judge(self, step: int) -> dict[str, float]:
+        assert self.held_out is not None
+        metrics, grid = self.held_out(self.model())
+        self.log.scalars(step, "eval", metrics)
+        self.log.say(f"step {step}  held out: " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+        if jax.process_index() == 0:
+            png = grids.png(grid)
+            folder = self.workdir / "grids"
+            folder.mkdir(exist_ok=True)
+            (folder / f"{step:07d}.png").write_bytes(png)
+            self.log.image(step, "held_out", png, (grid.height, grid.width))
+        value = metrics[self.best_metric]
+        rising = self.best_metric in self.task.rising
+        if self.best is None or (value > self.best if rising else value < self.best):
+            self.best = value
+            self._export(self.workdir / "best")
+        return metrics
+
+    def _save(self, step: int, metrics: Mapping[str, float] | None, *, force: bool = False) -> None:
+        about = {
+            "config": to_dict(self.cfg),
+            "code": code_version(),
+            "workers": self.cfg.data.num_workers,
+            "best": self.best,
+        }
+        self.checkpoints.save(step, self.state, self.data, about, metrics, force=force)
+
+    def _export(self, directory: Path) -> None:
+        kind, config, items = self.task.export(self.model())
+        source = {"task": self.cfg.task, "step": int(self.state.step), "code": code_version()}
+        checkpoint.save_model(directory, items, kind=kind, config=config, sources=[source], overwrite=True)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Lines "name: old -> new" for settings that differ."""
+    for name in sorted(before.keys() | now.keys()):
+        a, b = before.get(name), now.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            yield from differences(a, b, f"{path}{name}.")
+        elif a != b:
+            yield f"{path}{name}: {a} -> {b}"
+
+
+def prepare(workdir: Path, cfg: TrainConfig) -> None:
+    """Make the directory and write the configuration into it.
+
+    Raises: ConfigError if it holds a run of another task or network, or cannot be written.
+    """
+    file = workdir / "config.json"
+    now = to_dict(cfg)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if file.exists():
+            before = json.loads(file.read_text())
+            for name in ("task", "model"):
+                if before.get(name) != now[name]:
+                    raise ConfigError(f"{workdir} holds a run with another {name}; choose another --workdir")
+        if jax.process_index() == 0:
+            file.write_text(json.dumps(now, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"--workdir {workdir} cannot be written: {error.strerror}") from None

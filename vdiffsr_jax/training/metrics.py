@@ -1,0 +1,139 @@
+"""Numbers of a run: read one step late, checked, averaged between lines, written as JSON lines and event files."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vdiffsr_jax.training.events import EventFile
+
+# Metrics that have a place of their own on the progress line.
+ELSEWHERE = ("loss", "learning_rate", "images_per_second", "data_wait")
+
+
+class NonFiniteError(RuntimeError):
+    """Loss or gradient became infinite or not a number; the message names step and samples."""
+
+
+class Window:
+    """Means since the last line; the newest step's numbers are read only when the next step already runs."""
+
+    def __init__(self, batch_size: int):
+        self.batch_size = batch_size
+        self.pending: tuple[int, Mapping[str, jax.Array], np.ndarray] | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new window."""
+        self.sums: dict[str, float] = {}
+        self.count = 0
+        self.waited = 0.0
+        self.started = time.monotonic()
+
+    def add(self, step: int, metrics: Mapping[str, jax.Array], indices: np.ndarray) -> None:
+        """Remember the metrics of a step just started, read those of the step before.
+
+        Raises: NonFiniteError about the step before.
+        """
+        self.flush()
+        self.pending = (step, metrics, indices)
+
+    def flush(self) -> None:
+        """Read what is pending. Raises: NonFiniteError."""
+        if self.pending is None:
+            return
+        step, metrics, indices = self.pending
+        self.pending = None
+        values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
+        if not values["finite"]:
+            parts = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not np.isfinite(value))
+            raise NonFiniteError(
+                f"step {step}: {parts or 'a gradient'} is not finite; this process's samples were "
+                f"{', '.join(map(str, indices.tolist()))}"
+            )
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+
+    def means(self) -> dict[str, float]:
+        """Of every metric, and `images_per_second`, `data_wait` (share of the time)."""
+        self.flush()
+        spent = time.monotonic() - self.started
+        means = {name: total / max(self.count, 1) for name, total in self.sums.items() if name != "finite"}
+        means["images_per_second"] = self.count * self.batch_size / spent
+        means["data_wait"] = self.waited / spent
+        return means
+
+
+def progress_line(step: int, steps: int, batch_size: int, means: Mapping[str, float]) -> str:
+    """step, loss and its parts, images/s, data wait, time left."""
+    left = (steps - step) * batch_size / max(means["images_per_second"], 1e-9)
+    parts = " ".join(f"{name} {value:.4g}" for name, value in means.items() if name not in ELSEWHERE)
+    return (
+        f"step {step}/{steps}  loss {means['loss']:.4g}  {parts}  lr {means['learning_rate']:.2g}  "
+        f"{means['images_per_second']:.1f} images/s  data wait {means['data_wait']:.0%}  left {duration(left)}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """3725 -> 1h02m."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
+
+
+class Log:
+    """WORKDIR/log.jsonl, one object per line, and a TensorBoard event file; process 0 only."""
+
+    def __init__(self, workdir: Path):
+        self.active = jax.process_index() == 0
+        if self.active:
+            self.file = (workdir / "log.jsonl").open("a")
+            self.events = EventFile(workdir)
+
+    def scalars(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+        """`kind` is train or eval."""
+        if self.active:
+            rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
+            self.file.write(json.dumps({"step": step, "kind": kind, "time": round(time.time(), 1)} | rounded) + "\n")
+            self.file.flush()
+            self.events.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
+
+    def image(self, step: int, name: str, png: bytes, size: tuple[int, int]) -> None:
+        """A PNG of (height, width)."""
+        if self.active:
+            self.events.image(step, name, png, size)
+
+    def say(self, text: str) -> None:
+        """One line for whoever watches."""
+        if self.active:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        """Close both files."""
+        if self.active:
+            self.file.close()
+            self.events.close()
+
+
+def read_log(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of WORKDIR/log.jsonl; of steps that were run twice (killed, resumed), the last."""
+    lines: dict[tuple[str, int], dict[str, Any]] = {}
+    for text in (workdir / "log.jsonl").read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:  # the line that a kill cut off
+            continue
+        lines[line["kind"], line["step"]] = line
+    return sorted(lines.values(), key=lambda line: line["step"])
+
+
+def mean_of(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Mean per metric over all samples of several batches."""
+    return {name: float(np.concatenate([row[name] for row in rows]).mean()) for name in rows[0]}

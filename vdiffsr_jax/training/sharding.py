@@ -1,0 +1,116 @@
+"""Where every array lies on the mesh (data, fsdp): one strict, ordered table of name patterns.
+
+Batches are split over both axes; a parameter is split over fsdp along the first of its rule's axes that divides, or
+lies whole on every device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.training.config import MeshConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardRule:
+    """`pattern` must match the whole parameter name; `axes` are tried in order, none keeps the array whole."""
+
+    pattern: str
+    axes: tuple[int, ...] = ()
+
+
+# The first matching rule counts. Outputs of kernels are split first: their gradients then need no further sum.
+TABLE = (
+    ShardRule(r".*/(codebook|class_embed|pos)", (0, 1)),
+    ShardRule(r".*/(pos_start|level_embed|mix|ada_gss|head_gss|scale_mul|heads/\d+)"),
+    ShardRule(r".*/lora_a", (0,)),
+    ShardRule(r".*/lora_b", (1,)),
+    ShardRule(r".*/kernel", (-1, -2)),
+    ShardRule(r".*/(scale|bias)"),
+)
+
+
+class ShardingError(ValueError):
+    """A parameter that no rule knows, or a rule that no parameter needs."""
+
+
+def match(name: str, table: tuple[ShardRule, ...] = TABLE) -> ShardRule:
+    """The first rule whose pattern is the whole name. Raises: ShardingError if there is none."""
+    for rule in table:
+        if re.fullmatch(rule.pattern, name):
+            return rule
+    raise ShardingError(f"no sharding rule matches the parameter {name!r}: add one to training/sharding.py")
+
+
+def check_table(names: Iterable[str], table: tuple[ShardRule, ...] = TABLE) -> None:
+    """Raises: ShardingError naming every parameter without a rule and every rule that is never used."""
+    used, unknown = set(), []
+    for name in names:
+        try:
+            used.add(match(name, table))
+        except ShardingError:
+            unknown.append(name)
+    problems = [f"no sharding rule matches the parameter {name!r}" for name in unknown]
+    problems += [f"sharding rule {rule.pattern!r} is never used" for rule in table if rule not in used]
+    if problems:
+        raise ShardingError("\n".join(problems))
+
+
+def make_mesh(cfg: MeshConfig) -> Mesh:
+    """The devices as (data, fsdp). Raises: ConfigError if their number does not fit."""
+    count = jax.device_count()
+    data = cfg.data or count // cfg.fsdp
+    if data * cfg.fsdp != count:
+        raise ConfigError(f"mesh.data={cfg.data or 'all'} x mesh.fsdp={cfg.fsdp} does not use the {count} devices here")
+    return jax.make_mesh((data, cfg.fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+
+
+class Layout:
+    """Shardings on one mesh."""
+
+    def __init__(self, mesh: Mesh, cfg: MeshConfig):
+        self.mesh = mesh
+        self.cfg = cfg
+        self.whole = NamedSharding(mesh, PartitionSpec())
+        self.batch = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+    def parameter(self, name: str, like: Any) -> NamedSharding:
+        """Of one parameter, or of anything of its shape (moments, averages)."""
+        rule, shape, fsdp = match(name), like.shape, self.cfg.fsdp
+        if fsdp > 1 and np.prod(shape, dtype=np.int64) >= self.cfg.min_shard_size:
+            for axis in rule.axes:
+                if shape[axis] % fsdp == 0:
+                    spec: list[str | None] = [None] * len(shape)
+                    spec[axis] = "fsdp"
+                    return NamedSharding(self.mesh, PartitionSpec(*spec))
+        return self.whole
+
+    def frozen(self, name: str, like: Any) -> NamedSharding:
+        """Of one parameter of a frozen network."""
+        return self.parameter(name, like) if self.cfg.shard_frozen else self.whole
+
+    def tree(self, abstract: Any) -> Any:
+        """Shardings of a train state: leaves under a flat dict of parameters lie like the parameter of that name."""
+
+        def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+            name = str(getattr(path[-1], "key", ""))
+            return self.parameter(name, leaf) if "/" in name else self.whole
+
+        return jax.tree_util.tree_map_with_path(place, abstract)
+
+    def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """This process's part of a batch as part of the global one."""
+        return {name: jax.make_array_from_process_local_data(self.batch, part) for name, part in batch.items()}
+
+
+def placed(placement: Callable[[str, Any], NamedSharding], flat: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Every array where `placement` wants it."""
+    return {name: jax.device_put(leaf, placement(name, leaf)) for name, leaf in flat.items()}

@@ -1,0 +1,114 @@
+"""What training the first stage and training VAR's tokenizer share: reconstruct, look alike, fool a discriminator."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from vdiffsr_jax.models.build import build
+from vdiffsr_jax.models.patch_gan import PatchGAN
+from vdiffsr_jax.training.adversarial import gan_gradients
+from vdiffsr_jax.training.config import AutoencoderLoss, TrainConfig
+from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.step import Batch
+from vdiffsr_jax.training.tasks import sources
+from vdiffsr_jax.training.tasks.perceptual import Perceptual
+from vdiffsr_jax.training.tasks.task import Export, Judgement, Placement, Task, refuse
+
+LAST_KERNEL = "decoder/conv_out/kernel"
+
+
+class AutoencoderTask(Task):
+    """L1 + perceptual + patch GAN + codebook, on HR images alone. `loss.gan=0` trains without a discriminator.
+
+    Source: Taming Transformers (arXiv:2012.09841), eq. 4 to 7, with L1 and a perceptual distance for |x - x'|^2.
+    """
+
+    network: ClassVar[str]
+    kind: ClassVar[str]
+    flag: ClassVar[str]
+    module: ClassVar[Any]
+
+    def __init__(self, cfg: TrainConfig):
+        super().__init__(cfg)
+        self.weights: AutoencoderLoss = cfg.loss
+        refuse(cfg.remat, f"remat is for var, teacher and distill; task {cfg.task} does not have it")
+        start = getattr(cfg.init_from, self.flag)
+        if start is not None:
+            sources.same(self.flag, sources.describe(self.flag, start)[2], cfg.model, "model")
+        self.perceptual = Perceptual(cfg) if self.weights.perceptual else None
+        self.networks = {self.network: build(self.module, cfg.model, dtype=self.dtype)}
+        if self.weights.gan:
+            self.networks["patch_gan"] = build(
+                PatchGAN,
+                channels=self.weights.discriminator_channels,
+                layers=self.weights.discriminator_layers,
+                dtype=self.dtype,
+            )
+        if self.perceptual:
+            self.networks["perceptual"] = self.perceptual.network
+
+    def load(self, key: jax.Array, placement: Placement) -> Flat:
+        start = getattr(self.cfg.init_from, self.flag)
+        flat = (
+            self.fresh(self.network, jax.random.fold_in(key, 0), placement)
+            if start is None
+            else sources.read(self.flag, start, self.network, placement)
+        )
+        if "patch_gan" in self.networks:
+            flat |= self.fresh("patch_gan", jax.random.fold_in(key, 1), placement)
+        if self.perceptual:
+            flat |= self.perceptual.load(placement)
+        return flat
+
+    def trainable(self, name: str) -> bool:
+        return not name.startswith("perceptual/")
+
+    def group(self, name: str) -> str:
+        return "discriminator" if name.startswith("patch_gan/") else "base"
+
+    def gradients(
+        self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[Flat, Flat]:
+        real = batch["hr"]
+        players: dict[bool, Flat] = {True: {}, False: {}}
+        for name, p in params.items():
+            players[name.startswith("patch_gan/")][name] = p
+
+        def autoencode(params: Flat) -> tuple[tuple[jax.Array, jax.Array], Flat]:
+            made = self.apply(self.network, params, real)
+            return (made.image, made.vq_loss), made.usage
+
+        def match(image: jax.Array) -> tuple[jax.Array, Flat]:
+            parts = {"l1": jnp.abs(image - real).mean()}
+            if self.perceptual:
+                parts["perceptual"] = self.perceptual(self.tree("perceptual", frozen), image, real).mean()
+            return sum(getattr(self.weights, name) * part for name, part in parts.items()), parts  # type: ignore[return-value]
+
+        def discriminate(params: Flat, image: jax.Array) -> jax.Array:
+            return self.apply("patch_gan", params, image)
+
+        return gan_gradients(
+            autoencode,
+            match,
+            discriminate if "patch_gan" in self.networks else None,
+            players[False],
+            players[True],
+            real,
+            step,
+            self.weights,
+            f"{self.network}/{LAST_KERNEL}",
+        )
+
+    def judge(self, flat: Flat, batch: Batch, key: jax.Array) -> Judgement:
+        made = self.apply(self.network, flat, batch["hr"])
+        image = jnp.clip(made.image, -1, 1)
+        metrics = {"l1": jnp.abs(image - batch["hr"]).mean(axis=(1, 2, 3))}
+        if self.perceptual:
+            metrics["perceptual"] = self.perceptual(self.tree("perceptual", flat), image, batch["hr"])
+        return Judgement(image, metrics)
+
+    def export(self, flat: Flat) -> Export:
+        return Export(self.kind, self.cfg.model, {self.kind: self.tree(self.network, flat)})

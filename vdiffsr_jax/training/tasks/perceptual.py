@@ -1,0 +1,30 @@
+"""The frozen perceptual distance of a run, read from a `perceptual` checkpoint."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from vdiffsr_jax.models.build import Params, build
+from vdiffsr_jax.models.perceptual import PerceptualDistance
+from vdiffsr_jax.training.config import TrainConfig
+from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.tasks import sources
+from vdiffsr_jax.training.tasks.task import Placement
+
+
+class Perceptual:
+    """distance(params, a, b) -> (b,); raises ConfigError if init_from.perceptual is missing or something else."""
+
+    def __init__(self, cfg: TrainConfig):
+        config = sources.describe("perceptual", cfg.init_from.perceptual)[2]
+        self.directory = str(cfg.init_from.perceptual)
+        self.dtype = jnp.dtype(cfg.frozen_dtype)
+        self.network = build(PerceptualDistance, config.backbone, dtype=jnp.dtype(cfg.dtype))
+
+    def load(self, placement: Placement) -> Flat:
+        """{"perceptual/path": array}."""
+        return sources.read("perceptual", self.directory, "perceptual", placement, dtype=self.dtype)
+
+    def __call__(self, params: Params, a: jax.Array, b: jax.Array) -> jax.Array:
+        return self.network.apply(params, a, b)

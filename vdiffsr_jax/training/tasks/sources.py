@@ -1,0 +1,74 @@
+"""Networks that come from checkpoints: their configurations are compared before their numbers are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from vdiffsr_jax import checkpoint
+from vdiffsr_jax.config import ConfigError, to_dict
+from vdiffsr_jax.models.build import Params
+from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.tasks.task import Placement, prefixed
+
+# flag of init_from -> {kind of checkpoint: (its item, how its configuration holds the network's)}
+ACCEPTED: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
+    "first_stage": {
+        "vqgan": ("vqgan", lambda c: c),
+        "vdiffsr": ("first_stage", lambda c: c.first_stage),
+    },
+    "denoiser": {
+        "swin_unet": ("swin_unet", lambda c: c),
+        "vdiffsr": ("denoiser", lambda c: c),
+    },
+    "teacher": {"vdiffsr": ("denoiser", lambda c: c)},
+    "tokenizer": {"var_tokenizer": ("var_tokenizer", lambda c: c)},
+    "var": {"var": ("var", lambda c: c)},
+    "pvar": {"vdiffsr": ("pvar", lambda c: c.prior)},
+    "perceptual": {"perceptual": ("perceptual", lambda c: c)},
+}
+
+
+def describe(flag: str, directory: str | None) -> tuple[str, str, Any]:
+    """(kind, item, configuration of the network) in the checkpoint that init_from.`flag` names; reads no arrays.
+
+    Raises: ConfigError if it is not given or of a kind that does not hold the network; CheckpointError.
+    """
+    accepted = ACCEPTED[flag]
+    if directory is None:
+        raise ConfigError(f"init_from.{flag} is needed: the directory of a {' or '.join(accepted)} checkpoint")
+    kind, config, _ = checkpoint.read_config(directory)
+    if kind not in accepted:
+        raise ConfigError(f"init_from.{flag}={directory} is a {kind} checkpoint; it must be {' or '.join(accepted)}")
+    item, inner = accepted[kind]
+    if inner(config) is None:
+        raise ConfigError(f"init_from.{flag}={directory} has no prior")
+    return kind, item, inner(config)
+
+
+def same(flag: str, have: Any, want: Any, where: str) -> None:
+    """Raise ConfigError naming the settings in which a checkpoint differs from the run's configuration."""
+    a, b = to_dict(have), to_dict(want)
+    wrong = [f"{name}={a[name]} there, {b[name]} here" for name in a if a[name] != b.get(name)]
+    if wrong:
+        raise ConfigError(f"init_from.{flag} does not fit {where}: {'; '.join(wrong)}")
+
+
+def read(
+    flag: str, directory: str, network: str, placement: Placement, *, item: str | None = None, dtype: Any = jnp.float32
+) -> Flat:
+    """The parameters of one item as those of `network`, placed; `item` replaces the one the flag means."""
+    return prefixed(network, read_tree(flag, directory, network, placement, item=item, dtype=dtype))
+
+
+def read_tree(
+    flag: str, directory: str, network: str, placement: Placement, *, item: str | None = None, dtype: Any = jnp.float32
+) -> Params:
+    """As `read`, as a tree."""
+    item = item or describe(flag, directory)[1]
+    model = checkpoint.load_model(
+        directory, items=[item], dtype=dtype, placement=lambda name, leaf: placement(f"{network}/{name}", leaf)
+    )
+    return model.items[item]

@@ -1,0 +1,126 @@
+"""What the loop needs to know of a task: its networks, what of them learns, its gradients, how it is judged."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.models.build import Network, Params, flatten, unflatten
+from vdiffsr_jax.training.config import TrainConfig
+from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.step import Batch
+
+Placement = Callable[[str, Any], jax.sharding.Sharding]
+
+
+class Judgement(NamedTuple):
+    """One held-out batch: the image the model makes, (b, h, w, 3) in [-1, 1], and {metric: (b,)}."""
+
+    image: jax.Array
+    metrics: dict[str, jax.Array]
+
+
+class Export(NamedTuple):
+    """What `checkpoint.save_model` takes."""
+
+    kind: str
+    config: Any
+    items: dict[str, Params]
+
+
+class Task(abc.ABC):
+    """One network's training. Making one checks the configuration and uses no device.
+
+    `networks`: every network by name. Parameters are one flat dict, {"network/path": array}, of which `trainable`
+    says what is trained. `best`: the metric that decides by default, `rising` those of which more is better.
+    """
+
+    networks: dict[str, Network]
+    best = "psnr_y"
+    rising = ("psnr_y", "accuracy")
+
+    def __init__(self, cfg: TrainConfig):
+        self.cfg = cfg
+        self.dtype = jnp.dtype(cfg.dtype)
+
+    @abc.abstractmethod
+    def load(self, key: jax.Array, placement: Placement) -> Flat:
+        """All parameters: from the checkpoints of `init_from`, or fresh from `key`."""
+
+    def trainable(self, name: str) -> bool:
+        """Whether the parameter is trained."""
+        return True
+
+    def group(self, name: str) -> str:
+        """Its learning rate's group, one of `optim.GROUPS`."""
+        return "base"
+
+    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
+        """The scalar that is minimised and its parts, from all parameters."""
+        raise NotImplementedError
+
+    def gradients(
+        self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[Flat, Flat]:
+        """({trained parameter: gradient}, {metric: scalar}, among them "loss")."""
+
+        def scalar(params: Flat) -> tuple[jax.Array, Flat]:
+            return self.loss(params | frozen, batch, key, step)
+
+        (loss, parts), grads = jax.value_and_grad(scalar, has_aux=True)(params)
+        return grads, parts | {"loss": loss}
+
+    @abc.abstractmethod
+    def judge(self, flat: Flat, batch: Batch, key: jax.Array) -> Judgement:
+        """The model at work on held-out images."""
+
+    @abc.abstractmethod
+    def export(self, flat: Flat) -> Export:
+        """The checkpoint that other tasks and `sample.py` read."""
+
+    def abstract(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """All parameters as shapes; frozen ones in their own dtype."""
+        frozen_dtype = jnp.dtype(self.cfg.frozen_dtype)
+        shapes = {}
+        for network, built in self.networks.items():
+            for path, leaf in flatten(built.abstract).items():
+                name = f"{network}/{path}"
+                shapes[name] = leaf if self.trainable(name) else jax.ShapeDtypeStruct(leaf.shape, frozen_dtype)
+        return shapes
+
+    def tree(self, network: str, flat: Mapping[str, Any]) -> Params:
+        """One network's parameters as the tree that its `apply` takes."""
+        like = self.networks[network].abstract
+        return unflatten({path: flat[f"{network}/{path}"] for path in flatten(like)}, like)
+
+    def apply(self, network: str, flat: Flat, *args: Any, method: str = "__call__", **kwargs: Any) -> Any:
+        """Run one network on its part of `flat`."""
+        return self.networks[network].apply(self.tree(network, flat), *args, method=method, **kwargs)
+
+    def fresh(self, network: str, key: jax.Array, placement: Placement) -> Flat:
+        """New parameters of one network, made where they shall lie."""
+        built = self.networks[network]
+        shardings = {
+            f"{network}/{path}": placement(f"{network}/{path}", leaf) for path, leaf in flatten(built.abstract).items()
+        }
+
+        def init(key: jax.Array) -> Flat:
+            return prefixed(network, built.init(key))
+
+        return jax.jit(init, out_shardings=shardings)(key)
+
+
+def prefixed(network: str, params: Params) -> Flat:
+    """A tree's parameters under the names that training uses."""
+    return {f"{network}/{path}": leaf for path, leaf in flatten(params).items()}
+
+
+def refuse(condition: bool, message: str) -> None:
+    """Raise ConfigError(message) if the condition holds."""
+    if condition:
+        raise ConfigError(message)

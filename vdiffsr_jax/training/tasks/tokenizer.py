@@ -1,0 +1,20 @@
+"""Task `tokenizer`: VAR's multi-scale residual tokenizer."""
+
+from vdiffsr_jax.models.var_tokenizer import VARTokenizer
+from vdiffsr_jax.training.config import TrainConfig
+from vdiffsr_jax.training.tasks.autoencoder import AutoencoderTask
+from vdiffsr_jax.training.tasks.task import refuse
+
+
+class TokenizerTask(AutoencoderTask):
+    """Crops are exactly one window: levels are absolute."""
+
+    network = "tokenizer"
+    kind = "var_tokenizer"
+    flag = "tokenizer"
+    module = VARTokenizer
+
+    def __init__(self, cfg: TrainConfig):
+        window = cfg.model.window_size
+        refuse(cfg.data.crop_size != window, f"data.crop_size={cfg.data.crop_size} must be the tokenizer's window, {window}")
+        super().__init__(cfg)

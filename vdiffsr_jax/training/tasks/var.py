@@ -1,0 +1,98 @@
+"""Task `var`: next-scale prediction over the frozen tokenizer's codes."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vdiffsr_jax.models.build import build
+from vdiffsr_jax.models.var import VAR
+from vdiffsr_jax.models.var_tokenizer import VARTokenizer
+from vdiffsr_jax.ops.resize import bicubic
+from vdiffsr_jax.training.config import TrainConfig, VARLoss
+from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.step import Batch
+from vdiffsr_jax.training.tasks import sources
+from vdiffsr_jax.training.tasks.task import Export, Judgement, Placement, Task, refuse
+
+
+class VARTask(Task):
+    """Cross-entropy of every level's tokens given all coarser levels; images without a label have the null class.
+
+    With `loss.degraded` the context is the LR image's codes and the target the HR image's: VAR learns to read clean
+    content out of degraded codes (design section 5).
+    Source: Visual Autoregressive Modeling (arXiv:2404.02905), eq. 5.
+    """
+
+    best = "cross_entropy"
+
+    def __init__(self, cfg: TrainConfig):
+        super().__init__(cfg)
+        self.weights: VARLoss = cfg.loss
+        model = cfg.model
+        tokenizer = sources.describe("tokenizer", cfg.init_from.tokenizer)[2]
+        for name, want, have in (
+            ("patch_nums", tokenizer.patch_nums, model.patch_nums),
+            ("vocab_size", tokenizer.vocab_size, model.vocab_size),
+            ("code_dim", tokenizer.z_channels, model.code_dim),
+        ):
+            refuse(want != have, f"model.{name}={have} but the tokenizer {cfg.init_from.tokenizer} has {want}")
+        window, crop = tokenizer.window_size, cfg.data.crop_size
+        refuse(crop != window, f"data.crop_size={crop} must be the tokenizer's window, {window}")
+        refuse(model.folded, "model.folded=True is for inference only")
+        refuse(bool(model.lora_rank), "model.lora_rank is set by model.prior.lora_rank of teacher and distill; here 0")
+        if cfg.init_from.var is not None:
+            sources.same("var", sources.describe("var", cfg.init_from.var)[2], model, "model")
+        self.networks = {
+            "var": build(VAR, model, dtype=self.dtype, remat=cfg.remat),
+            "tokenizer": build(VARTokenizer, tokenizer, dtype=self.dtype),
+        }
+
+    def load(self, key: jax.Array, placement: Placement) -> Flat:
+        start, tokenizer = self.cfg.init_from.var, self.cfg.init_from.tokenizer
+        frozen_dtype = jnp.dtype(self.cfg.frozen_dtype)
+        flat = sources.read("tokenizer", str(tokenizer), "tokenizer", placement, dtype=frozen_dtype)
+        return flat | (
+            self.fresh("var", key, placement) if start is None else sources.read("var", start, "var", placement)
+        )
+
+    def trainable(self, name: str) -> bool:
+        return name.startswith("var/")
+
+    def _tokens(self, flat: Flat, image: jax.Array) -> list[jax.Array]:
+        return self.apply("tokenizer", flat, self.apply("tokenizer", flat, image, method="encode"), method="tokens")
+
+    def _predict(self, flat: Flat, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Logits (b, L, vocab) and target tokens (b, L)."""
+        hr = batch["hr"]
+        target = self._tokens(flat, hr)
+        context = self._tokens(flat, bicubic(batch["lr"], hr.shape[1:3])) if self.weights.degraded else target
+        x_in = jax.lax.stop_gradient(self.apply("tokenizer", flat, context, method="var_input"))
+        null = jnp.full(hr.shape[:1], self.cfg.model.num_classes, jnp.int32)
+        label = batch.get("label", null)
+        dropout = {"dropout_key": key, "class_dropout": self.weights.class_dropout}
+        return self.apply("var", flat, label, x_in, **dropout), jnp.concatenate(target, axis=1)
+
+    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
+        logits, target = self._predict(flat, batch, key)
+        vocab, smoothing = self.cfg.model.vocab_size, self.weights.label_smoothing
+        wanted = optax.smooth_labels(jax.nn.one_hot(target, vocab), smoothing)
+        accuracy = (logits.argmax(axis=-1) == target).mean()
+        return optax.softmax_cross_entropy(logits, wanted).mean(), {"accuracy": accuracy}
+
+    def judge(self, flat: Flat, batch: Batch, key: jax.Array) -> Judgement:
+        """The image of the likeliest token everywhere, given the true coarser levels; entropy per level too."""
+        logits, target = self._predict(flat, batch, None)
+        entropy = optax.softmax_cross_entropy_with_integer_labels(logits, target)
+        likeliest = logits.argmax(axis=-1)
+        edges = np.cumsum([p * p for p in self.cfg.model.patch_nums])[:-1]
+        image = self.apply("tokenizer", flat, jnp.split(likeliest, edges, axis=1), method="tokens_to_image")
+        metrics = {"cross_entropy": entropy.mean(axis=1), "accuracy": (likeliest == target).mean(axis=1)}
+        for k, level in enumerate(jnp.split(entropy, edges, axis=1)):
+            metrics[f"cross_entropy_{self.cfg.model.patch_nums[k]}"] = level.mean(axis=1)
+        return Judgement(image, metrics)
+
+    def export(self, flat: Flat) -> Export:
+        return Export("var", self.cfg.model, {"var": self.tree("var", flat)})

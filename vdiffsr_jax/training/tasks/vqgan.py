@@ -1,0 +1,12 @@
+"""Task `vqgan`: the first stage, images to f4 latents and back."""
+
+from vdiffsr_jax.models.vqgan import VQGAN
+from vdiffsr_jax.training.tasks.autoencoder import AutoencoderTask
+
+
+class VQGANTask(AutoencoderTask):
+    """Crops of any size that divides by the downsampling factor."""
+
+    network = kind = "vqgan"
+    flag = "first_stage"
+    module = VQGAN

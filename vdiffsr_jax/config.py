@@ -275,6 +275,9 @@ class VDiffSRConfig:
                     f"VAR's window is {window} pixels but a tile is denoiser.image_size * scale = "
                     f"{self.tile_size * self.scale}; VAR windows are never resized"
                 )
+            num_levels = len(self.prior.tokenizer.patch_nums)
+            if any(not 0 <= level < num_levels for level in self.cspa.levels):
+                raise ConfigError(f"cspa.levels={self.cspa.levels} must be numbers of prior levels, 0..{num_levels - 1}")
 
 
 def parse(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
@@ -317,6 +320,8 @@ def _plain(value: Any) -> Any:
 
 def _coerce(hint: Any, value: Any, path: str) -> Any:
     origin = typing.get_origin(hint)
+    if hint is Any:
+        return value
     if origin in (typing.Union, types.UnionType):
         options = typing.get_args(hint)
         if value is None and type(None) in options:

@@ -8,7 +8,7 @@ from typing import Any
 from vdiffsr_jax.config import ConfigError, _choice
 
 RESIZES = ("area", "bilinear", "bicubic", "antialiased_bilinear", "antialiased_bicubic")
-Range = tuple[float, ...]
+Range = tuple[float, float]
 
 
 def _range(config: Any, name: str, low: float, high: float) -> None:

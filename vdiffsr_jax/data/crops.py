@@ -111,7 +111,7 @@ class Crops:
     def _pairs(self) -> dict[int, int]:
         """LR photo of every HR photo, by name without suffix; an LR name may end in x4, as DIV2K's do.
 
-        Raises: DataError naming the first HR photos without a partner, or with one of the wrong size.
+        Raises: DataError naming an HR photo without a partner, or with one of the wrong size.
         """
         assert self._lr is not None
         scale, place = self._cfg.scale, {key: i for i, key in enumerate(self._lr.keys)}
@@ -130,7 +130,7 @@ class Crops:
                 partner[i] = found
         if missing:
             raise DataError(
-                f"{len(missing)} HR photos have no LR partner of the same name in data.lr_sources: {', '.join(missing[:3])}"
+                f"{len(missing)} HR photos have no LR partner of the same name in data.lr_sources, such as {missing[0]}"
             )
         return partner
 

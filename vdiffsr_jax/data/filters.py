@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 from scipy import fft, sparse
@@ -85,7 +86,7 @@ def _cubic(t: np.ndarray, a: float) -> np.ndarray:
     return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
 
 
-_FILTERS = {
+_FILTERS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int, bool]] = {
     "bilinear": (_tent, 1, False),
     "bicubic": (functools.partial(_cubic, a=-0.75), 2, False),
     "antialiased_bilinear": (_tent, 1, True),

@@ -45,10 +45,12 @@ class Samples:
         return self._crops.too_small if self._crops else 0
 
     def __call__(self, index: int) -> Batch:
-        """hr (s, s, 3) and, unless degradation is none, lr (s / scale, s / scale, 3), float32 in [-1, 1]; index int64."""
+        """hr (s, s, 3) and, unless degradation is none, lr (s / scale, s / scale, 3), float32 in [-1, 1]; index ()."""
         hr, lr = self.images(index)
-        sample = {"hr": _signed(hr), "index": np.int64(index)}
-        return sample if lr is None else {**sample, "lr": _signed(lr)}
+        sample = {"hr": _signed(hr), "index": np.asarray(index, np.int64)}
+        if lr is not None:
+            sample["lr"] = _signed(lr)
+        return sample
 
     def images(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         """HR and LR of a sample as uint8."""
@@ -86,7 +88,8 @@ class Batches(Iterator[Batch]):
         self.samples = samples
         self._total, self._share = batch_size, batch_size // process_count
         self._offset = process_index * self._share
-        self._step, self._iterator = 0, None
+        self._step = 0
+        self._iterator: Any = None
 
     def __next__(self) -> Batch:
         if self._iterator is None:

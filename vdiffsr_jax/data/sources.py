@@ -57,7 +57,10 @@ class Records:
     def __init__(self, paths: Sequence[str]) -> None:
         from grain.sources import ArrayRecordDataSource
 
-        self.names, self.keys, sizes, self._records = [], [], [], []
+        self.names: list[str] = []
+        self.keys: list[str] = []
+        self._records: list[int] = []
+        sizes: list[tuple[int, int]] = []
         self._source: Any = ArrayRecordDataSource(list(paths))
         start = 0
         for path in paths:

@@ -37,7 +37,9 @@ def torch_shapes(backbone: str) -> dict[str, tuple[int, ...]]:
                 shapes[f"{prefix}{conv}.weight"] = (o, c, h, w)
             else:
                 shapes[f"{prefix}{norm}.{stats[keys[-1]]}"] = leaf.shape
-        return shapes
+                shapes[f"{prefix}{norm}.num_batches_tracked"] = ()
+        head = {"_conv_head.weight": (1280, 320, 1, 1), "_bn1.running_var": (1280,), "_bn1.num_batches_tracked": ()}
+        return shapes | head | {"_fc.weight": (1000, 1280), "_fc.bias": (1000,)}
     positions = VGG16 if backbone == "vgg16" else ALEXNET
     for position, i in positions.items():
         h, w, c, o = abstract[f"backbone/convs/{i}/kernel"].shape

@@ -59,14 +59,15 @@ class Line:
         return f"  {self.name:<72} {self.deviation:>12} {self.tolerance:>18}  {self.verdict}"
 
 
-def compare(folder: Path) -> list[Line]:
-    """Compute every reference output of `folder` and compare.
+def compare(folder: Path, only: str = ".*") -> list[Line]:
+    """Compute every reference output of `folder` whose name matches `only` and compare.
 
     Raises: FolderError if it is not a parity folder; ConversionError, ConfigError if its weights or config do not fit.
     """
     kind, io, tolerances = _read(folder)
-    outputs = importlib.import_module(f"tests.parity_kinds.{kind}").outputs(folder, io)
-    references = [name for name in io if not re.fullmatch(INPUTS[kind], name)]
+    references = [name for name in io if not re.fullmatch(INPUTS[kind], name) and re.fullmatch(only, name)]
+    wanted = {name: io[name] for name in io if name in references or re.fullmatch(INPUTS[kind], name)}
+    outputs = importlib.import_module(f"tests.parity_kinds.{kind}").outputs(folder, wanted)
     return [_line(name, outputs.get(name), io[name], tolerances.get(name, {})) for name in references]
 
 
@@ -74,12 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.parity", description="Compare with reference numbers.")
     parser.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="a folder of reference numbers")
+    parser.add_argument("--only", metavar="REGEX", default=".*", help="compare only arrays whose whole name matches")
+    args = parser.parse_args(argv)
     # Elsewhere than on a CPU a float32 product may be rounded to fewer bits by default: no tolerance could be met.
     jax.config.update("jax_default_matmul_precision", "highest")
     compared, failed, unreadable = 0, 0, 0
-    for folder in parser.parse_args(argv).folders:
+    for folder in args.folders:
         try:
-            lines = compare(folder)
+            lines = compare(folder, args.only)
         except FolderError as error:
             print(f"error: {error}", file=sys.stderr)
             unreadable += 1

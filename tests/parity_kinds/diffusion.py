@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,9 +42,18 @@ SCHEDULE_ARRAYS = {
 # Terms of the student's loss, by the originals' names.
 TERMS = {"loss_mse": "distil", "loss_mse_xT": "inverse", "loss_mse_gt": "gt", "loss_total": "total"}
 
+# Each chain's schedule.
+CHAINS = {
+    "ancestral15": "resshift_v1v2",
+    "ancestral_v3": "resshift_v3",
+    "ancestral_15to4": "resshift_15to4",
+    "deterministic15": "sinsr",
+    "deterministic_15to4": "sinsr_15to4",
+}
+
 
 def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every reference array, in NCHW under the originals' names."""
+    """Every reference array, in NCHW; costly groups of which `io` holds no name are left out."""
     config = json.loads((folder / "config.json").read_text())
     schedules = {name: make_schedule(spec) for name, spec in config["schedules"].items()}
     sinsr = schedules["sinsr"]
@@ -60,17 +70,28 @@ def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     def by_name(gradient: Params) -> dict[str, np.ndarray]:
         return invert(TABLE, tensors, flatten(gradient))
 
+    def wanted(prefixes: str) -> bool:
+        return any(re.match(prefixes, name) for name in io)
+
     denoise, denoise_loss = denoise_with(inputs["lq"])(teacher), denoise_with(inputs["loss_lq"])
-    given = _loss_inputs(denoise_loss(teacher), folder / config["first_stage"], inputs, sinsr)
-    teacher_latents, teacher_mse, teacher_gradient = _teacher_loss(
-        denoise_loss, student, given, sinsr, config["teacher_t"], inputs["loss_noise"]
-    )
-    latents = _forward_process(inputs, schedules) | _steps(denoise, inputs, sinsr)
-    latents |= _chains(denoise, inputs, schedules)
-    latents |= _student_calls(denoise_loss(student), given, sinsr) | teacher_latents
-    values = _schedule_arrays(schedules) | _coefficients(sinsr) | {"teacher_mse": teacher_mse}
-    values |= _gradient_norms("teacher", by_name(teacher_gradient), config["named"])
-    values |= _student_losses(denoise_loss, student, given, sinsr, by_name, config["named"])
+    latents = _forward_process(inputs, schedules)
+    values = _schedule_arrays(schedules) | _coefficients(sinsr)
+    if wanted("p_t|ddim_inverse|one_step"):
+        latents |= _steps(denoise, inputs, sinsr)
+    for chain, name in CHAINS.items():
+        if wanted(f"{chain}_"):
+            latents |= _chain(chain, denoise, inputs, schedules[name])
+    if wanted("loss_|grad_|teacher_"):
+        given = _loss_inputs(denoise_loss(teacher), folder / config["first_stage"], inputs, sinsr)
+        latents |= _student_calls(denoise_loss(student), given, sinsr)
+    if wanted("loss_(mse|total)|grad_"):
+        values |= _student_losses(denoise_loss, student, given, sinsr, by_name, config["named"])
+    if wanted("teacher_|grad_norm_teacher"):
+        teacher_latents, teacher_mse, gradient = _teacher_loss(
+            denoise_loss, student, given, sinsr, config["teacher_t"], inputs["loss_noise"]
+        )
+        latents |= teacher_latents
+        values |= {"teacher_mse": teacher_mse} | _gradient_norms("teacher", by_name(gradient), config["named"])
     nchw = {name: np.moveaxis(np.asarray(latent), -1, -3) for name, latent in latents.items()}
     return nchw | {name: np.asarray(value) for name, value in values.items()}
 
@@ -136,21 +157,17 @@ def _steps(denoise: sampler.Denoise, inputs: Mapping[str, jax.Array], made: Sche
     return latents | {"one_step": sampler.sample_one_step(denoise, made, z_y, noise)}
 
 
-def _chains(denoise: sampler.Denoise, inputs: Mapping[str, jax.Array], schedules: Mapping[str, Schedule]):
-    """Every step of the five chains."""
-    z_y, noise, chain_noise = (inputs[name] for name in ("z_y", "noise", "chain_noise"))
-    chains = {}
-    for chain, name in (
-        ("ancestral15", "resshift_v1v2"),
-        ("ancestral_v3", "resshift_v3"),
-        ("ancestral_15to4", "resshift_15to4"),
-    ):
-        made = schedules[name]
-        chains[chain] = sampler.trace_ancestral(denoise, made, z_y, noise, chain_noise[: made.num_steps])
-    for chain, name in (("deterministic15", "sinsr"), ("deterministic_15to4", "sinsr_15to4")):
-        chains[chain] = sampler.trace_deterministic(denoise, schedules[name], z_y, noise)
-    latents = {f"{chain}_sample_{s}": z for chain, trace in chains.items() for s, z in enumerate(trace.z)}
-    return latents | {f"{chain}_x0_{s}": z for chain, trace in chains.items() for s, z in enumerate(trace.z_0)}
+def _chain(
+    chain: str, denoise: sampler.Denoise, inputs: Mapping[str, jax.Array], made: Schedule
+) -> dict[str, jax.Array]:
+    """Every step of one chain."""
+    z_y, noise = inputs["z_y"], inputs["noise"]
+    if chain.startswith("ancestral"):
+        trace = sampler.trace_ancestral(denoise, made, z_y, noise, inputs["chain_noise"][: made.num_steps])
+    else:
+        trace = sampler.trace_deterministic(denoise, made, z_y, noise)
+    latents = {f"{chain}_sample_{s}": z for s, z in enumerate(trace.z)}
+    return latents | {f"{chain}_x0_{s}": z_0 for s, z_0 in enumerate(trace.z_0)}
 
 
 class _LossInputs(NamedTuple):
@@ -168,8 +185,8 @@ def _loss_inputs(
     """`folder`: the first stage's."""
     lq, noise, gt = (inputs[name] for name in ("loss_lq", "loss_noise", "gt"))
     first_stage, params = vqgan_f4.load(folder)
-    encode = jax.jit(lambda image: first_stage.apply(params, image, method="encode"))
-    z_y, z_gt = encode(bicubic(lq, gt.shape[1:3])), encode(gt)
+    encode = jax.jit(lambda params, image: first_stage.apply(params, image, method="encode"))
+    z_y, z_gt = encode(params, bicubic(lq, gt.shape[1:3])), encode(params, gt)
     z_T = sampler.start(made, z_y, noise)
     return _LossInputs(z_y, z_gt, z_T, sampler.sample_deterministic(teacher, made, z_y, noise))
 

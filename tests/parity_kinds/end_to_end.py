@@ -1,0 +1,154 @@
+"""A photo through the whole product: the Upscaler with the reference's noise, and every stage on its way.
+
+The pictures come from `sampling.upscaler` itself (padding, tiles, uniform blending, rounding); only its noise field is
+replaced by the reference's noise. The stages in between are the same networks and samplers, called one by one.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tests.parity_kinds import swin_unet, vqgan_f4
+from vdiffsr_jax.config import VDiffSRConfig
+from vdiffsr_jax.diffusion import resshift, sampler, schedule
+from vdiffsr_jax.models.build import Network, Params
+from vdiffsr_jax.ops.resize import bicubic
+from vdiffsr_jax.sampling import tiling
+from vdiffsr_jax.sampling.upscaler import Upscaler
+
+SINSR = schedule.PUBLISHED["sinsr"]
+
+
+class _Model(NamedTuple):
+    """Both networks with their parameters, and the tile's side in LR pixels and the reference's stride."""
+
+    first_stage: Network
+    first_stage_params: Params
+    unet: Network
+    unet_params: Params
+    config: VDiffSRConfig
+    tile: int
+    stride: int
+
+
+class _GivenNoise:
+    """In place of `tiling.NoiseField`: the noise (fields, tile, tile, c) of each tile in grid order."""
+
+    def __init__(self, by_tile: np.ndarray) -> None:
+        self._left = list(by_tile)
+
+    def cut(self, top: int, left: int, tile: int, steps: int) -> np.ndarray:
+        noise = self._left.pop(0)
+        assert noise.shape[:3] == (steps, tile, tile), "the reference has other noise than the sampler asks for"
+        return noise
+
+
+def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every reference array; a run (`sinsr`, `resshift15`, `tiled`) of which `io` holds none is left out."""
+    config = json.loads((folder / "config.json").read_text())
+    unet_cfg, unet, unet_params = swin_unet.load(folder / config["unet"])
+    first_stage, first_stage_params = vqgan_f4.load(folder / config["first_stage"])
+    model = _Model(
+        first_stage,
+        first_stage_params,
+        unet,
+        unet_params,
+        VDiffSRConfig(first_stage=_first_stage_config(folder / config["first_stage"]), denoiser=unet_cfg, prior=None),
+        *config["tile"],
+    )
+    noise, chain_noise, tile_noise = (np.moveaxis(io[n], -3, -1) for n in ("noise", "chain_noise", "tile_noise"))
+    runs = {
+        "sinsr": (io["lr"], noise[:, None], 1),
+        "resshift15": (io["lr"], np.concatenate([noise, chain_noise[:-1, 0]])[None], SINSR.num_steps),
+        "tiled": (io["tiled_lr"], tile_noise, 1),
+    }
+    result: dict[str, np.ndarray] = {}
+    for run, (lr, by_tile, steps) in runs.items():
+        if any(name.startswith(f"{run}_") for name in io):
+            result |= {f"{run}_{name}": array for name, array in _stages(model, lr, by_tile, steps).items()}
+            result[f"{run}_uint8"] = _upscale(model, lr, by_tile, steps)
+    if "lr_upsampled" in io:
+        tile = _scaled(tiling.cut(io["lr"], _grid(model, io["lr"]), 0))
+        result["lr_upsampled"] = _nchw(_window(tile))
+    return result
+
+
+def _first_stage_config(folder: Path):
+    return vqgan_f4.infer_config({name: a.shape for name, a in vqgan_f4.weights.load(folder).items()})
+
+
+def _grid(model: _Model, lr: np.ndarray) -> tiling.Grid:
+    return tiling.Grid(*lr.shape[:2], model.tile, model.stride)
+
+
+def _scaled(tile: np.ndarray) -> jax.Array:
+    """(h, w, 3) uint8 -> (1, h, w, 3) in [-1, 1]."""
+    return jnp.asarray((tile.astype(np.float32)[None] / 255 - 0.5) / 0.5)
+
+
+def _window(tile: jax.Array) -> jax.Array:
+    return bicubic(tile, (4 * tile.shape[1], 4 * tile.shape[2]))
+
+
+def _upscale(model: _Model, lr: np.ndarray, by_tile: np.ndarray, steps: int) -> np.ndarray:
+    """The product, whole: `Upscaler` with uniform blending."""
+    items = {"first_stage": model.first_stage_params, "denoiser": {"unet": model.unet_params}}
+    upscaler = Upscaler(model.config, items, devices=1, batch=1, tile=model.tile)
+    with mock.patch.object(tiling, "NoiseField", return_value=_GivenNoise(by_tile)):
+        return upscaler(lr, steps=steps, blend="uniform", stride=model.stride, sampler="ancestral")
+
+
+def _stages(model: _Model, lr: np.ndarray, by_tile: np.ndarray, steps: int) -> dict[str, np.ndarray]:
+    """Latents, codes and decoded tiles; the blended picture before rounding."""
+    grid = _grid(model, lr)
+    blender = tiling.Blender(grid, 4, blend="uniform")
+    made = schedule.make(SINSR)
+    encode, decode, quantize = (_method(model, name) for name in ("encode", "decode", "quantize"))
+    apply = jax.jit(lambda params, x, t, lr: model.unet.apply(params, x, t, lr))
+    result: dict[str, np.ndarray] = {}
+    rows = []
+    for index in range(grid.count):
+        tile, noise = _scaled(tiling.cut(lr, grid, index)), jnp.asarray(by_tile[index])[:, None]
+        z_y = encode(_window(tile))
+
+        def denoise(x: jax.Array, t: jax.Array, tile: jax.Array = tile) -> jax.Array:
+            return apply(model.unet_params, x, t, tile)
+
+        stages: dict[str, np.ndarray] = {"z_y": _nchw(z_y)}
+        if steps == 1:
+            z_0 = sampler.sample_one_step(denoise, made, z_y, noise[0])
+            unet_in, unet_out = [sampler.start(made, z_y, noise[0])], [z_0]
+        else:
+            step_noise = jnp.concatenate([noise[1:], jnp.zeros_like(noise[:1])])
+            trace = sampler.trace_ancestral(denoise, made, z_y, noise[0], step_noise)
+            z_0, unet_in, unet_out = trace.z[-1], [sampler.start(made, z_y, noise[0]), *trace.z[:-1]], list(trace.z_0)
+        for s, (z_t, predicted) in enumerate(zip(unet_in, unet_out, strict=True)):
+            stages[f"unet_in_{s}"] = _nchw(resshift.scale_input(z_t, made.input_std[made.num_steps - 1 - s]))
+            stages[f"unet_out_{s}"] = _nchw(predicted)
+        decoded = decode(z_0)
+        stages |= {"z0": _nchw(z_0), "indices": np.asarray(quantize(z_0)[1]), "decoded": _nchw(decoded)}
+        result |= {name if grid.count == 1 else f"{name}_tile{index}": array for name, array in stages.items()}
+        finished = blender.add(np.clip(np.asarray(decoded[0]), -1, 1))
+        if finished is not None:
+            rows.append(finished[1].copy())
+    result["float"] = np.moveaxis(np.concatenate(rows) * 0.5 + 0.5, -1, 0)[None]
+    asked = made.timestep_map[::-1][:steps, None]
+    return result | {"unet_t": np.tile(asked, (grid.count, 1))}
+
+
+def _method(model: _Model, name: str):
+    run = jax.jit(lambda params, z: model.first_stage.apply(params, z, method=name))
+    return functools.partial(run, model.first_stage_params)
+
+
+def _nchw(latent: jax.Array) -> np.ndarray:
+    return np.moveaxis(np.asarray(latent), -1, -3)

@@ -126,7 +126,7 @@ class DegradationConfig:
 
 
 def _single(sigma: Range, noise: Range, jpeg: tuple[int, ...], *, anisotropic: float = 0.0) -> StageConfig:
-    blur = BlurConfig(sizes=(13,), sigma=sigma, sinc_prob=0.0, shape_prob=(1 - anisotropic, anisotropic, 0, 0, 0, 0))
+    blur = BlurConfig(sizes=(15,), sigma=sigma, sinc_prob=0.0, shape_prob=(1 - anisotropic, anisotropic, 0, 0, 0, 0))
     return StageConfig(blur=blur, resize_prob=(0.0, 0.0, 1.0), of_lr=True, gaussian_prob=1.0, gaussian=noise, jpeg=jpeg)
 
 
@@ -162,6 +162,7 @@ class DataConfig:
         (HR only).
     shrink: a crop is taken from crop_size * s pixels of the photo and averaged down, s uniform between these two and
         never more than the photo holds; ResShift's `rescale_gt` is a range above any photo, such as (1000, 1000).
+    candidates: crops drawn for each sample, of which the most detailed is kept: above 1, sky and blur are rarer.
     synthetic_fraction: share of rendered text and line art; 1 needs no photos.
     cache_megabytes: decoded photos kept, over all workers of a process. threads work inside the process if
         num_workers is 0; otherwise that many processes do. prefetch: batches made ahead.
@@ -176,6 +177,8 @@ class DataConfig:
     degradation: str = "realesrgan"
     custom_degradation: DegradationConfig | None = None
     flips: bool = True
+    vertical_flips: bool = False
+    candidates: int = 1
     shrink: Range = (1.0, 1.0)
     synthetic_fraction: float = 0.0
     cache_megabytes: int = 1024
@@ -197,7 +200,14 @@ class DataConfig:
         _choice(self, "degradation", DEGRADATIONS)
         _probability(self, "synthetic_fraction")
         _range(self, "shrink", 1, 1e6)
-        for name, least in {"scale": 1, "cache_megabytes": 0, "num_workers": 0, "threads": 1, "prefetch": 1}.items():
+        for name, least in {
+            "scale": 1,
+            "candidates": 1,
+            "cache_megabytes": 0,
+            "num_workers": 0,
+            "threads": 1,
+            "prefetch": 1,
+        }.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"data.{name}={getattr(self, name)} must be at least {least}")
         if self.crop_size < 1 or self.crop_size % self.scale:

@@ -13,6 +13,7 @@ from vdiffsr_jax.data.sources import Collection
 
 log = logging.getLogger(__name__)
 _TRIES = 100
+Region = tuple[np.ndarray, np.ndarray | None, tuple[int, int]]
 
 
 class Crops:
@@ -41,12 +42,16 @@ class Crops:
     def __len__(self) -> int:
         return len(self._photos)
 
-    def draw(self, rng: np.random.Generator, margin: int = 0) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int]]:
+    def draw(self, rng: np.random.Generator, margin: int = 0) -> Region:
         """A crop with up to `margin` more pixels around it, its LR half (None without pairs), and where it starts.
 
         Returns: region (h, w, 3) uint8 of at least crop_size a side, LR region, (top, left) of the crop inside it.
         Raises: DataError after a hundred broken photos in a row.
         """
+        candidates = (self._draw_one(rng, margin) for _ in range(self._cfg.candidates))
+        return max(candidates, key=lambda region: _detail(region[0])) if self._cfg.candidates > 1 else next(candidates)
+
+    def _draw_one(self, rng: np.random.Generator, margin: int) -> Region:
         for _ in range(_TRIES):
             # Searching from the right never meets the end: random() < 1.
             photo = int(self._photos[np.searchsorted(self._share, rng.random(), side="right")])
@@ -55,9 +60,7 @@ class Crops:
                 return region
         raise DataError(f"{_TRIES} broken photos in a row; see the warnings above for their names")
 
-    def held_out(
-        self, index: int, rng: np.random.Generator, margin: int = 0
-    ) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int]]:
+    def held_out(self, index: int, rng: np.random.Generator, margin: int = 0) -> Region:
         """As `draw`, photo after photo: the centre of each first, then random places. No flips."""
         for step in range(len(self)):
             photo = int(self._photos[(index + step) % len(self)])
@@ -68,10 +71,11 @@ class Crops:
 
     def _cut(
         self, index: int, rng: np.random.Generator, margin: int, *, centre: bool, flips: bool = True
-    ) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int]] | None:
+    ) -> Region | None:
         cfg = self._cfg
         # All numbers are drawn before the photo is read, so that a broken one costs every machine the same.
         shrink, place, offset, flip = rng.uniform(*cfg.shrink), rng.random(2), rng.random(2), rng.random(2) < 0.5
+        flip &= (cfg.vertical_flips and flips, cfg.flips and flips)
         try:
             hr = self._read(self._hr, "hr", index)
             lr = self._read(self._lr, "lr", self._partner[index]) if self._lr else None
@@ -81,25 +85,21 @@ class Crops:
             self._broken.report(self._hr.names[index], "its header gives another size than its pixels")
             return None
         if centre:
-            place = np.full(2, 0.5)
+            place = offset = np.full(2, 0.5)
         shrink = min(shrink, min(hr.shape[:2]) / cfg.crop_size)
-        # The region is the crop and what of the margin fits into the photo, in whole LR pixels.
-        sides = [min(cfg.crop_size + margin, int(n / shrink) // cfg.scale * cfg.scale) for n in hr.shape[:2]]
-        sides = [max(side, cfg.crop_size) for side in sides]
-        source = [min(round(side * shrink), n) for side, n in zip(sides, hr.shape[:2], strict=True)]
-        grid = cfg.scale if lr is not None else 1
-        top, left = (int(p * ((n - s) // grid + 1)) * grid for p, n, s in zip(place, hr.shape[:2], source, strict=True))
-        region = _flip(hr[top : top + source[0], left : left + source[1]], flip & (cfg.flips and flips))
-        if source != sides:
-            region = np.asarray(Image.fromarray(region).resize((sides[1], sides[0]), Image.Resampling.BOX))
-        if lr is not None:
-            top, left = top // cfg.scale, left // cfg.scale
-            lr = lr[top : top + sides[0] // cfg.scale, left : left + sides[1] // cfg.scale]
-            lr = _flip(lr, flip & (cfg.flips and flips))
-        start = [
-            int(o * ((s - cfg.crop_size) // cfg.scale + 1)) * cfg.scale for o, s in zip(offset, sides, strict=True)
+        spans = [
+            _span(n, p, shrink, margin, cfg, paired=lr is not None) for n, p in zip(hr.shape[:2], place, strict=True)
         ]
-        return region, lr, (start[0], start[1])
+        (rows, height), (columns, width) = spans
+        region = _flip(hr[rows, columns], flip)
+        if region.shape[:2] != (height, width):
+            region = np.asarray(Image.fromarray(region).resize((width, height), Image.Resampling.BOX))
+        if lr is not None:
+            rows, columns = (slice(span.start // cfg.scale, span.stop // cfg.scale) for span in (rows, columns))
+            lr = _flip(lr[rows, columns], flip)
+        spare = (np.array([height, width]) - cfg.crop_size) // cfg.scale
+        top, left = (offset * (spare + 1)).astype(int) * cfg.scale
+        return region, lr, (int(top), int(left))
 
     def _read(self, collection: Collection, kind: str, index: int) -> np.ndarray:
         try:
@@ -133,6 +133,22 @@ class Crops:
                 f"{len(missing)} HR photos have no LR partner of the same name in data.lr_sources, such as {missing[0]}"
             )
         return partner
+
+
+def _span(length: int, place: float, shrink: float, margin: int, cfg: DataConfig, *, paired: bool) -> tuple[slice, int]:
+    """Of one axis: the pixels to take from a photo, and how many they become: the crop and what fits of the margin."""
+    fits = int(length / shrink) // cfg.scale * cfg.scale
+    size = max(cfg.crop_size, min(cfg.crop_size + margin, fits))
+    taken = min(round(size * shrink), length)
+    grid = cfg.scale if paired else 1
+    start = int(place * ((length - taken) // grid + 1)) * grid
+    return slice(start, start + taken), size
+
+
+def _detail(image: np.ndarray) -> float:
+    """Mean difference of neighbouring green pixels."""
+    green = image[..., 1].astype(np.int16)
+    return float(np.abs(np.diff(green, axis=0)).mean() + np.abs(np.diff(green, axis=1)).mean())
 
 
 def _flip(image: np.ndarray, flip: np.ndarray) -> np.ndarray:

@@ -6,9 +6,11 @@ import hashlib
 import io
 import logging
 import os
+import shutil
 import tempfile
 import threading
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -73,8 +75,8 @@ class Broken:
     """Broken photos of one run, each named once and counted over all threads and worker processes of a machine."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="vdiffsr-broken-")
-        self.folder = self._folder.name
+        self.folder = tempfile.mkdtemp(prefix="vdiffsr-broken-")
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     def report(self, name: str, reason: object) -> None:
         """Name a photo in the log unless somebody already has."""
@@ -90,8 +92,15 @@ class Broken:
         """How many have been named."""
         return len(os.listdir(self.folder))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder}  # workers share the folder; only its maker removes it
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _shared, (self.folder,)
+
+
+def _shared(folder: str) -> Broken:
+    """A worker's view of the same broken photos; only their maker removes the folder."""
+    broken = Broken.__new__(Broken)
+    broken.folder = folder
+    return broken
 
 
 class Cache:

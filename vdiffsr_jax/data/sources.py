@@ -61,7 +61,6 @@ class Records:
         self.keys: list[str] = []
         self._records: list[int] = []
         sizes: list[tuple[int, int]] = []
-        self._source: Any = ArrayRecordDataSource(list(paths))
         start = 0
         for path in paths:
             count, index = _shard_index(path, ArrayRecordDataSource)
@@ -71,6 +70,7 @@ class Records:
             sizes += index["sizes"]
             start += count
         self.sizes = np.array(sizes, np.int64).reshape(-1, 2)
+        self._source: Any = ArrayRecordDataSource(list(paths))
 
     def data(self, index: int) -> bytes:
         return self._source[self._records[index]]
@@ -83,7 +83,9 @@ def _shard_index(path: str, reader: Any) -> tuple[int, dict[str, Any]]:
             index = json.loads(shard[count - 1])
         if index["format"] != INDEX_FORMAT or len(index["names"]) != count - 1:
             raise ValueError("its index is of another format")
-    except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
+    except RuntimeError as error:  # what the reader raises for a file that is not there or not its own
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DataError(f"{path} is not a whole shard from vdiffsr_jax.data.pack ({error}); pack it again") from error
     return count, index
 

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data.conftest import coordinates, noise
+from vdiffsr_jax.data import contact_sheet
+
+
+def test_a_sheet_holds_lr_enlarged_beside_hr():
+    hr, lr = coordinates(3, 8, 8), noise(0, 2, 2)
+    paper = contact_sheet.sheet([(hr, lr), (hr, lr), (hr, lr)], columns=2)
+    np.testing.assert_array_equal(paper[4:12, 20:28], hr)
+    np.testing.assert_array_equal(paper[4:12, 8:16], lr.repeat(4, axis=0).repeat(4, axis=1))
+    assert (paper[16:24, 40:48] == 255).all()  # the fourth cell is empty
+
+
+def test_the_command_writes_a_png_from_a_folder_and_from_a_config(folder: Path, tmp_path: Path, capsys):
+    output = tmp_path / "sheet.png"
+    flags = ["--output", str(output), "--count", "3", "--columns", "3"]
+    assert contact_sheet.main(["--input", str(folder), "--crop-size", "32", "--degradation", "mild", *flags]) == 0
+    assert "3 pairs in" in capsys.readouterr().out
+    first = np.asarray(Image.open(output))
+    config = tmp_path / "config.py"
+    data = {"sources": [str(folder)], "crop_size": 32, "degradation": "mild"}
+    config.write_text(f"def get_config():\n    return {{'task': 'vqgan', 'data': {data!r}}}\n")
+    assert contact_sheet.main(["--config", str(config), *flags]) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(output)), first)
+
+
+def test_refusals(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "c.py").write_text("x = 1\n")
+    output = ["--output", str(tmp_path / "no" / "sheet.png"), "--crop-size", "32"]
+    for arguments, message in (
+        (output, "give --input PHOTOS or --config"),
+        (["--config", str(tmp_path / "c.py"), *output], "has no 'get_config'"),
+        (["--config", str(tmp_path / "gone.py"), *output], "gone.py cannot be read"),
+        (["--input", str(folder), *output], "cannot be written"),
+        (["--input", str(folder), "--count", "0", *output], "--count and --columns must be at least 1"),
+        (["--input", str(folder), "--split", "valid", *output], "data.valid_sources is empty"),
+    ):
+        assert contact_sheet.main(arguments) == 2
+        assert message in capsys.readouterr().err

@@ -1,0 +1,63 @@
+"""What the data commands share: errors as one line, and the data settings from a config file or from flags."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import runpy
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from vdiffsr_jax.config import ConfigError, parse
+from vdiffsr_jax.data.config import DEGRADATIONS, DataConfig
+from vdiffsr_jax.data.photos import DataError
+
+
+def run(work: Callable[[], int], *, verbose: bool = False) -> int:
+    """The exit code of `work`; 2 and one line on stderr where configuration or data are wrong."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    try:
+        return work()
+    except (ConfigError, DataError) as error:
+        if verbose:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    """--config, --input, --degradation, --crop-size."""
+    parser.add_argument("--config", help="training config, configs/X.py: its data settings")
+    parser.add_argument("--input", help="folder of photos, list file or shards, instead of the config's")
+    parser.add_argument("--degradation", choices=DEGRADATIONS, help="instead of the config's (default realesrgan)")
+    parser.add_argument("--crop-size", type=int, help="HR pixels, instead of the config's (default 256)")
+
+
+def data_config(args: argparse.Namespace) -> DataConfig:
+    """The settings that the flags of `add_data_flags` ask for.
+
+    Raises: ConfigError if there is neither --config nor --input, or the config file has no data settings.
+    """
+    if not args.config and not args.input:
+        raise ConfigError("give --input PHOTOS or --config configs/X.py")
+    settings = _data_settings(args.config) if args.config else {}
+    if args.input:
+        settings["sources"] = (args.input,)
+    for name in ("degradation", "crop_size"):
+        if getattr(args, name) is not None:
+            settings[name] = getattr(args, name)
+    return parse(DataConfig, settings, "data.")
+
+
+def _data_settings(path: str) -> dict[str, Any]:
+    try:
+        data = runpy.run_path(path)["get_config"]()["data"]
+    except OSError as error:
+        raise ConfigError(f"--config {path} cannot be read: {error.strerror or error}") from error
+    except KeyError as error:
+        raise ConfigError(f"--config {path} has no {error}: it must define get_config() with 'data' in it") from error
+    if dataclasses.is_dataclass(data):
+        return {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
+    return dict(data.to_dict() if hasattr(data, "to_dict") else data)

@@ -1,0 +1,74 @@
+"""A look at the data: LR (enlarged by repeating pixels) beside HR, many pairs in one PNG.
+
+python -m vdiffsr_jax.data.contact_sheet --input PHOTOS --degradation realesrgan --output sheet.png
+python -m vdiffsr_jax.data.contact_sheet --config configs/X.py --output sheet.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.data.cli import add_data_flags, data_config, run
+from vdiffsr_jax.data.photos import DataError
+from vdiffsr_jax.data.pipeline import SPLITS, Samples
+
+_GAP, _PAPER = 4, 255
+
+
+def sheet(pairs: Sequence[tuple[np.ndarray, np.ndarray | None]], columns: int) -> np.ndarray:
+    """Pairs HR (s, s, 3), LR (s / k, s / k, 3) or None, uint8, as rows of `columns` cells LR | HR, (h, w, 3) uint8."""
+    cells = [_cell(hr, lr) for hr, lr in pairs]
+    height, width = cells[0].shape[0] + _GAP, cells[0].shape[1] + 3 * _GAP
+    rows = -(-len(cells) // columns)
+    paper = np.full((rows * height + _GAP, columns * width, 3), _PAPER, np.uint8)
+    for n, cell in enumerate(cells):
+        top, left = n // columns * height + _GAP, n % columns * width + 2 * _GAP
+        paper[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
+    return paper
+
+
+def _cell(hr: np.ndarray, lr: np.ndarray | None) -> np.ndarray:
+    if lr is None:
+        return hr
+    scale = hr.shape[0] // lr.shape[0]
+    gap = np.full((hr.shape[0], _GAP, 3), _PAPER, np.uint8)
+    return np.concatenate([lr.repeat(scale, axis=0).repeat(scale, axis=1), gap, hr], axis=1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 2 for wrong usage or data."""
+    parser = argparse.ArgumentParser(description="Write LR | HR pairs as a PNG.")
+    add_data_flags(parser)
+    parser.add_argument("--output", required=True, help="the PNG to write")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="(default train)")
+    parser.add_argument("--count", type=int, default=24, help="pairs (default 24)")
+    parser.add_argument("--columns", type=int, default=4, help="pairs in a row (default 4)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first sample (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="as in training (default 0)")
+    parser.add_argument("--verbose", action="store_true", help="show the trace of an error")
+    args = parser.parse_args(argv)
+
+    def work() -> int:
+        if args.count < 1 or args.columns < 1:
+            raise ConfigError("--count and --columns must be at least 1")
+        samples = Samples(data_config(args), seed=args.seed, split=args.split)
+        pairs = [samples.images(args.first + n) for n in range(args.count)]
+        try:
+            Image.fromarray(sheet(pairs, args.columns)).save(args.output, "PNG")
+        except OSError as error:
+            raise DataError(f"{args.output} cannot be written: {error.strerror or error}") from error
+        left_out = f"; {samples.broken.count} broken, {samples.too_small} too small" if samples.broken.count else ""
+        print(f"{args.count} pairs in {args.output}{left_out}")
+        return 0
+
+    return run(work, verbose=args.verbose)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

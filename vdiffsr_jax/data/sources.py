@@ -91,7 +91,7 @@ def _shard_index(path: str, reader: Any) -> tuple[int, dict[str, Any]]:
 
 
 def open_source(path: str, broken: Broken) -> Source:
-    """A folder of photos (searched recursively) or of shards, a list file (.txt) or one shard; local or gs://.
+    """A folder of photos (searched recursively) or of shards, a list file (.txt) or one shard; shards also in gs://.
 
     Raises: DataError if there is nothing of the kind.
     """

@@ -5,7 +5,6 @@ A checkpoint appears whole or not at all. The last few and the best stay, by rul
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,16 +15,6 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
 from vdiffsr_jax.checkpoint import CheckpointError
-
-
-@dataclasses.dataclass(frozen=True)
-class Restored:
-    """`data_restored` is False where the data's position does not fit this run: seek by the step instead."""
-
-    step: int
-    state: Any
-    about: dict[str, Any]
-    data_restored: bool
 
 
 class TrainCheckpoints:
@@ -72,7 +61,6 @@ class TrainCheckpoints:
         self,
         step: int,
         state: Any,
-        data: Any,
         about: Mapping[str, Any],
         metrics: Mapping[str, float] | None = None,
         *,
@@ -80,46 +68,29 @@ class TrainCheckpoints:
     ) -> bool:
         """Start saving if this step is due or `force`; returns whether it did. Writing goes on in the background.
 
-        Args: data: grain's iterator. about: JSON values that explain the numbers, such as the configuration.
+        Args: about: JSON values beside the state: the data's position, the configuration, the code's version.
         Raises: CheckpointError if the last save failed or this one cannot start.
         """
-        import grain
-
         if self.manager.latest_step() == step:
             return False
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            data=grain.checkpoint.CheckpointSave(data),
-            about=ocp.args.JsonSave(dict(about) | {"processes": jax.process_count()}),
-        )
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(dict(about)))
         try:
             return self.manager.save(step, args=items, metrics=dict(metrics) if metrics else None, force=force)
         except OSError as error:
             raise CheckpointError(f"{self.directory}: saving step {step} failed: {error}") from error
 
-    def about(self, step: int) -> dict[str, Any]:
-        """What was written beside the state."""
-        return self.manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about
+    def restore(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
+        """The state of `step` in the shardings of `abstract`, whatever devices saved it, and what lies beside it.
 
-    def restore(self, step: int, abstract: Any, data: Any, workers: int) -> Restored:
-        """The state of `step` in the shardings of `abstract`, and the data moved to where it was.
-
-        The data's position fits the same number of processes and workers only.
         Raises: CheckpointError if the state does not fit.
         """
-        import grain
-
-        about = self.about(step)
-        fits = about["processes"] == jax.process_count() and about.get("workers", workers) == workers
-        items = {"state": ocp.args.StandardRestore(abstract)}
-        if fits:
-            items["data"] = grain.checkpoint.CheckpointRestore(data)
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), about=ocp.args.JsonRestore())
         try:
-            restored = self.manager.restore(step, args=ocp.args.Composite(**items))
+            restored = self.manager.restore(step, args=items)
         except (ValueError, KeyError, OSError) as error:
             first = str(error).strip().partition("\n")[0]
             raise CheckpointError(f"{self.directory}/{step} does not fit this configuration: {first}") from error
-        return Restored(step, restored.state, about, fits)
+        return restored.state, restored.about
 
     def close(self) -> None:
         """Wait until everything is written. Raises: CheckpointError if it could not be."""

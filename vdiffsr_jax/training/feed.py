@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import jax
 import numpy as np
 
@@ -13,7 +10,11 @@ from vdiffsr_jax.data import pipeline
 from vdiffsr_jax.training.config import TrainConfig
 
 
-def _dataset(cfg: TrainConfig, split: str) -> Any:
+def open_batches(cfg: TrainConfig, split: str) -> pipeline.Batches:
+    """An endless iterator of this process's parts; its state is the step alone, whatever hosts and workers there are.
+
+    Raises: ConfigError, DataError.
+    """
     return pipeline.make_dataset(
         cfg.data,
         batch_size=cfg.batch_size,
@@ -24,14 +25,6 @@ def _dataset(cfg: TrainConfig, split: str) -> Any:
     )
 
 
-def training(cfg: TrainConfig, skip: int = 0) -> Iterator[dict[str, np.ndarray]]:
-    """Grain's iterator over the training batches, past the first `skip` of them."""
-    iterator = iter(_dataset(cfg, "train"))
-    for _ in range(skip):
-        next(iterator)
-    return iterator
-
-
 def held_out(cfg: TrainConfig) -> list[dict[str, np.ndarray]]:
     """The batches that every evaluation uses, without their indices.
 
@@ -39,6 +32,7 @@ def held_out(cfg: TrainConfig) -> list[dict[str, np.ndarray]]:
     """
     if not cfg.data.has_valid:
         raise ConfigError("eval.every is set but data.valid_sources is empty: name held-out photos or set eval.every=0")
-    iterator = iter(_dataset(cfg, "valid"))
+    iterator = open_batches(cfg, "valid")
     batches = [next(iterator) for _ in range(cfg.eval.batches)]
+    iterator.close()
     return [{name: part for name, part in batch.items() if name != "index"} for batch in batches]

@@ -74,7 +74,7 @@ class Run:
         prepare(workdir, cfg)
         self.log = Log(workdir)
         self.key = jax.random.key(cfg.seed)
-        self.data = feed.training(cfg)
+        self.data = feed.open_batches(cfg, "train")
         self.checkpoints = TrainCheckpoints(
             workdir / "checkpoints",
             every=cfg.checkpoint.every,
@@ -107,17 +107,13 @@ class Run:
             return jax.jit(lambda params: create(params, optimizer), out_shardings=shardings)(params), frozen
         del flat, params
         abstract = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)
-        restored = self.checkpoints.restore(latest, abstract, self.data, self.cfg.data.num_workers)
-        self.best = restored.about["best"]
+        state, about = self.checkpoints.restore(latest, abstract)
+        self.data.set_state(about["data"])
+        self.best = about["best"]
         self.log.say(f"continuing from step {latest} of {self.workdir}")
-        for change in differences(restored.about["config"], to_dict(self.cfg)):
+        for change in differences(about["config"], to_dict(self.cfg)):
             self.log.say(f"changed since then: {change}")
-        if not restored.data_restored:
-            self.log.say(
-                "the checkpoint was made by another number of processes or workers: the data is sought by step instead"
-            )
-            self.data = feed.training(self.cfg, skip=latest)
-        return restored.state, frozen
+        return state, frozen
 
     def _placement(self, name: str, leaf: Any) -> jax.sharding.Sharding:
         return (self.layout.parameter if self.task.trainable(name) else self.layout.frozen)(name, leaf)
@@ -135,39 +131,44 @@ class Run:
 
         Raises: NonFiniteError; what was saved before it stays as it was.
         """
-        cfg, step = self.cfg, int(self.state.step)
-        window = Window(cfg.batch_size)
-        trained = False
-        with Stop() as stop:
-            while step < cfg.steps and not (stop.asked or self.checkpoints.preempted(step)):
-                asked = time.monotonic()
-                local = next(self.data)
-                window.waited += time.monotonic() - asked
-                indices = local.pop("index")
-                batch = self.layout.put_batch(local)
-                self.state, metrics = self.train_step(self.state, self.frozen, batch, self.key)
-                step += 1
-                trained = True
-                window.add(step, metrics, indices)
-                if step % cfg.log_every == 0 or step == cfg.steps:
-                    self._report(step, window)
-                measured = None
-                if self.held_out and (step % cfg.eval.every == 0 or step == cfg.steps):
-                    window.flush()
-                    measured = self._judge(step)
-                    window.reset()
-                if self.checkpoints.due(step):
-                    window.flush()  # nothing that is not finite is ever saved
-                    self._save(step, measured)
-            window.flush()
+        try:
+            with Stop() as stop:
+                step = self._train(stop)
+            interrupted = step < self.cfg.steps
             self._save(step, None, force=True)
-            interrupted = step < cfg.steps
-            if trained and not interrupted or not (self.workdir / "model").exists():
+            if not interrupted:
                 self._export(self.workdir / "model")
+        finally:
             self.checkpoints.close()
+            self.data.close()
         self.log.say(f"stopped at step {step}; the same command continues" if interrupted else f"done, step {step}")
         self.log.close()
         return Outcome(step, interrupted)
+
+    def _train(self, stop: Stop) -> int:
+        cfg, step = self.cfg, int(self.state.step)
+        window = Window(cfg.batch_size)
+        while step < cfg.steps and not (stop.asked or self.checkpoints.preempted(step)):
+            asked = time.monotonic()
+            local = next(self.data)
+            window.waited += time.monotonic() - asked
+            indices = local.pop("index")
+            batch = self.layout.put_batch(local)
+            self.state, metrics = self.train_step(self.state, self.frozen, batch, self.key)
+            step += 1
+            window.add(step, metrics, indices)
+            if step % cfg.log_every == 0 or step == cfg.steps:
+                self._report(step, window)
+            measured = None
+            if self.held_out and (step % cfg.eval.every == 0 or step == cfg.steps):
+                window.flush()
+                measured = self._judge(step)
+                window.reset()
+            if self.checkpoints.due(step):
+                window.flush()  # nothing that is not finite is ever saved
+                self._save(step, measured)
+        window.flush()
+        return step
 
     def _report(self, step: int, window: Window) -> None:
         means = window.means()
@@ -197,10 +198,10 @@ class Run:
         about = {
             "config": to_dict(self.cfg),
             "code": code_version(),
-            "workers": self.cfg.data.num_workers,
+            "data": self.data.get_state(),
             "best": self.best,
         }
-        self.checkpoints.save(step, self.state, self.data, about, metrics, force=force)
+        self.checkpoints.save(step, self.state, about, metrics, force=force)
 
     def _export(self, directory: Path) -> None:
         kind, config, items = self.task.export(self.model())

@@ -30,11 +30,11 @@ class ShardRule:
 # The first matching rule counts. Outputs of kernels are split first: their gradients then need no further sum.
 TABLE = (
     ShardRule(r".*/(codebook|class_embed|pos)", (0, 1)),
-    ShardRule(r".*/(pos_start|level_embed|mix|ada_gss|head_gss|scale_mul|heads/\d+)"),
+    ShardRule(r".*/(pos_start|level_embed|mix|ada_gss|head_gss|heads/\d+)"),
     ShardRule(r".*/lora_a", (0,)),
     ShardRule(r".*/lora_b", (1,)),
     ShardRule(r".*/kernel", (-1, -2)),
-    ShardRule(r".*/(scale|bias)"),
+    ShardRule(r".*/(scale|bias|mean|variance|var|q_bias|v_bias|log_scale|bias_table|level_bias)"),
 )
 
 

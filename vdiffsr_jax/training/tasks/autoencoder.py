@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from vdiffsr_jax.models.build import build
-from vdiffsr_jax.models.patch_gan import PatchGAN
 from vdiffsr_jax.training.adversarial import gan_gradients
 from vdiffsr_jax.training.config import AutoencoderLoss, TrainConfig
 from vdiffsr_jax.training.optim import Flat
@@ -41,6 +40,8 @@ class AutoencoderTask(Task):
         self.perceptual = Perceptual(cfg) if self.weights.perceptual else None
         self.networks = {self.network: build(self.module, cfg.model, dtype=self.dtype)}
         if self.weights.gan:
+            from vdiffsr_jax.models.patch_gan import PatchGAN
+
             self.networks["patch_gan"] = build(
                 PatchGAN,
                 channels=self.weights.discriminator_channels,

@@ -132,8 +132,7 @@ def test_16_bit_colour_key_and_tiff_layouts(tmp_path):
     pixels = values((5, 6, 3), np.uint16)
     png = imagecodecs.png_encode(pixels)
     key = struct.pack(">3H", *pixels[2, 3].tolist())
-    chunk = struct.pack(">I", 6) + b"tRNS" + key + struct.pack(">I", zlib.crc32(b"tRNS" + key))
-    (tmp_path / "key.png").write_bytes(png[:33] + chunk + png[33:])
+    (tmp_path / "key.png").write_bytes(png[:33] + chunk(b"tRNS", key) + png[33:])
     photo = read(tmp_path / "key.png")
     np.testing.assert_array_equal(photo.color, pixels)
     assert np.argwhere(photo.alpha == 0).tolist() == [[2, 3]]
@@ -179,10 +178,13 @@ def encoded(format, **options):
     return buffer.getvalue()
 
 
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 def bomb():
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
-    chunk = lambda name, data: struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))  # noqa: E731
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
 def tiff16(shape=(40, 50, 3), dtype=np.uint16, **options):
@@ -206,7 +208,7 @@ def tiff16(shape=(40, 50, 3), dtype=np.uint16, **options):
         (tiff16()[:-3000], "truncated or damaged"),
         (tiff16(compression="zlib")[:-20], "truncated or damaged"),
         (imagecodecs.png_encode(values((40, 50, 3), np.uint16))[:-5000], "truncated or damaged"),
-        (bomb(), "megapixels|too large"),
+        (bomb(), "3600 megapixels"),
         (tiff16((40, 50, 3), np.float32), "float32"),
         (tiff16((4, 5, 3), np.uint32), "uint32"),
     ],

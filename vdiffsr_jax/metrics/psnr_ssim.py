@@ -9,8 +9,9 @@ _BAND = 512
 
 
 def luma(image: np.ndarray) -> np.ndarray:
-    """Y of BT.601 studio swing, 16..235, of (h, w, 3) uint8 or uint16: Y = 16 + (65.481 R + 128.553 G + 24.966 B), RGB in
-    [0, 1]. Float64, not rounded (as MATLAB's rgb2ycbcr of a double image).
+    """Y = 16 + 65.481 R + 128.553 G + 24.966 B with RGB in [0, 1]: BT.601 studio swing, 16..235, float64, not rounded.
+
+    Args: image: (h, w, 3) uint8 or uint16.
     """
     weights = np.array([65.481, 128.553, 24.966]) / np.iinfo(image.dtype).max
     return np.stack([16.0 + row @ weights for row in image])

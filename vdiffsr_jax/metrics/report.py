@@ -42,7 +42,12 @@ class Report:
 
     def markdown(self) -> str:
         """The protocol, then a table, the mean last."""
-        lines = [self.protocol, "", f"| image | {' | '.join(self.columns)} |", f"| --- |{' ---: |' * len(self.columns)}"]
+        lines = [
+            self.protocol,
+            "",
+            f"| image | {' | '.join(self.columns)} |",
+            f"| --- |{' ---: |' * len(self.columns)}",
+        ]
         for name, scores in [*self.rows.items(), ("**mean**", self.mean())]:
             cells = " | ".join(f"{scores[c]:.4f}" for c in self.columns)
             lines.append(f"| {name.replace('|', chr(92) + '|')} | {cells} |")

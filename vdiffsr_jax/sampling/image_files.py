@@ -159,7 +159,7 @@ def _append_directory(buffer: io.BytesIO, tag: int, directory: TiffImagePlugin.I
     """Put a sub-directory at the end of a TIFF and let the tag that holds its place point to it."""
     buffer.seek(0)
     with tifffile.TiffFile(buffer) as tiff:
-        place = tiff.pages[0].tags[tag - 1]
+        place = tiff.pages.first.tags[tag - 1]
     end = buffer.seek(0, io.SEEK_END)
     end += buffer.write(b"\0" * (end % 2))
     buffer.write(directory.tobytes(end))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 32_000_000
 
+_OPENING = threading.Lock()
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -46,10 +48,10 @@ class Photo:
         return self.color.dtype.itemsize * 8
 
 
-def read(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
+def read(path: Path, *, max_pixels: int | None = MAX_PIXELS) -> Photo:
     """Read a PNG, JPEG, WebP, BMP or TIFF by its content, whatever its name; of several pages or frames, the first.
 
-    Raises: ImageError if it is missing, empty, foreign, truncated, damaged, larger than `max_pixels`, or of a kind that
+    Raises: ImageError if it is missing, empty, foreign, truncated, damaged, of more pixels than the limit, or of a kind that
         has no faithful 8- or 16-bit RGB form.
     """
     try:
@@ -65,18 +67,16 @@ def read(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
                 return _read_other(file, magic, max_pixels)
             except (ImageError, MemoryError):
                 raise
-            except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-                raise ImageError(f"is too large to be a photo to upscale ({error})") from error
             except UnidentifiedImageError as error:
                 raise ImageError("is not a PNG, JPEG, WebP, BMP or TIFF image, or its header is damaged") from error
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 raise ImageError(f"is truncated or damaged ({_first_line(error)})") from error
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
 
 
-def _read_other(file: io.BufferedReader, magic: bytes, max_pixels: int) -> Photo:
-    with Image.open(file, formats=FORMATS) as image:
+def _read_other(file: io.BufferedReader, magic: bytes, max_pixels: int | None) -> Photo:
+    with _open(file, FORMATS) as image:
         _check_size(image.width, image.height, max_pixels)
         is_16_bit_png = image.format == "PNG" and magic[24] == 16
         if not is_16_bit_png:
@@ -94,9 +94,9 @@ def _read_other(file: io.BufferedReader, magic: bytes, max_pixels: int) -> Photo
     return _from_array(pixels, exif, icc, orientation, notes)
 
 
-def _read_tiff(file: io.BufferedReader, max_pixels: int) -> Photo:
+def _read_tiff(file: io.BufferedReader, max_pixels: int | None) -> Photo:
     with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages[0]
+        page = tiff.pages.first
         _check_size(page.imagewidth, page.imagelength, max_pixels)
         notes = ("only the first of its pages is used",) if len(tiff.pages) > 1 else ()
         dtype, icc = page.dtype, page.iccprofile
@@ -105,7 +105,7 @@ def _read_tiff(file: io.BufferedReader, max_pixels: int) -> Photo:
         raise ImageError(f"holds {dtype} values; 8- and 16-bit images can be upscaled")
     file.seek(0)
     if pixels is None:
-        with Image.open(file, formats=("TIFF",)) as image:
+        with _open(file, ("TIFF",)) as image:
             image.load()
             exif, icc, orientation, more = _describe(image)
             return _from_pillow(image, exif, icc, orientation, notes + more)
@@ -199,6 +199,16 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
+def _open(file: io.BufferedReader, formats: tuple[str, ...]) -> Image.Image:
+    """Pillow's own limit of size is global and would warn or refuse below ours."""
+    with _OPENING:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
 def _describe(image: Image.Image) -> tuple[bytes | None, bytes | None, int, tuple[str, ...]]:
     exif, orientation, notes = _exif(image.getexif, from_tiff=image.format == "TIFF")
     return exif, image.info.get("icc_profile") or None, orientation, notes
@@ -211,8 +221,8 @@ def _exif(tags: Callable[[], Image.Exif], *, from_tiff: bool) -> tuple[bytes | N
         return None, 1, ("its EXIF is damaged and was dropped",)
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
+def _check_size(width: int, height: int, max_pixels: int | None) -> None:
+    if max_pixels is not None and width * height > max_pixels:
         raise ImageError(
             f"has {width} x {height} = {width * height / 1e6:.0f} megapixels; the limit is {max_pixels / 1e6:g} "
             "(--max_megapixels)"

@@ -1,4 +1,4 @@
-"""What a photo file says about itself: EXIF with its orientation applied, ICC profile; and how PNG and TIFF store it."""
+"""What a photo file says about itself, EXIF without its orientation and ICC profile; how PNG and TIFF store it."""
 
 from __future__ import annotations
 

@@ -149,7 +149,9 @@ class Upscaler:
             if getattr(settings, name) not in allowed:
                 raise SamplingError(f"{name}={getattr(settings, name)!r} must be one of {', '.join(allowed)}")
         if settings.stride is None and not 0 <= settings.overlap < self.tile:
-            raise SamplingError(f"overlap={settings.overlap} must lie in 0..{self.tile - 1}: a tile is {self.tile} pixels")
+            raise SamplingError(
+                f"overlap={settings.overlap} must lie in 0..{self.tile - 1}: a tile is {self.tile} pixels"
+            )
         if settings.stride is not None and not 1 <= settings.stride <= self.tile:
             raise SamplingError(f"stride={settings.stride} must lie in 1..{self.tile}: a tile is {self.tile} pixels")
 
@@ -195,7 +197,7 @@ class Upscaler:
         for image in images:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
                 raise SamplingError(f"an image must be (h, w, 3) uint8 or uint16, not {image.shape} {image.dtype}")
-            grid = self.grid(*image.shape[:2], settings)
+            grid = self.grid(image.shape[0], image.shape[1], settings)
             job = _Job(image, grid, self.config.scale, settings)
             noise = tiling.NoiseField(settings.seed, grid.width, self.config.first_stage.embed_dim)
             for lr, eps in tiling.tiles(image, grid, noise, fields):
@@ -221,8 +223,8 @@ class Upscaler:
         smaller = self._batch_size(max(self.batch // 2 // self._model.num_devices * self._model.num_devices, 1))
         if smaller >= self.batch:
             raise DeviceMemoryError(
-                f"a batch of {self.batch} tiles, the smallest on {self._model.num_devices} device(s), does not fit into "
-                "device memory; try dtype bfloat16"
+                f"the smallest batch, {self.batch} tiles on {self._model.num_devices} devices, does not fit into device "
+                "memory; try dtype bfloat16"
             ) from error
         _log.warning("out of device memory with %d tiles at once; going on with %d", self.batch, smaller)
         self.batch = smaller

@@ -1,0 +1,8 @@
+"""Upscale photos x4: `python sample.py -i photos -o results --ckpt DIR` (see --help)."""
+
+import sys
+
+from vdiffsr_jax.sampling.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,11 +25,11 @@ class WindowAttention(nnx.Module):
 
     def __call__(self, x: jax.Array, shift: int = 0) -> jax.Array:
         """(b, h, w, c) -> (b, h, w, c); with a shift the windows are cut from the map rolled up and left by it."""
-        mask = shift_mask(*x.shape[1:3], self.window, shift) if shift else None
+        mask = shift_mask(x.shape[1], x.shape[2], self.window, shift) if shift else None
         x = jnp.roll(x, (-shift, -shift), axis=(1, 2)) if shift else x
         bias = relative_position_bias(self.bias_table[...], self.window)
-        y = window_attention(*jnp.split(self.qkv(x), 3, axis=-1), bias, window=self.window, mask=mask)
-        y = self.proj(y)
+        q, k, v = jnp.split(self.qkv(x), 3, axis=-1)
+        y = self.proj(window_attention(q, k, v, bias, window=self.window, mask=mask))
         return jnp.roll(y, (shift, shift), axis=(1, 2)) if shift else y
 
 

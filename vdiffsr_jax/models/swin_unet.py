@@ -92,9 +92,7 @@ class SwinUNet(nnx.Module):
     Raises: ValueError if a level of `channel_mult` has no residual block.
     """
 
-    def __init__(
-        self, cfg: SwinUNetConfig, *, dtype: jnp.dtype = jnp.float32, remat: bool = False, rngs: nnx.Rngs
-    ):
+    def __init__(self, cfg: SwinUNetConfig, *, dtype: jnp.dtype = jnp.float32, remat: bool = False, rngs: nnx.Rngs):
         if min(cfg.num_res_blocks) < 1:
             raise ValueError(f"denoiser.num_res_blocks={cfg.num_res_blocks} needs at least one block per level")
         emb_channels = 4 * cfg.model_channels
@@ -151,10 +149,7 @@ class SwinUNet(nnx.Module):
         Returns: (b, h, w, out_channels) float32.
         Raises: ValueError if the map does not fit downsampling or windows, or if x and lr differ in size.
         """
-        h = x
-        for _, h in self.blocks(x, t, lr, fuse):
-            pass
-        return h
+        return dict(self.blocks(x, t, lr, fuse))["out"]
 
     def blocks(
         self, x: jax.Array, t: jax.Array, lr: jax.Array, fuse: Fuse | None = None

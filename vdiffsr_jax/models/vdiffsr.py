@@ -1,0 +1,130 @@
+"""VDiff-SR's denoiser: the Swin UNet with CoGU and CSPA after every Swin layer, reading a prior pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vdiffsr_jax.config import VDiffSRConfig
+from vdiffsr_jax.models.build import Params, build
+from vdiffsr_jax.models.cogu import CoGU
+from vdiffsr_jax.models.cspa import CSPA, KeyValue
+from vdiffsr_jax.models.swin_unet import SwinUNet, swin_places
+
+
+class PriorCache(NamedTuple):
+    """Everything the denoiser computes from the prior alone, once per tile, for every step and place.
+
+    `mean`: (b, prior_dim), over all tokens. `cogu`, `cspa`: what each unit's `prepare` gives, in forward order.
+    """
+
+    mean: jax.Array
+    cogu: tuple[jax.Array, ...]
+    cspa: tuple[tuple[KeyValue | None, KeyValue | None], ...]
+
+
+def aligned_level(patch_nums: Sequence[int], size: int) -> int:
+    """Index of the finest level that is not finer than a stage of size x size.
+
+    Raises: ValueError if every level is finer.
+    """
+    fitting = [k for k, p in enumerate(patch_nums) if p <= size]
+    if not fitting:
+        raise ValueError(f"no prior level of {tuple(patch_nums)} fits a stage of {size}x{size}")
+    return fitting[-1]
+
+
+class Units(nnx.Module):
+    """CoGU and CSPA of every place, None where switched off; apart, so that fresh ones are made without a UNet."""
+
+    def __init__(self, cfg: VDiffSRConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+        self.cogu = self.cspa = nnx.data(None)
+        if cfg.prior is None:
+            return
+        places = swin_places(cfg.denoiser)
+        dim, emb_dim = cfg.prior.dim, 4 * cfg.denoiser.model_channels
+        if cfg.cogu.enabled:
+            self.cogu = nnx.List(
+                [CoGU(c, size, dim, emb_dim + dim, cfg.cogu, dtype=dtype, rngs=rngs) for c, size in places]
+            )
+        if cfg.cspa.same or cfg.cspa.cross:
+            levels = cfg.prior.tokenizer.patch_nums
+            self.cspa = nnx.List(
+                [CSPA(c, size, dim, emb_dim, levels, cfg.cspa, dtype=dtype, rngs=rngs) for c, size in places]
+            )
+
+
+class VDiffSR(nnx.Module):
+    """f(x, t, lr; prior) -> z_0: ResBlock -> Swin -> CoGU -> CSPA in every place; a plain UNet where cfg.prior is None.
+
+    Freshly made units are the identity, so converted ResShift or SinSR weights compute the same function as before.
+    """
+
+    def __init__(self, cfg: VDiffSRConfig, *, dtype: jnp.dtype = jnp.float32, remat: bool = False, rngs: nnx.Rngs):
+        self.unet = SwinUNet(cfg.denoiser, dtype=dtype, remat=remat, rngs=rngs)
+        self.remat = remat
+        self.patch_nums = () if cfg.prior is None else cfg.prior.tokenizer.patch_nums
+        self.tile_size = cfg.tile_size
+        self.sizes = tuple(size for _, size in swin_places(cfg.denoiser))
+        units = Units(cfg, dtype=dtype, rngs=rngs)
+        self.cogu, self.cspa = nnx.data(units.cogu), nnx.data(units.cspa)
+
+    def encode_prior(self, pyramid: Sequence[jax.Array]) -> PriorCache:
+        """The part of CoGU and CSPA that no diffusion step changes.
+
+        Args: pyramid: one (b, p_k, p_k, prior_dim) per level, coarse to fine.
+        Raises: ValueError if the model has no prior or the levels are not those of the configuration.
+        """
+        if tuple(p.shape[1] for p in pyramid) != self.patch_nums:
+            raise ValueError(f"prior levels {tuple(p.shape[1] for p in pyramid)} must be {self.patch_nums}")
+        levels = tuple(pyramid)
+        aligned = [levels[aligned_level(self.patch_nums, size)] for size in self.sizes]
+        tokens = jnp.concatenate([p.reshape(p.shape[0], -1, p.shape[-1]) for p in levels], axis=1)
+        return PriorCache(
+            mean=tokens.astype(jnp.float32).mean(axis=1),
+            cogu=tuple(unit.prepare(p) for unit, p in zip(self.cogu or (), aligned, strict=False)),
+            cspa=tuple(unit.prepare(p, levels) for unit, p in zip(self.cspa or (), aligned, strict=False)),
+        )
+
+    def __call__(self, x: jax.Array, t: jax.Array, lr: jax.Array, cache: PriorCache | None = None) -> jax.Array:
+        """Prediction of z_0.
+
+        Args: x: (b, h, w, c), z_t already divided by its standard deviation. t: (b,) int. lr: (b, h, w, 3) in [-1, 1].
+            cache: from `encode_prior`, with the same batch; then h = w = image_size, one VAR window.
+        Returns: (b, h, w, c) float32.
+        Raises: ValueError if a cache is needed and absent or given and unused, or the map is not one VAR window.
+        """
+        if (cache is None) != (not self.patch_nums):
+            need = (
+                "has no prior; leave the cache out" if cache is not None else "needs a prior; call encode_prior first"
+            )
+            raise ValueError(f"this denoiser {need}")
+        if cache is None:
+            return self.unet(x, t, lr)
+        if x.shape[1:3] != (self.tile_size, self.tile_size):
+            raise ValueError(f"a latent of {x.shape[1]}x{x.shape[2]} is not one VAR window, {self.tile_size} squared")
+        mean = cache.mean
+
+        def fuse(i: int, h: jax.Array, emb: jax.Array) -> jax.Array:
+            if self.cogu is not None:
+                h = self.cogu[i](h, cache.cogu[i], jnp.concatenate([emb, mean.astype(emb.dtype)], axis=-1))
+            return h if self.cspa is None else self.cspa[i](h, cache.cspa[i], emb)
+
+        def fuse_remat(i: int, h: jax.Array, emb: jax.Array) -> jax.Array:
+            return jax.checkpoint(lambda h, emb: fuse(i, h, emb))(h, emb)
+
+        return self.unet(x, t, lr, fuse_remat if self.remat else fuse)
+
+
+def from_unet(unet_params: Params, cfg: VDiffSRConfig, key: jax.Array) -> Params:
+    """Denoiser parameters: the given UNet weights with fresh CoGU and CSPA, the same function as the UNet alone.
+
+    Raises: ValueError listing what does not fit if the weights are not those of `cfg.denoiser`.
+    """
+    params = {**build(Units, cfg).init(key), "unet": unet_params}
+    build(VDiffSR, cfg).check(params, "the UNet's weights")
+    return params

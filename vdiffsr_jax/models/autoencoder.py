@@ -15,6 +15,7 @@ from flax import nnx
 from vdiffsr_jax.config import VARTokenizerConfig, VQGANConfig
 from vdiffsr_jax.models.layers import Conv, GroupNorm, Linear
 from vdiffsr_jax.ops.attention import attention
+from vdiffsr_jax.ops.conv import upsample2x_conv2d
 
 EPS = 1e-6
 
@@ -78,7 +79,8 @@ class Upsample(nnx.Module):
         self.conv = Conv(c, c, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.conv(jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2))
+        bias = None if self.conv.bias is None else self.conv.bias[...]
+        return upsample2x_conv2d(x.astype(self.conv.dtype), self.conv.kernel[...], bias)
 
 
 class Stage(nnx.Module):

@@ -1,0 +1,55 @@
+"""PatchGAN: a small convolutional discriminator that judges overlapping patches, for training autoencoders.
+
+Source: Image-to-Image Translation with Conditional Adversarial Networks (arXiv:1611.07004), section 3.2.2.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vdiffsr_jax.models.layers import Conv, GroupNorm
+from vdiffsr_jax.ops.conv import Padding
+
+SLOPE = 0.2
+KERNEL_INIT = jax.nn.initializers.normal(0.02)
+PADDING: Padding = ((1, 1), (1, 1))
+
+
+class PatchGAN(nnx.Module):
+    """`layers` 4x4 convolutions of stride 2, one of stride 1 and one to a single map of scores.
+
+    GroupNorm stands where the paper has BatchNorm: no running statistics, and the same score for any batch or number of
+    devices. Three layers see patches of 70x70 pixels.
+    """
+
+    def __init__(
+        self, *, channels: int = 64, layers: int = 3, in_channels: int = 3, dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):  # fmt: skip
+        if channels % 32:
+            raise ValueError(f"the discriminator needs a multiple of 32 channels for GroupNorm, not {channels}")
+        widths = [channels * min(2**i, 8) for i in range(layers + 1)]
+
+        def conv(c: int, o: int, stride: int) -> Conv:
+            return Conv(c, o, 4, stride=stride, padding=PADDING, kernel_init=KERNEL_INIT, dtype=dtype, rngs=rngs)
+
+        ins = [in_channels, *widths[:-1]]
+        strides = [2] * layers + [1]
+        self.convs = nnx.List([conv(c, o, s) for c, o, s in zip(ins, widths, strides, strict=True)])
+        self.norms = nnx.List([GroupNorm(width, eps=1e-5, dtype=dtype) for width in widths[1:]])
+        self.head = conv(widths[-1], 1, 1)
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """(b, h, w, 3) in [-1, 1] -> one score per patch, (b, h', w', 1) float32; high means real.
+
+        Raises: ValueError if the image is too small to hold a patch.
+        """
+        smallest = 3 * 2 ** (len(self.convs) - 1)
+        if min(image.shape[1:3]) < smallest:
+            raise ValueError(f"the discriminator needs {smallest} pixels a side, not {image.shape[1]}x{image.shape[2]}")
+        x = jax.nn.leaky_relu(self.convs[0](image), SLOPE)
+        for conv, norm in zip(list(self.convs)[1:], self.norms, strict=True):
+            x = jax.nn.leaky_relu(norm(conv(x)), SLOPE)
+        return self.head(x).astype(jnp.float32)

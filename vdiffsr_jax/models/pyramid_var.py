@@ -14,7 +14,7 @@ from flax import nnx
 
 from vdiffsr_jax.config import PriorConfig, VARConfig
 from vdiffsr_jax.models.build import Params, build, flatten, unflatten
-from vdiffsr_jax.models.layers import LayerNorm, Linear
+from vdiffsr_jax.models.layers import KERNEL_INIT, LayerNorm, Linear
 from vdiffsr_jax.models.var import VARTrunk
 from vdiffsr_jax.models.var_fold import fold_class, merge_lora
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
@@ -119,29 +119,33 @@ def fold(params: Params, cfg: PriorConfig) -> tuple[Params, PriorConfig]:
 def load_parts(var: Params, tokenizer: Params, cfg: PriorConfig, key: jax.Array) -> Params:
     """Fresh PyramidVAR parameters around a trained VAR and tokenizer, of which only the needed parts are kept.
 
-    The read-out and LoRA's A come from `key`, LoRA's B is zero; with prior.mode=random_weights all of VAR comes from it.
+    The read-out and LoRA's A come from `key`, LoRA's B is zero; with prior.mode=random_weights all of VAR does.
 
     Raises: ValueError listing what VAR or the tokenizer lacks or has in another shape.
     """
+    adapter_key, code_key, var_key = jax.random.split(key, 3)
+    given = flatten({"tokenizer": tokenizer})
+    if cfg.mode == "random_weights":
+        given |= flatten({"var": build(VARTrunk, trunk_config(cfg)).init(var_key)})
+    else:
+        given |= flatten({"var": var})
+    # The whole network is never initialised here: that would take its memory a second time.
+    given |= flatten(
+        {
+            "adapter": build(ReadOut, cfg, dtype=jnp.float32).init(adapter_key),
+            "code_proj": build(Linear, cfg.tokenizer.z_channels, cfg.dim).init(code_key),
+        }
+    )
     network = build(PyramidVAR, cfg)
     want = flatten(network.abstract)
-    given = {f"tokenizer/{name}": leaf for name, leaf in flatten(tokenizer).items()}
-    if cfg.mode != "random_weights":
-        given |= {f"var/{name}": leaf for name, leaf in flatten(var).items()}
-
-    def is_fresh(name: str) -> bool:
-        if name.startswith("var/"):
-            return cfg.mode == "random_weights" or name.endswith(("/lora_a", "/lora_b"))
-        return not name.startswith("tokenizer/")
-
-    missing = [name for name in want if not is_fresh(name) and name not in given]
+    for i, (name, struct) in enumerate(want.items()):
+        if name not in given and name.endswith("/lora_a"):
+            given[name] = KERNEL_INIT(jax.random.fold_in(var_key, i), struct.shape, jnp.float32)
+        elif name not in given and name.endswith("/lora_b"):
+            given[name] = jnp.zeros(struct.shape, jnp.float32)
+    missing = [name for name in want if name not in given]
     if missing:
         raise ValueError("VAR or its tokenizer does not have: " + ", ".join(missing))
-    kept = {name: given[name] for name in want if not is_fresh(name)}
-    network.check(unflatten(want | kept, network.abstract), "VAR and its tokenizer")
-
-    @jax.jit
-    def init(key: jax.Array) -> dict[str, jax.Array]:  # what is not returned is never made
-        return {name: leaf for name, leaf in flatten(network.init(key)).items() if is_fresh(name)}
-
-    return unflatten(jax.tree.map(jnp.asarray, kept) | init(key), network.abstract)
+    params = unflatten({name: given[name] for name in want}, network.abstract)
+    network.check(params, "VAR and its tokenizer")
+    return params

@@ -146,6 +146,8 @@ class PriorConfig:
     def __post_init__(self) -> None:
         _choice(self, "train", ("none", "adapter", "lora", "full"))
         _choice(self, "mode", ("teacher_forced", "shuffled", "random_weights"))
+        if self.train == "lora" and not self.lora_rank:
+            raise ConfigError("prior.train=lora needs prior.lora_rank of at least 1; or choose adapter, full or none")
         if self.taps:
             _increasing(self, "taps", self.taps)
             if self.taps[-1] > self.var.depth or self.taps[0] < 1:

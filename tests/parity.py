@@ -113,7 +113,7 @@ def _read(folder: Path) -> tuple[str, dict[str, np.ndarray], dict[str, dict[str,
     try:
         config = json.loads((folder / "config.json").read_text())
         checks = json.loads((folder / "check.json").read_text())["arrays"]
-        with np.load(folder / "io.npz") as file:
+        with (folder / "io.npz").open("rb") as archive, np.load(archive) as file:
             io = {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise FolderError(f"{folder}: not a parity folder: no {Path(error.filename).name}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,13 +51,34 @@ CHAINS = {
     "deterministic_15to4": "sinsr_15to4",
 }
 
+# Every other reference array follows from the schedules and the inputs alone.
+NEEDS_NETWORK = r"p_t|ddim_|ancestral|deterministic|one_step|loss_(?!lq|noise)|grad_|teacher_"
+
 
 def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every reference array, in NCHW; costly groups of which `io` holds no name are left out."""
     config = json.loads((folder / "config.json").read_text())
     schedules = {name: make_schedule(spec) for name, spec in config["schedules"].items()}
-    sinsr = schedules["sinsr"]
     inputs = {name: jnp.moveaxis(jnp.asarray(value), -3, -1) for name, value in io.items() if value.ndim >= 4}
+    latents = _forward_process(inputs, schedules)
+    values = _schedule_arrays(schedules) | _coefficients(schedules["sinsr"])
+    if any(re.match(NEEDS_NETWORK, name) for name in io):
+        of_network, of_gradients = _with_network(folder, config, inputs, schedules, set(io))
+        latents |= of_network
+        values |= of_gradients
+    nchw = {name: np.moveaxis(np.asarray(latent), -1, -3) for name, latent in latents.items()}
+    return nchw | {name: np.asarray(value) for name, value in values.items()}
+
+
+def _with_network(
+    folder: Path,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, jax.Array],
+    schedules: Mapping[str, Schedule],
+    names: Set[str],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Latents (NHWC), and losses with gradients under the originals' names; only groups of which `names` has some."""
+    sinsr = schedules["sinsr"]
     _, network, teacher = swin_unet.load(folder / config["unet"])
     tensors = weights.load(folder / config["unet"])
     student = _filled(network, tensors, config["student_seed"])
@@ -71,29 +92,26 @@ def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
         return invert(TABLE, tensors, flatten(gradient))
 
     def wanted(prefixes: str) -> bool:
-        return any(re.match(prefixes, name) for name in io)
+        return any(re.match(prefixes, name) for name in names)
 
     denoise, denoise_loss = denoise_with(inputs["lq"])(teacher), denoise_with(inputs["loss_lq"])
-    latents = _forward_process(inputs, schedules)
-    values = _schedule_arrays(schedules) | _coefficients(sinsr)
+    latents: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if wanted("p_t|ddim_inverse|one_step"):
         latents |= _steps(denoise, inputs, sinsr)
     for chain, name in CHAINS.items():
         if wanted(f"{chain}_"):
             latents |= _chain(chain, denoise, inputs, schedules[name])
-    if wanted("loss_|grad_|teacher_"):
+    if wanted("loss_(?!lq|noise)|grad_|teacher_"):
         given = _loss_inputs(denoise_loss(teacher), folder / config["first_stage"], inputs, sinsr)
         latents |= _student_calls(denoise_loss(student), given, sinsr)
-    if wanted("loss_(mse|total)|grad_"):
         values |= _student_losses(denoise_loss, student, given, sinsr, by_name, config["named"])
-    if wanted("teacher_|grad_norm_teacher"):
         teacher_latents, teacher_mse, gradient = _teacher_loss(
             denoise_loss, student, given, sinsr, config["teacher_t"], inputs["loss_noise"]
         )
         latents |= teacher_latents
         values |= {"teacher_mse": teacher_mse} | _gradient_norms("teacher", by_name(gradient), config["named"])
-    nchw = {name: np.moveaxis(np.asarray(latent), -1, -3) for name, latent in latents.items()}
-    return nchw | {name: np.asarray(value) for name, value in values.items()}
+    return latents, values
 
 
 def make_schedule(spec: Mapping[str, Any]) -> Schedule:
@@ -186,7 +204,7 @@ def _loss_inputs(
     lq, noise, gt = (inputs[name] for name in ("loss_lq", "loss_noise", "gt"))
     first_stage, params = vqgan_f4.load(folder)
     encode = jax.jit(lambda params, image: first_stage.apply(params, image, method="encode"))
-    z_y, z_gt = encode(params, bicubic(lq, gt.shape[1:3])), encode(params, gt)
+    z_y, z_gt = encode(params, bicubic(lq, (gt.shape[1], gt.shape[2]))), encode(params, gt)
     z_T = sampler.start(made, z_y, noise)
     return _LossInputs(z_y, z_gt, z_T, sampler.sample_deterministic(teacher, made, z_y, noise))
 

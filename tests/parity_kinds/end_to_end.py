@@ -53,7 +53,7 @@ class _GivenNoise:
 
 
 def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every reference array; a run (`sinsr`, `resshift15`, `tiled`) of which `io` holds none is left out."""
+    """Every reference array; pictures, or the stages before them, of which `io` holds none are left out."""
     config = json.loads((folder / "config.json").read_text())
     unet_cfg, unet, unet_params = swin_unet.load(folder / config["unet"])
     first_stage, first_stage_params = vqgan_f4.load(folder / config["first_stage"])
@@ -73,9 +73,10 @@ def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     }
     result: dict[str, np.ndarray] = {}
     for run, (lr, by_tile, steps) in runs.items():
-        if any(name.startswith(f"{run}_") for name in io):
-            result |= {f"{run}_{name}": array for name, array in _stages(model, lr, by_tile, steps).items()}
+        if f"{run}_uint8" in io:
             result[f"{run}_uint8"] = _upscale(model, lr, by_tile, steps)
+        if any(name.startswith(f"{run}_") and name not in (f"{run}_uint8", "tiled_lr") for name in io):
+            result |= {f"{run}_{name}": array for name, array in _stages(model, lr, by_tile, steps).items()}
     if "lr_upsampled" in io:
         tile = _scaled(tiling.cut(io["lr"], _grid(model, io["lr"]), 0))
         result["lr_upsampled"] = _nchw(_window(tile))
@@ -87,7 +88,7 @@ def _first_stage_config(folder: Path):
 
 
 def _grid(model: _Model, lr: np.ndarray) -> tiling.Grid:
-    return tiling.Grid(*lr.shape[:2], model.tile, model.stride)
+    return tiling.Grid(lr.shape[0], lr.shape[1], model.tile, model.stride)
 
 
 def _scaled(tile: np.ndarray) -> jax.Array:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import runpy
 import sys
+import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def read_config(file: Path) -> Any:
-    """What the file's `get_config()` returns: one run's settings, or a list of them to train one after the other.
+    """What the file's `get_config()` returns: one run's settings, or {name: settings} to train one after the other.
 
     Raises: ConfigError if there is no such file or function.
     """
@@ -62,6 +63,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE if isinstance(error, ConfigError) else FAILED
 
 
+def runs(values: Mapping[str, Any], workdir: Path | None) -> dict[Path, Mapping[str, Any]]:
+    """{directory: settings}: one run, or a chain {name: settings} in directories of their own.
+
+    In a chain, "{workdir}" in any text stands for the directory of the whole; a temporary one if none is given.
+    Raises: ConfigError if a single run has no directory.
+    """
+    if "task" in values:
+        if workdir is None:
+            raise ConfigError("--workdir is needed: the directory for checkpoints, logs and samples")
+        return {workdir: values}
+    chain = workdir or Path(tempfile.mkdtemp(prefix="vdiffsr_"))
+    if workdir is None:
+        print(f"results in {chain}")
+    return {chain / name: _filled(settings, str(chain)) for name, settings in values.items()}
+
+
+def _filled(value: Any, workdir: str) -> Any:
+    if isinstance(value, str):
+        return value.replace("{workdir}", workdir)
+    if isinstance(value, Mapping):
+        return {name: _filled(part, workdir) for name, part in value.items()}
+    return value
+
+
 def train(args: argparse.Namespace) -> int:
     """Check everything that can be checked, then touch the devices."""
     import jax
@@ -69,11 +94,12 @@ def train(args: argparse.Namespace) -> int:
     from vdiffsr_jax.training.config import parse_train, with_settings
     from vdiffsr_jax.training.loop import Run
 
-    values = read_config(args.config)
-    if args.workdir is None:
-        raise ConfigError("--workdir is needed")
-    cfg = parse_train(with_settings(values, args.settings))
-    if cfg.mesh.cpu_devices:
-        jax.config.update("jax_num_cpu_devices", cfg.mesh.cpu_devices)
-    outcome = Run(cfg, args.workdir).run()
-    return INTERRUPTED if outcome.interrupted else DONE
+    values = with_settings(read_config(args.config), [])
+    for workdir, settings in runs(values, args.workdir).items():
+        cfg = parse_train(with_settings(settings, args.settings))
+        if cfg.mesh.cpu_devices:
+            jax.config.update("jax_num_cpu_devices", cfg.mesh.cpu_devices)
+        print(f"{cfg.task}: {workdir}", flush=True)
+        if Run(cfg, workdir).run().interrupted:
+            return INTERRUPTED
+    return DONE

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vdiffsr_jax.models.build import build
+from vdiffsr_jax.models.patch_gan import PatchGAN
 from vdiffsr_jax.training.adversarial import gan_gradients
 from vdiffsr_jax.training.config import AutoencoderLoss, TrainConfig
 from vdiffsr_jax.training.optim import Flat
@@ -40,8 +41,6 @@ class AutoencoderTask(Task):
         self.perceptual = Perceptual(cfg) if self.weights.perceptual else None
         self.networks = {self.network: build(self.module, cfg.model, dtype=self.dtype)}
         if self.weights.gan:
-            from vdiffsr_jax.models.patch_gan import PatchGAN
-
             self.networks["patch_gan"] = build(
                 PatchGAN,
                 channels=self.weights.discriminator_channels,

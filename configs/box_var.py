@@ -1,0 +1,41 @@
+"""VAR of the model in the box: depth 8, width 256, over 130 tokens; no classes.
+
+    python train.py --config configs/box_var.py --workdir runs/box_var \\
+        --set "data.sources=['photos/train']" --set "data.valid_sources=['photos/valid']"
+
+Then, so that it reads clean content out of degraded codes, a second run that starts from the first:
+
+    python train.py --config configs/box_var.py --workdir runs/box_var_degraded --set loss.degraded=true \\
+        --set init_from.var=runs/box_var/best ...
+
+Hardware: two CPU cores, 2 GiB.
+"""
+
+
+def get_config() -> dict:
+    """One run of task `var`."""
+    return {
+        "task": "var",
+        "model": {
+            "depth": 8,
+            "width": 256,
+            "num_heads": 8,
+            "num_classes": 1,
+            "patch_nums": [1, 2, 3, 4, 6, 8],
+            "vocab_size": 1024,
+            "code_dim": 16,
+        },
+        "loss": {"degraded": False},
+        "data": {
+            "sources": ["photos/train"],
+            "valid_sources": ["photos/valid"],
+            "crop_size": 128,
+            "degradation": "mild",
+        },
+        "batch_size": 16,
+        "steps": 4000,
+        "optimizer": {"learning_rate": 6e-4, "b2": 0.95, "warmup": 200, "weight_decay": 0.05, "final": 0.02},
+        "eval": {"every": 500, "batches": 4, "grid_rows": 8},
+        "checkpoint": {"every": 250},
+        "init_from": {"tokenizer": "runs/box_tokenizer/best"},
+    }

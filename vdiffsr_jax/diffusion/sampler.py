@@ -107,7 +107,7 @@ def _ancestral(schedule: Schedule, z_y: jax.Array, step_noise: jax.Array) -> _Ru
             f"step_noise is {step_noise.dtype}{step_noise.shape}; it must be {(schedule.num_steps, *z_y.shape)}, "
             "one noise per step, or a key from jax.random.key"
         )
-    moves = np.arange(schedule.num_steps) > 0
+    moving = np.arange(schedule.num_steps) > 0
 
     def step(z_t: jax.Array, z_0: jax.Array, coefficients: Any, s: jax.Array, noise: jax.Array | None) -> jax.Array:
         weight_z_t, weight_z_0, log_variance, moves = coefficients
@@ -116,7 +116,7 @@ def _ancestral(schedule: Schedule, z_y: jax.Array, step_noise: jax.Array) -> _Ru
         mean = resshift.posterior_mean(z_t, z_0, weight_z_t, weight_z_0)
         return resshift.ancestral_step(mean, log_variance, moves * noise)
 
-    coefficients = (schedule.posterior_z_t, schedule.posterior_z_0, schedule.posterior_log_variance, moves)
+    coefficients = (schedule.posterior_z_t, schedule.posterior_z_0, schedule.posterior_log_variance, moving)
     return _Rule(coefficients, step, None if keyed else step_noise)
 
 
@@ -127,10 +127,8 @@ def _deterministic(schedule: Schedule, z_y: jax.Array) -> _Rule:
     return _Rule((schedule.k, schedule.m, schedule.j), step)
 
 
-def _chain(
-    denoise: Denoise, schedule: Schedule, z_T: jax.Array, rule: _Rule, keep: bool
-) -> tuple[jax.Array, Trajectory]:
-    """Scan `rule` from t = T-1 to 0; without `keep` the trajectory is empty."""
+def _chain(denoise: Denoise, schedule: Schedule, z_T: jax.Array, rule: _Rule, keep: bool) -> tuple[jax.Array, Any]:
+    """Scan `rule` from t = T-1 to 0: (z_0, the `Trajectory`, or None without `keep`)."""
 
     def body(z_t: jax.Array, xs: Any) -> tuple[jax.Array, Any]:
         s, t_network, input_std, coefficients, noise = xs

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vdiffsr_jax.config import SwinUNetConfig
+from vdiffsr_jax.models.autoencoder import Upsample
 from vdiffsr_jax.models.layers import ZEROS, Conv, GroupNorm, Linear
 from vdiffsr_jax.models.swin import NORM_EPS, SwinLayer
 from vdiffsr_jax.ops.embed import timestep_embedding
@@ -64,16 +65,6 @@ class ResBlock(nnx.Module):
         scale, shift = jnp.split(self.emb(jax.nn.silu(emb))[:, None, None, :], 2, axis=-1)
         h = self.conv2(jax.nn.silu(self.norm2(h) * (1 + scale) + shift))
         return h + (x if self.skip is None else self.skip(x))
-
-
-class Upsample(nnx.Module):
-    """Nearest-neighbour x2, then a 3x3 convolution."""
-
-    def __init__(self, channels: int, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
-        self.conv = Conv(channels, channels, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.conv(x.repeat(2, axis=1).repeat(2, axis=2))
 
 
 class Stage(nnx.Module):

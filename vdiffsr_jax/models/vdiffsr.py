@@ -125,6 +125,5 @@ def from_unet(unet_params: Params, cfg: VDiffSRConfig, key: jax.Array) -> Params
 
     Raises: ValueError listing what does not fit if the weights are not those of `cfg.denoiser`.
     """
-    params = {**build(Units, cfg).init(key), "unet": unet_params}
-    build(VDiffSR, cfg).check(params, "the UNet's weights")
-    return params
+    build(SwinUNet, cfg.denoiser).check(unet_params, "the UNet's weights")
+    return {**build(Units, cfg).init(key), "unet": unet_params}

@@ -33,7 +33,7 @@ def shift_mask(h: int, w: int, window: int, shift: int) -> np.ndarray:
 
 
 def relative_position_index(window: int) -> np.ndarray:
-    """Row (dy + window - 1) (2 window - 1) + dx + window - 1 of the bias table per (query, key), (window^2, window^2)."""
+    """Row of the bias table for each query and key, (dy + window - 1) (2 window - 1) + dx + window - 1: (n, n)."""
     y, x = np.divmod(np.arange(window * window), window)
     dy, dx = y[:, None] - y[None, :], x[:, None] - x[None, :]
     return (dy + window - 1) * (2 * window - 1) + dx + window - 1

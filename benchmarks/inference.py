@@ -1,0 +1,173 @@
+"""Where the time of one-step super-resolution goes: a table of stages.
+
+    python -m benchmarks.inference --preset published            one 64x64 tile -> 256x256, random weights
+    python -m benchmarks.inference --ckpt DIR --batch 4          a checkpoint's own sizes and weights
+
+Every stage is compiled ahead of time and run alone on the device; `ms` is the least of --repeats runs. GFLOP are the
+compiler's own count, `memory` the stage's arguments, results and temporaries, the last line the process's peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vdiffsr_jax import checkpoint
+from vdiffsr_jax.config import PriorConfig, SwinUNetConfig, VARConfig, VARTokenizerConfig, VDiffSRConfig, VQGANConfig
+from vdiffsr_jax.diffusion import sampler, schedule
+from vdiffsr_jax.models import registry
+from vdiffsr_jax.models.build import Params, cast, flatten
+from vdiffsr_jax.models.pyramid_var import fold
+from vdiffsr_jax.ops.resize import bicubic
+
+TILE_32 = VDiffSRConfig(
+    first_stage=VQGANConfig(ch=32, ch_mult=(1, 2, 2), num_res_blocks=1, n_embed=4096),
+    denoiser=SwinUNetConfig(
+        image_size=32, model_channels=64, channel_mult=(1, 2, 2), num_res_blocks=(1, 1, 1),
+        attention_resolutions=(32, 16, 8), swin_embed_dim=96,
+    ),
+    prior=PriorConfig(
+        tokenizer=VARTokenizerConfig(
+            vocab_size=1024, z_channels=16, ch=32, ch_mult=(1, 1, 2, 2, 4), num_res_blocks=1,
+            patch_nums=(1, 2, 3, 4, 6, 8),
+        ),
+        var=VARConfig(
+            depth=8, width=256, num_heads=8, num_classes=1, vocab_size=1024, code_dim=16, patch_nums=(1, 2, 3, 4, 6, 8)
+        ),
+    ),
+)  # fmt: skip
+PRESETS = {"published": VDiffSRConfig(), "small": TILE_32}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A name and what one call of it is: a pure function with its arguments."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    ms: float
+    gflop: float
+    memory_mb: float
+    compile_s: float
+
+
+def time_stage(stage: Stage, repeats: int) -> Timing:
+    """Compile, run once to warm up, then take the least of `repeats` runs."""
+    start = time.perf_counter()
+    compiled = jax.jit(stage.function).lower(*stage.arguments).compile()
+    compile_s = time.perf_counter() - start
+    jax.block_until_ready(compiled(*stage.arguments))
+    runs = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(*stage.arguments))
+        runs.append(time.perf_counter() - start)
+    memory = compiled.memory_analysis()
+    used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    return Timing(min(runs) * 1e3, compiled.cost_analysis().get("flops", 0.0) / 1e9, used / 2**20, compile_s)
+
+
+def stages(config: VDiffSRConfig, items: dict[str, Params], batch: int, dtype: jnp.dtype) -> list[Stage]:
+    """The stages of one step of super-resolution in order, on random tiles."""
+    tile = config.tile_size
+    lr = jax.random.uniform(jax.random.key(1), (batch, tile, tile, 3), minval=-1.0, maxval=1.0)
+    upsample = lambda x: bicubic(x, (config.scale * tile, config.scale * tile))  # noqa: E731
+    image = jax.jit(upsample)(lr)
+    first_stage = registry.network("vdiffsr", "first_stage", config, dtype=dtype)
+    denoiser = registry.network("vdiffsr", "denoiser", config, dtype=dtype)
+    steps = schedule.make(config.schedule)
+    noise = jax.random.normal(jax.random.key(2), (batch, tile, tile, config.first_stage.embed_dim))
+
+    encode = lambda p, x: first_stage.apply(p, x, method="encode")  # noqa: E731
+    decode = lambda p, z: first_stage.apply(p, z, method="decode")  # noqa: E731
+    z_y = jax.jit(encode)(items["first_stage"], image)
+
+    def denoise(params: Params, z_y: jax.Array, lr: jax.Array, cache: Any) -> jax.Array:
+        return sampler.sample_one_step(lambda x, t: denoiser.apply(params, x, t, lr, cache), steps, z_y, noise)
+
+    result = [Stage("bicubic x4", upsample, (lr,)), Stage("VQ encode", encode, (items["first_stage"], image))]
+    cache = None
+    if config.prior is not None:
+        params, prior_config = fold(items["pvar"], config.prior)
+        pvar = registry.network("vdiffsr", "pvar", dataclasses.replace(config, prior=prior_config), dtype=dtype)
+        tokenize = lambda p, x: pvar.apply(p, x, method="tokenize")  # noqa: E731
+        read = lambda p, tokens: pvar.apply(p, *tokens, method="read_out")  # noqa: E731
+        tokens = jax.jit(tokenize)(params, image)
+        pyramid = jax.jit(read)(params, tokens)
+        encode_prior = lambda p, maps: denoiser.apply(p, maps, method="encode_prior")  # noqa: E731
+        cache = jax.jit(encode_prior)(items["denoiser"], pyramid)
+        result += [
+            Stage("tokenizer", tokenize, (params, image)),
+            Stage("VAR", read, (params, tokens)),
+            Stage("prior keys, values", encode_prior, (items["denoiser"], pyramid)),
+        ]
+    z_0 = jax.jit(denoise)(items["denoiser"], z_y, lr, cache)
+    result += [
+        Stage("UNet, one step", denoise, (items["denoiser"], z_y, lr, cache)),
+        Stage("VQ decode", decode, (items["first_stage"], z_0)),
+    ]
+    return result
+
+
+def report(config: VDiffSRConfig, items: dict[str, Params], batch: int, dtype: jnp.dtype, repeats: int) -> str:
+    """The table, one line a stage and the sum."""
+    device = jax.devices()[0]
+    lines = [
+        f"jax {jax.__version__}, {device.device_kind}, {jnp.dtype(dtype).name}, batch {batch}, "
+        f"tile {config.tile_size} -> {config.tile_size * config.scale}",
+        *(f"{name}: {sum(x.size for x in flatten(p).values()) / 1e6:.1f} M parameters" for name, p in items.items()),
+        f"{'stage':<20}{'ms':>9}{'GFLOP':>9}{'GFLOP/s':>9}{'memory MB':>11}{'compile s':>11}",
+    ]
+    timings = []
+    for stage in stages(config, items, batch, dtype):
+        t = time_stage(stage, repeats)
+        timings.append(t)
+        rate = t.gflop / t.ms * 1e3
+        lines.append(f"{stage.name:<20}{t.ms:>9.1f}{t.gflop:>9.1f}{rate:>9.0f}{t.memory_mb:>11.0f}{t.compile_s:>11.1f}")
+    ms, gflop = sum(t.ms for t in timings), sum(t.gflop for t in timings)
+    compile_s = sum(t.compile_s for t in timings)
+    lines.append(f"{'sum':<20}{ms:>9.1f}{gflop:>9.1f}{gflop / ms * 1e3:>9.0f}{'':>11}{compile_s:>11.1f}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    lines.append(f"peak resident memory of the process: {peak:.0f} MB")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--preset", choices=sorted(PRESETS), default="published")
+    source.add_argument("--ckpt", help="directory of a vdiffsr checkpoint")
+    parser.add_argument("--no-prior", action="store_true", help="leave out VAR, CoGU and CSPA: plain SinSR")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    dtype = jnp.dtype(args.dtype)
+    if args.ckpt:
+        model = checkpoint.load_model(args.ckpt)
+        config, items = model.config, model.items
+    else:
+        config = PRESETS[args.preset]
+        if args.no_prior:
+            config = dataclasses.replace(config, prior=None)
+        networks = {name: registry.network("vdiffsr", name, config) for name in registry.item_names("vdiffsr", config)}
+        items = {name: net.init(jax.random.key(i)) for i, (name, net) in enumerate(networks.items())}
+    if dtype != jnp.float32:
+        items = {name: cast(params, dtype) for name, params in items.items()}
+    print(report(config, items, args.batch, dtype, args.repeats))
+
+
+if __name__ == "__main__":
+    main()

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.parity_kinds import swin_unet, vqgan_f4
-from vdiffsr_jax.config import VDiffSRConfig
+from tests.parity_kinds import swin_unet, vqgan_f4, weights
+from vdiffsr_jax.config import VDiffSRConfig, VQGANConfig
+from vdiffsr_jax.conversion.vqgan import infer_config
 from vdiffsr_jax.diffusion import resshift, sampler, schedule
 from vdiffsr_jax.models.build import Network, Params
 from vdiffsr_jax.ops.resize import bicubic
@@ -83,8 +84,8 @@ def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     return result
 
 
-def _first_stage_config(folder: Path):
-    return vqgan_f4.infer_config({name: a.shape for name, a in vqgan_f4.weights.load(folder).items()})
+def _first_stage_config(folder: Path) -> VQGANConfig:
+    return infer_config({name: array.shape for name, array in weights.load(folder).items()})
 
 
 def _grid(model: _Model, lr: np.ndarray) -> tiling.Grid:

@@ -47,100 +47,91 @@ PRESETS = {"published": VDiffSRConfig(), "small": TILE_32}
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
-    """A name and what one call of it is: a pure function with its arguments."""
+class Timing:
+    """What one stage took."""
 
     name: str
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Timing:
     ms: float
     gflop: float
     memory_mb: float
     compile_s: float
 
 
-def time_stage(stage: Stage, repeats: int) -> Timing:
-    """Compile, run once to warm up, then take the least of `repeats` runs."""
-    start = time.perf_counter()
-    compiled = jax.jit(stage.function).lower(*stage.arguments).compile()
-    compile_s = time.perf_counter() - start
-    jax.block_until_ready(compiled(*stage.arguments))
-    runs = []
-    for _ in range(repeats):
+class Bench:
+    """Compiles and times one stage after the other; a stage's result is the next one's argument."""
+
+    def __init__(self, repeats: int):
+        self.repeats = repeats
+        self.timings: list[Timing] = []
+
+    def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Compile, run once to warm up, then take the least of `repeats` runs; returns the stage's result."""
         start = time.perf_counter()
-        jax.block_until_ready(compiled(*stage.arguments))
-        runs.append(time.perf_counter() - start)
-    memory = compiled.memory_analysis()
-    used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-    return Timing(min(runs) * 1e3, compiled.cost_analysis().get("flops", 0.0) / 1e9, used / 2**20, compile_s)
+        compiled = jax.jit(function).lower(*arguments).compile()
+        compile_s = time.perf_counter() - start
+        result = jax.block_until_ready(compiled(*arguments))
+        runs = []
+        for _ in range(self.repeats):
+            start = time.perf_counter()
+            jax.block_until_ready(compiled(*arguments))
+            runs.append(time.perf_counter() - start)
+        memory = compiled.memory_analysis()
+        used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+        gflop = compiled.cost_analysis().get("flops", 0.0) / 1e9
+        self.timings.append(Timing(name, min(runs) * 1e3, gflop, used / 2**20, compile_s))
+        return result
+
+    def table(self) -> list[str]:
+        """One line a stage, and the sum."""
+        lines = [f"{'stage':<20}{'ms':>9}{'GFLOP':>9}{'GFLOP/s':>9}{'memory MB':>11}{'compile s':>11}"]
+        for t in self.timings:
+            lines.append(
+                f"{t.name:<20}{t.ms:>9.1f}{t.gflop:>9.1f}{t.gflop / t.ms * 1e3:>9.0f}{t.memory_mb:>11.0f}"
+                f"{t.compile_s:>11.1f}"
+            )
+        ms, gflop, compile_s = (sum(getattr(t, f) for t in self.timings) for f in ("ms", "gflop", "compile_s"))
+        lines.append(f"{'sum':<20}{ms:>9.1f}{gflop:>9.1f}{gflop / ms * 1e3:>9.0f}{'':>11}{compile_s:>11.1f}")
+        return lines
 
 
-def stages(config: VDiffSRConfig, items: dict[str, Params], batch: int, dtype: jnp.dtype) -> list[Stage]:
-    """The stages of one step of super-resolution in order, on random tiles."""
+def one_step(bench: Bench, config: VDiffSRConfig, items: dict[str, Params], batch: int, dtype: jnp.dtype) -> jax.Array:
+    """One step of super-resolution of random tiles, stage by stage; returns the HR tiles."""
     tile = config.tile_size
     lr = jax.random.uniform(jax.random.key(1), (batch, tile, tile, 3), minval=-1.0, maxval=1.0)
-    upsample = lambda x: bicubic(x, (config.scale * tile, config.scale * tile))  # noqa: E731
-    image = jax.jit(upsample)(lr)
+    noise = jax.random.normal(jax.random.key(2), (batch, tile, tile, config.first_stage.embed_dim))
     first_stage = registry.network("vdiffsr", "first_stage", config, dtype=dtype)
     denoiser = registry.network("vdiffsr", "denoiser", config, dtype=dtype)
     steps = schedule.make(config.schedule)
-    noise = jax.random.normal(jax.random.key(2), (batch, tile, tile, config.first_stage.embed_dim))
-
-    encode = lambda p, x: first_stage.apply(p, x, method="encode")  # noqa: E731
-    decode = lambda p, z: first_stage.apply(p, z, method="decode")  # noqa: E731
-    z_y = jax.jit(encode)(items["first_stage"], image)
 
     def denoise(params: Params, z_y: jax.Array, lr: jax.Array, cache: Any) -> jax.Array:
-        return sampler.sample_one_step(lambda x, t: denoiser.apply(params, x, t, lr, cache), steps, z_y, noise)
+        return sampler.sample_one_step(lambda x, t: denoiser.apply(params, x, t, lr, cache), z_y, noise, steps)
 
-    result = [Stage("bicubic x4", upsample, (lr,)), Stage("VQ encode", encode, (items["first_stage"], image))]
+    image = bench.run("bicubic x4", lambda x: bicubic(x, (config.scale * tile, config.scale * tile)), lr)
+    z_y = bench.run("VQ encode", lambda p, x: first_stage.apply(p, x, method="encode"), items["first_stage"], image)
     cache = None
     if config.prior is not None:
-        params, prior_config = fold(items["pvar"], config.prior)
-        pvar = registry.network("vdiffsr", "pvar", dataclasses.replace(config, prior=prior_config), dtype=dtype)
-        tokenize = lambda p, x: pvar.apply(p, x, method="tokenize")  # noqa: E731
-        read = lambda p, tokens: pvar.apply(p, *tokens, method="read_out")  # noqa: E731
-        tokens = jax.jit(tokenize)(params, image)
-        pyramid = jax.jit(read)(params, tokens)
-        encode_prior = lambda p, maps: denoiser.apply(p, maps, method="encode_prior")  # noqa: E731
-        cache = jax.jit(encode_prior)(items["denoiser"], pyramid)
-        result += [
-            Stage("tokenizer", tokenize, (params, image)),
-            Stage("VAR", read, (params, tokens)),
-            Stage("prior keys, values", encode_prior, (items["denoiser"], pyramid)),
-        ]
-    z_0 = jax.jit(denoise)(items["denoiser"], z_y, lr, cache)
-    result += [
-        Stage("UNet, one step", denoise, (items["denoiser"], z_y, lr, cache)),
-        Stage("VQ decode", decode, (items["first_stage"], z_0)),
-    ]
-    return result
+        params, prior = fold(items["pvar"], config.prior)
+        pvar = registry.network("vdiffsr", "pvar", dataclasses.replace(config, prior=prior), dtype=dtype)
+        tokens = bench.run("tokenizer", lambda p, x: pvar.apply(p, x, method="tokens"), params, image)
+        pyramid = bench.run("VAR", lambda p, t: pvar.apply(p, t, method="from_tokens"), params, tokens)
+        keep = lambda p, maps: denoiser.apply(p, maps, method="encode_prior")  # noqa: E731
+        cache = bench.run("prior keys, values", keep, items["denoiser"], pyramid)
+    z_0 = bench.run("UNet, one step", denoise, items["denoiser"], z_y, lr, cache)
+    return bench.run("VQ decode", lambda p, z: first_stage.apply(p, z, method="decode"), items["first_stage"], z_0)
 
 
 def report(config: VDiffSRConfig, items: dict[str, Params], batch: int, dtype: jnp.dtype, repeats: int) -> str:
-    """The table, one line a stage and the sum."""
-    device = jax.devices()[0]
+    """What ran where, the table, and the process's peak."""
+    bench = Bench(repeats)
+    one_step(bench, config, items, batch, dtype)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     lines = [
-        f"jax {jax.__version__}, {device.device_kind}, {jnp.dtype(dtype).name}, batch {batch}, "
+        f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jnp.dtype(dtype).name}, batch {batch}, "
         f"tile {config.tile_size} -> {config.tile_size * config.scale}",
         *(f"{name}: {sum(x.size for x in flatten(p).values()) / 1e6:.1f} M parameters" for name, p in items.items()),
-        f"{'stage':<20}{'ms':>9}{'GFLOP':>9}{'GFLOP/s':>9}{'memory MB':>11}{'compile s':>11}",
+        *bench.table(),
+        f"peak resident memory of the process: {peak:.0f} MB",
     ]
-    timings = []
-    for stage in stages(config, items, batch, dtype):
-        t = time_stage(stage, repeats)
-        timings.append(t)
-        rate = t.gflop / t.ms * 1e3
-        lines.append(f"{stage.name:<20}{t.ms:>9.1f}{t.gflop:>9.1f}{rate:>9.0f}{t.memory_mb:>11.0f}{t.compile_s:>11.1f}")
-    ms, gflop = sum(t.ms for t in timings), sum(t.gflop for t in timings)
-    compile_s = sum(t.compile_s for t in timings)
-    lines.append(f"{'sum':<20}{ms:>9.1f}{gflop:>9.1f}{gflop / ms * 1e3:>9.0f}{'':>11}{compile_s:>11.1f}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    lines.append(f"peak resident memory of the process: {peak:.0f} MB")
     return "\n".join(lines)
 
 

@@ -68,6 +68,10 @@ class PyramidVAR(nnx.Module):
         Returns: one (b, p_k, p_k, dim) per level.
         Raises: ValueError for another size (VAR has absolute positions), or one window only with mode=shuffled.
         """
+        return self.from_tokens(self.tokens(window))
+
+    def tokens(self, window: jax.Array) -> list[jax.Array]:
+        """The windows' own codes, one (b, p_k^2) int32 per level (another window's with mode=shuffled)."""
         size = self.cfg.tokenizer.window_size
         if window.shape[1:] != (size, size, 3):
             raise ValueError(f"the prior takes windows of {size}x{size}x3, not {'x'.join(map(str, window.shape[1:]))}")
@@ -75,8 +79,7 @@ class PyramidVAR(nnx.Module):
             if window.shape[0] == 1:
                 raise ValueError("prior.mode=shuffled gives each window another one's prior: it needs at least two")
             window = jnp.roll(window, 1, axis=0)
-        tokens = self.tokenizer.tokens(self.tokenizer.encode(window))
-        return self.from_tokens(tokens)
+        return self.tokenizer.tokens(self.tokenizer.encode(window))
 
     def from_tokens(self, tokens: list[jax.Array]) -> Pyramid:
         """The prior from code indices, one (b, p_k^2) int32 per level."""

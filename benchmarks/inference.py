@@ -104,7 +104,7 @@ def one_step(bench: Bench, config: VDiffSRConfig, items: dict[str, Params], batc
     steps = schedule.make(config.schedule)
 
     def denoise(params: Params, z_y: jax.Array, lr: jax.Array, cache: Any) -> jax.Array:
-        return sampler.sample_one_step(lambda x, t: denoiser.apply(params, x, t, lr, cache), z_y, noise, steps)
+        return sampler.sample_one_step(lambda x, t: denoiser.apply(params, x, t, lr, cache), steps, z_y, noise)
 
     image = bench.run("bicubic x4", lambda x: bicubic(x, (config.scale * tile, config.scale * tile)), lr)
     z_y = bench.run("VQ encode", lambda p, x: first_stage.apply(p, x, method="encode"), items["first_stage"], image)

@@ -1,11 +1,11 @@
-"""A whole model, tiny: 32 channels, tiles of 32, a small VAR, random numbers; once with its prior and once without."""
+"""A whole model, tiny: 32 channels, tiles of 16, a small VAR, random numbers; once with its prior and once without."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from vdiffsr_jax import checkpoint
+from vdiffsr_jax import Upscaler, checkpoint
 from vdiffsr_jax.config import (
     CSPAConfig,
     PriorConfig,
@@ -19,20 +19,21 @@ from vdiffsr_jax.config import (
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import flatten, unflatten
 
-PATCH_NUMS = (1, 2, 4, 8)
+PATCH_NUMS = (1, 2, 4)
 
 
 def tiny_config(*, prior: bool = True, num_steps: int = 15) -> VDiffSRConfig:
     return VDiffSRConfig(
         first_stage=VQGANConfig(ch=32, ch_mult=(1, 1, 1), num_res_blocks=1, n_embed=64),
         denoiser=SwinUNetConfig(
-            image_size=32,
+            image_size=16,
             model_channels=32,
             channel_mult=(1, 1),
             num_res_blocks=(1, 1),
-            attention_resolutions=(16,),
+            attention_resolutions=(8,),
             num_head_channels=16,
             swin_embed_dim=32,
+            swin_depth=1,
         ),
         schedule=ScheduleConfig(num_steps=num_steps),
         prior=PriorConfig(
@@ -40,7 +41,7 @@ def tiny_config(*, prior: bool = True, num_steps: int = 15) -> VDiffSRConfig:
                 vocab_size=64, z_channels=8, ch=32, ch_mult=(1, 1, 1, 1, 1), num_res_blocks=1, patch_nums=PATCH_NUMS
             ),
             var=VARConfig(
-                depth=2, width=32, num_heads=2, num_classes=10, patch_nums=PATCH_NUMS, vocab_size=64, code_dim=8
+                depth=1, width=32, num_heads=2, num_classes=10, patch_nums=PATCH_NUMS, vocab_size=64, code_dim=8
             ),
             dim=32,
             lora_rank=2,
@@ -52,7 +53,7 @@ def tiny_config(*, prior: bool = True, num_steps: int = 15) -> VDiffSRConfig:
 
 
 def random_items(config: VDiffSRConfig):
-    """Parameters of trained size, none of them zero: otherwise the prior would not matter. (A compiled init is slow.)"""
+    """Parameters of trained size, none zero, or the prior would not matter. (A compiled init is slow.)"""
     rng = np.random.default_rng(0)
 
     def draw(name, leaf):
@@ -84,6 +85,18 @@ def plain_model(tmp_path_factory):
     config = tiny_config(prior=False, num_steps=4)
     checkpoint.save_model(path, random_items(config), kind="vdiffsr", config=config)
     return path
+
+
+@pytest.fixture(scope="session")
+def upscaler(model):
+    """The tiny model with its prior, on eight devices; compiled once."""
+    return Upscaler.load(model)
+
+
+@pytest.fixture(scope="session")
+def plain_upscaler(plain_model):
+    """The tiny model without a prior, on one device; compiled once."""
+    return Upscaler.load(plain_model, devices=1)
 
 
 @pytest.fixture

@@ -70,20 +70,21 @@ class BatchJob:
                 photos = self._read_ahead(reader, tasks)
                 inside: deque[tuple[Task, Photo]] = deque()
                 while True:
+                    images_in = self._feed(photos, inside, again=list(inside))
+                    inside.clear()
                     try:
-                        for result in self._upscaler.stream(
-                            self._feed(photos, inside), self._settings, self._progress.computed
-                        ):
+                        for result in self._upscaler.stream(images_in, self._settings, self._progress.computed):
                             task, photo = inside.popleft()
                             if writing is not None:
                                 writing.result()
                             writing = writer.submit(self._finish, task, photo, result)
                         break
-                    except MemoryError:
-                        for task, photo in inside:
-                            self._fail(task, f"needs more memory than this machine has ({photo.color.shape[1]} x "
-                                             f"{photo.color.shape[0]} pixels)")  # fmt: skip
-                        inside.clear()
+                    except MemoryError:  # of the last that entered; those before it start again
+                        if not inside:
+                            raise
+                        task, photo = inside.pop()
+                        size = f"{photo.color.shape[1]} x {photo.color.shape[0]}"
+                        self._fail(task, f"needs more memory than this machine has ({size} pixels)")
                 if writing is not None:
                     writing.result()
                 self.report.rows = dict(sorted(self.report.rows.items()))
@@ -104,8 +105,15 @@ class BatchJob:
         yield from ahead
 
     def _feed(
-        self, photos: Iterator[tuple[Task, Future[Photo]]], inside: deque[tuple[Task, Photo]]
+        self,
+        photos: Iterator[tuple[Task, Future[Photo]]],
+        inside: deque[tuple[Task, Photo]],
+        again: list[tuple[Task, Photo]],
     ) -> Iterator[np.ndarray]:
+        """The pixels of every photo that can be read; `inside` keeps what has entered and not come back."""
+        for entry in again:
+            inside.append(entry)
+            yield entry[1].color
         for task, future in photos:
             try:
                 photo = future.result()

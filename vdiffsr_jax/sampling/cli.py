@@ -82,17 +82,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; finished results stay", file=sys.stderr)
         return 130
-    except UsageError as error:
-        message, code = str(error), 2
     except Exception as error:  # noqa: BLE001  (a person gets a line, not a traceback)
+        if args.verbose:
+            traceback.print_exc()
         message, code = _explain(error)
-    if args.verbose:
-        traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
-    return code
+        print(f"error: {message}", file=sys.stderr)
+        return code
 
 
 def _explain(error: Exception) -> tuple[str, int]:
+    if isinstance(error, UsageError):
+        return str(error), 2
     from vdiffsr_jax.checkpoint import CheckpointError
     from vdiffsr_jax.config import ConfigError
     from vdiffsr_jax.sampling.images import ImageError
@@ -112,13 +112,13 @@ def _sample(args: argparse.Namespace) -> int:
     existing = [task.target for task in tasks if task.target.exists()]
     if existing and not (args.skip_existing or args.overwrite):
         raise UsageError(f"{len(existing)} results exist, such as {existing[0]}; choose --skip_existing or --overwrite")
-    directory = args.ckpt or _bundled()
     try:
         args.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"-o {args.output} cannot be made: {error.strerror}") from error
     if not os.access(args.output, os.W_OK):
         raise UsageError(f"-o {args.output} is not writable")
+    directory = args.ckpt or _bundled()
 
     _use_compile_cache(args.compile_cache)
     from vdiffsr_jax.sampling.batch_job import BatchJob, Output
@@ -199,6 +199,6 @@ def _use_compile_cache(choice: str | None) -> None:
         jax.config.update("jax_enable_compilation_cache", False)
     elif choice:
         jax.config.update("jax_compilation_cache_dir", choice)
-    elif not jax.config.read("jax_compilation_cache_dir"):
+    elif not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "vdiffsr_jax" / "xla"))

@@ -51,8 +51,8 @@ class Photo:
 def read(path: Path, *, max_pixels: int | None = MAX_PIXELS) -> Photo:
     """Read a PNG, JPEG, WebP, BMP or TIFF by its content, whatever its name; of several pages or frames, the first.
 
-    Raises: ImageError if it is missing, empty, foreign, truncated, damaged, of more pixels than the limit, or of a kind that
-        has no faithful 8- or 16-bit RGB form.
+    Raises: ImageError if it is missing, empty, foreign, truncated, damaged, of more pixels than the limit, or of a kind
+        that has no faithful 8- or 16-bit RGB form.
     """
     try:
         with path.open("rb") as file:

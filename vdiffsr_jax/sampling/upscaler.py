@@ -74,13 +74,11 @@ class Upscaler:
 
         Raises: SamplingError for an impossible dtype, batch or tile; ValueError if the parameters do not fit.
         """
-        if dtype not in ("float32", "bfloat16"):
-            raise SamplingError(f"dtype={dtype!r} must be float32 or bfloat16")
+        self.tile = _check_options(config, dtype, batch, tile)
         if config.prior is not None and not config.prior.var.folded:
             pvar, prior = pyramid_var.fold(items["pvar"], config.prior)
             items, config = {**items, "pvar": pvar}, dataclasses.replace(config, prior=prior)
         self.config = config
-        self.tile = _tile_size(config, tile)
         self._model = TileModel(config, items, mesh=tile_mesh(_devices(devices)), dtype=jnp.dtype(dtype))
         self.batch = self._batch_size(batch)
 
@@ -109,6 +107,7 @@ class Upscaler:
                 f"{directory} holds a {kind} network alone; assemble a model with convert_torch_weights.py --denoiser, "
                 "--first-stage, --var, --tokenizer"
             )
+        _check_options(config, dtype, batch, tile)
         place = NamedSharding(tile_mesh(_devices(devices)), P())
         if prior is None:
             items = checkpoint.load_model(directory, placement=place).items
@@ -215,16 +214,14 @@ class Upscaler:
         if batch is None:
             on_cpu = self._model.mesh.devices.flat[0].platform == "cpu"
             return max(least, devices * (1 if on_cpu else _ACCELERATOR_TILES))
-        if batch < 1:
-            raise SamplingError(f"batch={batch} must be at least 1")
         return max(least, -(-batch // devices) * devices)
 
     def _halve_batch(self, error: Exception) -> None:
         smaller = self._batch_size(max(self.batch // 2 // self._model.num_devices * self._model.num_devices, 1))
         if smaller >= self.batch:
             raise DeviceMemoryError(
-                f"the smallest batch, {self.batch} tiles on {self._model.num_devices} devices, does not fit into device "
-                "memory; try dtype bfloat16"
+                f"the smallest batch ({self.batch} tiles on {self._model.num_devices} devices) exceeds their memory; "
+                "try dtype bfloat16"
             ) from error
         _log.warning("out of device memory with %d tiles at once; going on with %d", self.batch, smaller)
         self.batch = smaller
@@ -263,7 +260,12 @@ def _devices(devices: Sequence[jax.Device] | int | None) -> list[jax.Device]:
     return list(devices)
 
 
-def _tile_size(config: VDiffSRConfig, tile: int | None) -> int:
+def _check_options(config: VDiffSRConfig, dtype: str, batch: int | None, tile: int | None) -> int:
+    """The tile's side in LR pixels, after everything that can be refused before parameters are read."""
+    if dtype not in ("float32", "bfloat16"):
+        raise SamplingError(f"dtype={dtype!r} must be float32 or bfloat16")
+    if batch is not None and batch < 1:
+        raise SamplingError(f"batch={batch} must be at least 1")
     own = config.tile_size
     if tile is None or tile == own:
         return own

@@ -1,0 +1,183 @@
+"""Folders of photos: each bad one reported and skipped, each good one written whole."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vdiffsr_jax.sampling import batch_job, files, image_files, images
+from vdiffsr_jax.sampling.batch_job import BatchJob, Output
+from vdiffsr_jax.sampling.compare import sheet
+from vdiffsr_jax.sampling.images import ImageError, Photo
+from vdiffsr_jax.sampling.progress import Progress
+from vdiffsr_jax.sampling.upscaler import Settings
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def run(plain_upscaler, tmp_path):
+    """Run a job on tmp_path/in; gives the job and what was said."""
+
+    def start(*, format="png", references=None, terminal=False, **output):
+        stream = Terminal() if terminal else io.StringIO()
+        tasks = files.plan(files.find(str(tmp_path / "in")), tmp_path / "out", format=format, suffix="")
+        found = files.references(tasks, str(references)) if references else None
+        job = BatchJob(plain_upscaler, Settings(), Output(**output), Progress(len(tasks), stream), found)
+        job.run(tasks)
+        return job, stream.getvalue()
+
+    return start
+
+
+@pytest.fixture
+def folder(tmp_path, photo):
+    (tmp_path / "in").mkdir()
+    for name, crop in (("a.png", photo[:16, :16]), ("b.jpg", photo[:20, :24]), ("c.bmp", photo[:9, :30])):
+        Image.fromarray(crop).save(tmp_path / "in" / name)
+    return tmp_path / "in"
+
+
+def written(tmp_path):
+    return sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file())
+
+
+def test_bad_photos_are_named_and_the_others_done(run, folder, tmp_path, plain_upscaler, photo):
+    (folder / "broken.jpg").write_bytes((folder / "b.jpg").read_bytes()[:-300])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "foreign.tif").write_text("a text, really")
+    job, said = run()
+    assert sorted(name for name, _ in job.failures) == ["broken.jpg", "empty.png", "foreign.tif"]
+    assert "empty.png: is empty" in said
+    assert "broken.jpg: is truncated or damaged" in said
+    assert "\r" not in said
+    assert job.done == 3
+    assert written(tmp_path) == ["a.png", "b.png", "c.png"]
+    np.testing.assert_array_equal(images.read(tmp_path / "out/a.png").color, plain_upscaler(photo[:16, :16]))
+
+
+def test_alpha_depth_and_grey_survive(run, tmp_path, photo):
+    (tmp_path / "in").mkdir()
+    alpha = np.tile(np.linspace(0, 65535, 16).astype(np.uint16), (16, 1))
+    deep = Photo(photo[:16, :16].astype(np.uint16) * 257, alpha)
+    image_files.write(tmp_path / "in/deep.tif", deep, "tiff")
+    image_files.write(tmp_path / "in/grey.png", Photo(photo[:16, :16, :1].repeat(3, -1), grey=True), "png")
+    run()
+    result = images.read(tmp_path / "out/deep.png")
+    assert result.depth == 16
+    assert result.color.shape == (64, 64, 3)
+    ramp = ((np.arange(64) + 0.5) / 4 - 0.5) * 4369
+    assert np.abs(result.alpha - ramp[None])[:, 8:-8].max() < 65535 / 100
+    assert images.read(tmp_path / "out/grey.png").grey
+
+
+def test_outscale_format_and_comparison(run, folder, tmp_path):
+    run(format="jpeg", scale=2.5, compare=tmp_path / "out/compare")
+    assert images.read(tmp_path / "out/b.jpg").color.shape == (50, 60, 3)
+    assert images.read(tmp_path / "out/compare/b.png").color.shape == (70, 124, 3)
+
+
+def test_sheet_shows_the_middle_of_large_results(photo):
+    after = np.zeros((2100, 3000, 3), np.uint16)
+    assert sheet(photo.astype(np.uint16), after).shape == (2048 + 20, 2 * 2048 + 4, 3)
+
+
+def test_scores_against_references(run, folder, tmp_path, plain_upscaler, photo):
+    hr = tmp_path / "hr"
+    hr.mkdir()
+    result = plain_upscaler(photo[:16, :16]).astype(int)
+    image_files.write(hr / "a.png", Photo(np.clip(result + 10, 0, 255).astype(np.uint8)), "png")
+    Image.fromarray(photo[:20, :20]).save(hr / "b.png")
+    job, said = run(references=hr)
+    assert list(job.report.rows) == ["a.png"]
+    assert 25 < job.report.rows["a.png"]["PSNR"] < 40
+    assert "b.jpg: was upscaled, but not compared" in said
+    assert "c.bmp: was upscaled, but has no reference" in said
+    assert len(job.failures) == 2
+    assert written(tmp_path) == ["a.png", "b.png", "c.png"]
+    again, _ = run(references=hr, skip_existing=True)
+    assert again.report.rows == job.report.rows
+
+
+def test_existing_results_are_skipped(run, folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/b.png").write_bytes(b"mine")
+    job, _ = run(skip_existing=True)
+    assert (job.done, job.skipped) == (2, 1)
+    assert (tmp_path / "out/b.png").read_bytes() == b"mine"
+
+
+def test_a_full_disk_is_reported_per_photo(run, folder, tmp_path, monkeypatch):
+    original = image_files.write_whole
+
+    def full(path, parts):
+        if path.name == "b.png":
+            raise ImageError(f"cannot be written to {path}: the disk is full")
+        original(path, parts)
+
+    monkeypatch.setattr(image_files, "write_whole", full)
+    job, said = run()
+    assert job.failures[0][0] == "b.jpg"
+    assert "the disk is full" in said
+    assert written(tmp_path) == ["a.png", "c.png"]
+
+
+def test_a_photo_too_large_for_host_memory_is_skipped(run, folder, tmp_path, monkeypatch, plain_upscaler):
+    original = plain_upscaler.grid
+
+    def grid(height, width, settings):
+        if height == 20:
+            raise MemoryError
+        return original(height, width, settings)
+
+    monkeypatch.setattr(plain_upscaler, "grid", grid)
+    job, said = run()
+    assert [name for name, _ in job.failures] == ["b.jpg"]
+    assert "more memory" in said
+    assert written(tmp_path) == ["a.png", "c.png"]
+
+
+def test_an_interruption_keeps_what_was_finished(run, folder, tmp_path, monkeypatch):
+    writing = threading.Event()
+    original = image_files.write_whole
+
+    def slow(path, parts):
+        writing.set()
+        time.sleep(0.3)
+        original(path, parts)
+
+    def interrupted(photo, *arguments, **options):
+        writing.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_files, "write_whole", slow)
+    monkeypatch.setattr(batch_job.Progress, "computed", lambda self, tiles: writing.is_set() and interrupted(None))
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert written(tmp_path) == ["a.png"]
+    assert images.read(tmp_path / "out/a.png").color.shape == (64, 64, 3)
+
+
+def test_the_bar_is_for_terminals(run, folder):
+    _, said = run(terminal=True)
+    assert "3/3 photos" in said
+    assert "tiles/s" in said
+    assert " left" in said
+
+
+def test_time_left_counts_photos_not_yet_opened(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    progress = Progress(3, Terminal())
+    progress.opened(10)
+    clock[0] = 5.0
+    progress.computed(5)
+    assert progress.line() == "0/3 photos, 5/10 tiles, 1.00 tiles/s, 0:00:25 left"

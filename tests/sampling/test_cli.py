@@ -1,0 +1,148 @@
+"""The command itself: exit codes, one line per error, no traceback."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vdiffsr_jax import Upscaler
+from vdiffsr_jax.sampling import cli, images
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path, photo):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(photo[:16, :20]).save(tmp_path / "in/a.png")
+    return tmp_path / "in"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("compiled")
+
+
+def command(*arguments, cache):
+    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "PYTHONWARNINGS")}
+    environment |= {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    line = [sys.executable, "sample.py", *map(str, arguments)]
+    return subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_upscaling_a_folder_with_one_bad_file(folder, tmp_path, plain_model, cache, photo):
+    (folder / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a jpeg")
+    (tmp_path / "hr").mkdir()
+    Image.fromarray(photo[:16, :20]).resize((80, 64)).save(tmp_path / "hr/a.png")
+    process = command("-i", folder, "-o", tmp_path / "out", "--ckpt", plain_model, "-r", tmp_path / "hr", cache=cache)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 1, err
+    assert "Traceback" not in err
+    assert err.startswith("bad.jpg: ")
+    assert "\x1b" not in err
+    assert "1 upscaled, 1 failed; results in" in out
+    assert "4 pixels cropped on every side" in out
+    assert (tmp_path / "out/metrics.csv").read_text().startswith("image,PSNR,SSIM\na.png,")
+    want = Upscaler.load(plain_model, devices=1)(photo[:16, :20])
+    assert np.abs(images.read(tmp_path / "out/a.png").color.astype(int) - want).max() <= 1
+    assert list(cache.iterdir())
+
+
+def test_the_originals_command_line_and_an_interruption(folder, tmp_path, model, cache, photo):
+    arguments = ["--scale", 4, "--ckpt1", model, "--ckpt2", model, "--one_step"]
+    process = command("-i", folder, "-o", tmp_path / "out", *arguments, cache=cache)
+    _, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, ""), err
+    assert images.read(tmp_path / "out/a.png").color.shape == (64, 80, 3)
+
+    for i in range(200):
+        Image.fromarray(photo).save(folder / f"b{i:03}.png")
+    process = command("-i", folder, "-o", tmp_path / "out", "--skip_existing", *arguments, cache=cache)
+    deadline = time.monotonic() + 300
+    while len(list((tmp_path / "out").glob("b*.png"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert err.strip().endswith("interrupted; finished results stay")
+    assert "Traceback" not in err
+    results = list((tmp_path / "out").iterdir())
+    assert 3 <= len(results) < 201
+    for path in results:
+        assert path.suffix == ".png"
+        assert not path.name.startswith(".")
+        images.read(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-i", "nowhere.png"], "no such file or folder: nowhere.png"),
+        (["-i", "{in}", "--ckpt", "nowhere"], "nowhere: no such directory"),
+        (["-i", "{in}", "--ckpt", "{in}"], "is no checkpoint"),
+        (["-i", "{in}", "-o", "{in}"], "would replace an input"),
+        (["-i", "{in}", "-o", "{in}/a.png"], "is a file"),
+        (["-i", "{in}", "--ckpt2", "x"], "--ckpt2 needs --ckpt1"),
+        (["-i", "{in}", "--outscale", "0"], "--outscale"),
+        (["-i", "{in}", "--quality", "0"], "--quality"),
+        (["-i", "{in}", "--suffix", "a/b"], "--suffix"),
+        (["-i", "{in}", "--max_megapixels", "0"], "--max_megapixels"),
+        (["-i", "{in}", "-r", "nowhere"], "no such file or folder: nowhere"),
+        (["-i", "{in}", "-o", "{in}/../old"], "choose --skip_existing or --overwrite"),
+        (["-i", "{in}", "-o", "{in}/a.png/x"], "cannot be made"),
+        (["-i", "{in}", "--ckpt", "{model}", "--steps", "15"], "choose 1 or 4"),
+        (["-i", "{in}", "--ckpt", "{model}", "--scale", "2"], "does x4"),
+        (["-i", "{in}", "--ckpt", "{model}", "--overlap", "99"], "overlap=99"),
+        (["-i", "{in}", "--ckpt", "{model}", "--devices", "99"], "this machine has"),
+    ],
+)
+def test_wrong_usage(folder, tmp_path, plain_model, capsys, monkeypatch, arguments, message):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/a.png").write_bytes(b"x")
+    monkeypatch.setattr(cli, "_use_compile_cache", lambda choice: None)
+    monkeypatch.chdir(tmp_path)
+    known = {"in": folder, "model": plain_model}
+    assert cli.main([a.format(**known) for a in arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("error: ") or "error: " in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_without_a_bundled_model_a_checkpoint_is_asked_for(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "BUNDLED_MODEL", tmp_path / "none")
+    assert cli.main(["-i", str(folder), "-o", str(tmp_path / "out")]) == 2
+    assert "give --ckpt DIRECTORY" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["-i", "x", "--steps", "3"], ["-i", "x", "--skip_existing", "--overwrite"]])
+def test_argparse_refuses_with_2(arguments):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+
+
+def test_unexpected_errors_are_one_line_unless_verbose(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "_sample", lambda args: 1 // 0)
+    assert cli.main(["-i", "x"]) == 1
+    err = capsys.readouterr().err
+    assert err == "error: ZeroDivisionError: integer division or modulo by zero (--verbose shows where)\n"
+    assert cli.main(["-i", "x", "--verbose"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_importing_the_package_and_help_do_not_import_jax():
+    code = (
+        "import sys, vdiffsr_jax, vdiffsr_jax.sampling.cli as c\n"
+        "try: c.main(['--help'])\nexcept SystemExit: pass\n"
+        "sys.exit('jax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0

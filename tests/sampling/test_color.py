@@ -1,0 +1,71 @@
+"""Colour fixes follow their equations, and bands change nothing."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vdiffsr_jax.ops import resize
+from vdiffsr_jax.sampling import color
+from vdiffsr_jax.sampling.resample import cubic_rows, lanczos
+
+
+def scene(height, width, seed=0):
+    y, x = np.mgrid[:height, :width]
+    base = np.stack([128 + 60 * np.sin(x / 17), 120 + 60 * np.cos(y / 13), 100 + 40 * np.sin((x + y) / 11)], -1)
+    return (base + np.random.default_rng(seed).normal(0, 4, base.shape)).clip(0, 255).round().astype(np.uint8)
+
+
+def test_none_returns_the_picture_itself():
+    hr = scene(32, 40)
+    assert color.fix(hr, scene(8, 10), "none") is hr
+
+
+def test_cubic_rows_are_the_networks_bicubic():
+    lr = scene(9, 7).astype(np.float32)
+    want = np.asarray(resize.bicubic(jnp.asarray(lr)[None], (36, 28)))[0]
+    np.testing.assert_allclose(cubic_rows(lr, 4, 0, 36), want, atol=1e-3)
+    np.testing.assert_array_equal(cubic_rows(lr, 4, 10, 20), cubic_rows(lr, 4, 0, 36)[10:20])
+
+
+def test_wavelet_takes_low_frequencies_from_lr_and_keeps_detail():
+    lr = scene(40, 50, seed=1)
+    up = np.rint(np.clip(cubic_rows(lr.astype(np.float32), 4, 0, 160), 0, 255)).astype(np.uint8)
+    detail = ((np.indices(up.shape[:2]).sum(0) % 2) * 8)[..., None]
+    fixed = color.fix((up // 2 + detail + 40).astype(np.uint8), lr, "wavelet").astype(int)
+    checker = np.abs(fixed[:, 1:] - fixed[:, :-1]).mean()
+    assert 6 < checker < 10
+    blurred, reference = color._smooth(fixed.astype(np.float32)), color._smooth(up.astype(np.float32))
+    assert np.abs(blurred - reference).mean() < 4
+
+
+def test_wavelet_in_bands_is_the_whole(monkeypatch):
+    hr, lr = scene(160, 120), scene(40, 30, seed=2)
+    whole = color.fix(hr, lr, "wavelet")
+    monkeypatch.setattr(color, "_BAND", 37)
+    np.testing.assert_array_equal(color.fix(hr, lr, "wavelet"), whole)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_adain_takes_mean_and_deviation(dtype):
+    unit = 257 if dtype == np.uint16 else 1
+    hr, lr = scene(64, 64).astype(dtype) * unit, (scene(16, 16, seed=3) // 2 + 60).astype(dtype) * unit
+    fixed = color.fix(hr, lr, "adain") / unit
+    np.testing.assert_allclose(fixed.mean((0, 1)), lr.mean((0, 1)) / unit, atol=0.1)
+    np.testing.assert_allclose(fixed.std((0, 1)), lr.std((0, 1)) / unit, atol=0.1)
+
+
+def test_unknown_fix_is_refused():
+    with pytest.raises(ValueError, match="none, wavelet, adain"):
+        color.fix(scene(8, 8), scene(2, 2), "magic")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_lanczos_keeps_flat_areas_and_type(dtype):
+    top = np.iinfo(dtype).max
+    image = np.full((10, 12, 3), top, dtype)
+    assert (lanczos(image, 25, 7) == top).all()
+    assert lanczos(image, 25, 7).dtype == dtype
+    ramp = np.linspace(0, top, 64).astype(dtype)[None].repeat(8, 0)
+    assert np.abs(lanczos(ramp, 8, 32)[:, 4:-4] - (ramp[:, 8:-8:2] / 2 + ramp[:, 9:-8:2] / 2)).max() <= top / 100

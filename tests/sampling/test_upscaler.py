@@ -1,0 +1,207 @@
+"""The whole path from pixels to pixels, with a tiny random model."""
+
+from __future__ import annotations
+
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+import vdiffsr_jax
+from tests.sampling.conftest import random_items, tiny_config
+from tests.sampling.seams import seam_ratio
+from vdiffsr_jax import Upscaler, checkpoint
+from vdiffsr_jax.sampling.tile_model import TileModel
+from vdiffsr_jax.sampling.upscaler import DeviceMemoryError, SamplingError, Settings
+
+BOX = pathlib.Path(vdiffsr_jax.__file__).parent / "assets" / "box"
+
+
+def levels(a, b):
+    return np.abs(a.astype(int) - b.astype(int)).max()
+
+
+def test_a_photo_comes_back_four_times_as_large_the_same_every_time(upscaler, photo):
+    first = upscaler(photo, steps=1, seed=0)
+    assert first.shape == (200, 300, 3)
+    assert first.dtype == np.uint8
+    assert first.std() > 5
+    np.testing.assert_array_equal(upscaler(photo), first)
+    assert levels(upscaler(photo, seed=1), first) > 1
+
+
+def test_the_prior_matters(upscaler, photo, monkeypatch):
+    tile = photo[:16, :16]
+    want, params = upscaler(tile), upscaler._model._params
+    pvar = {**params["pvar"], "adapter": jax.tree.map(lambda x: -x, params["pvar"]["adapter"])}
+    monkeypatch.setattr(upscaler._model, "_params", {**params, "pvar": pvar})
+    assert levels(upscaler(tile), want) > 1
+
+
+def test_other_batches_and_devices_change_no_pixel(plain_model, plain_upscaler, photo):
+    want = plain_upscaler(photo[:30, :40])
+    found = Upscaler.load(plain_model, batch=16)(photo[:30, :40])  # eight devices, two tiles each
+    assert levels(found, want) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "batch"), [(1, 1), (1, 4), (2, 2), (8, 16)])
+def test_other_batches_and_devices_change_no_pixel_with_a_prior(model, upscaler, photo, devices, batch):
+    assert levels(Upscaler.load(model, devices=devices, batch=batch)(photo), upscaler(photo)) <= 1
+
+
+def test_16_bits_in_16_bits_out(plain_upscaler, photo):
+    crop = photo[:20, :20]
+    eight, sixteen = plain_upscaler(crop), plain_upscaler(crop.astype(np.uint16) * 257)
+    assert sixteen.dtype == np.uint16
+    assert np.abs(sixteen / 257 - eight).max() <= 0.6
+    assert len(np.unique(sixteen)) > 256
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (16, 16), (17, 5)])
+def test_small_photos_are_padded(plain_upscaler, photo, size):
+    hr = plain_upscaler(photo[: size[0], : size[1]])
+    assert hr.shape == (4 * size[0], 4 * size[1], 3)
+
+
+def test_photos_share_batches_and_do_not_touch_each_other(upscaler, photo):
+    crops = [photo[:20, :20], photo[10:26, 5:21], photo[:40, 30:60]]
+    counted = []
+    together = list(upscaler.stream(iter(crops), Settings(), counted.append))
+    assert sum(counted) == sum(upscaler.grid(*c.shape[:2], Settings()).count for c in crops)
+    for crop, hr in zip(crops, together, strict=True):
+        np.testing.assert_array_equal(hr, upscaler(crop))
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "deterministic"])
+def test_several_steps(plain_upscaler, photo, sampler):
+    crop = photo[:16, :16]
+    several = plain_upscaler(crop, steps=4, sampler=sampler)
+    assert levels(several, plain_upscaler(crop)) > 1
+    np.testing.assert_array_equal(plain_upscaler(crop, steps=4, sampler=sampler), several)
+
+
+def test_blends_and_colour_fixes_reach_the_picture(plain_upscaler, photo):
+    crop = photo[:24, :24]
+    base = plain_upscaler(crop)
+    assert levels(plain_upscaler(crop, blend="uniform"), base) > 1
+    assert levels(plain_upscaler(crop, stride=8), plain_upscaler(crop, stride=4)) > 1
+    fixed = plain_upscaler(crop, color_fix="adain")
+    np.testing.assert_allclose(fixed.mean((0, 1)), crop.mean((0, 1)), atol=4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 15}, "schedule has 4 steps; choose 1 or 4"),
+        ({"sampler": "euler"}, "ancestral, deterministic"),
+        ({"blend": "linear"}, "cosine, uniform"),
+        ({"color_fix": "magic"}, "none, wavelet, adain"),
+        ({"overlap": 16}, r"0\.\.15"),
+        ({"stride": 17}, r"1\.\.16"),
+    ],
+)
+def test_impossible_settings_are_refused(plain_upscaler, photo, settings, message):
+    with pytest.raises(SamplingError, match=message):
+        plain_upscaler(photo, **settings)
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8)])
+def test_other_arrays_are_refused(plain_upscaler, image):
+    with pytest.raises(SamplingError, match=r"\(h, w, 3\) uint8 or uint16"):
+        plain_upscaler(image)
+
+
+def test_impossible_models_are_refused(model, plain_model, tmp_path):
+    for options, message in [
+        ({"dtype": "float16"}, "float32 or bfloat16"),
+        ({"devices": 9}, "this machine has 8"),
+        ({"batch": 0}, "at least 1"),
+        ({"tile": 32}, "never resized"),
+    ]:
+        with pytest.raises(SamplingError, match=message):
+            Upscaler.load(model, **options)
+    with pytest.raises(SamplingError, match="multiple of 16"):
+        Upscaler.load(plain_model, tile=24)
+    with pytest.raises(SamplingError, match="is not the one"):
+        Upscaler.load(plain_model, prior=model)
+    config = tiny_config()
+    first_stage = tmp_path / "vqgan"
+    checkpoint.save_model(
+        first_stage, {"vqgan": random_items(config)["first_stage"]}, kind="vqgan", config=config.first_stage
+    )
+    with pytest.raises(SamplingError, match="holds a vqgan network alone"):
+        Upscaler.load(first_stage)
+    with pytest.raises(checkpoint.CheckpointError, match="no such directory"):
+        Upscaler.load(tmp_path / "nothing")
+
+
+def test_the_prior_may_come_from_another_checkpoint(model, upscaler, photo):
+    loaded = Upscaler.load(model, prior=model / "pvar")
+    assert set(loaded._model._params) == {"first_stage", "denoiser", "pvar"}
+
+
+def test_out_of_device_memory_halves_the_batch_and_says_so(plain_model, plain_upscaler, photo, monkeypatch, caplog):
+    want = plain_upscaler(photo)
+    greedy = Upscaler.load(plain_model, devices=1, batch=5)
+    greedy._model = plain_upscaler._model
+    sizes = []
+    original = TileModel.launch
+
+    def limited(self, lr, noise, **how):
+        sizes.append(len(lr))
+        if len(lr) > 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+        return original(self, lr, noise, **how)
+
+    monkeypatch.setattr(TileModel, "launch", limited)
+    np.testing.assert_array_equal(greedy(photo), want)
+    assert sizes[:3] == [5, 2, 1]
+    assert greedy.batch == 1
+    assert [r.getMessage() for r in caplog.records] == [
+        "out of device memory with 5 tiles at once; going on with 2",
+        "out of device memory with 2 tiles at once; going on with 1",
+    ]
+
+
+def test_memory_that_fails_in_the_middle_loses_no_tile(plain_upscaler, photo, monkeypatch):
+    want = plain_upscaler(photo)
+    calls = []
+    original = TileModel.launch
+
+    def sometimes(self, lr, noise, **how):
+        calls.append(1)
+        if len(calls) == 3:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
+        return original(self, lr, noise, **how)
+
+    monkeypatch.setattr(TileModel, "launch", sometimes)
+    with pytest.raises(DeviceMemoryError, match="smallest batch"):
+        plain_upscaler(photo)
+    monkeypatch.setattr(plain_upscaler, "_halve_batch", lambda error: None)
+    calls.clear()
+    np.testing.assert_array_equal(plain_upscaler(photo), want)
+
+
+def test_other_device_errors_are_not_taken_for_memory(plain_upscaler, photo, monkeypatch):
+    def broken(self, lr, noise, **how):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    monkeypatch.setattr(TileModel, "launch", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        plain_upscaler(photo)
+
+
+def test_seams_of_the_tiny_model(plain_upscaler, photo, monkeypatch):
+    assert seam_ratio(plain_upscaler, photo, monkeypatch, overlap=4) <= 1.05
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BOX.is_dir(), reason="the bundled model is not in this checkout")
+def test_seams_of_the_bundled_model(monkeypatch):
+    y, x = np.mgrid[:200, :300]
+    scene = np.stack([128 + 90 * np.sin(x / 9), 128 + 90 * np.cos(y / 7), 60 + 140 * ((x // 22 + y // 18) % 2)], -1)
+    noisy = scene + np.random.default_rng(0).normal(0, 6, scene.shape)
+    image = noisy.clip(0, 255).round().astype(np.uint8)
+    assert seam_ratio(Upscaler.load(BOX), image, monkeypatch) <= 1.05

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from tests.parity_kinds import weights
 from vdiffsr_jax.conversion.rules import convert
@@ -24,29 +26,27 @@ def load(folder: Path) -> tuple[Network, Params]:
 
 
 def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every output of `img`, `z_in` and `odd_img`, NCHW."""
+    """Every output of `img`, `z_in` and `odd_img`, NCHW; pictures that `io` does not hold are not decoded."""
     network, params = load(folder)
 
-    def run(method: str, x: np.ndarray, **options: bool):
-        return jax.jit(lambda p, x: network.apply(p, x, method=method, **options))(params, x)
+    @jax.jit
+    def everything(params: Params, image: jax.Array, z_in: jax.Array | None) -> dict[str, jax.Array]:
+        model = nnx.merge(network.graphdef, params)
+        z = model.encode(image)
+        z_q, indices, loss = model.quantize(z)
+        latents = {"dec_quant": z_q}
+        result = {"z_enc": z, "z_quant": z_q, "indices": indices, "vq_loss": loss}
+        if z_in is not None:
+            latents["dec_zin_quant"], result["zin_indices"], _ = model.quantize(z_in)
+            if "dec_noquant" in io:
+                latents["dec_noquant"] = z
+        pictures = model.decode(jnp.concatenate(list(latents.values())), quantize=False)
+        return result | dict(zip(latents, jnp.split(pictures, len(latents)), strict=True))
 
-    result: dict[str, np.ndarray] = {}
-    for prefix in ("", "odd_"):
-        z = run("encode", np.moveaxis(io[f"{prefix}img"], 1, -1))
-        z_q, indices, loss = run("quantize", z)
-        result |= {
-            f"{prefix}z_enc": _nchw(z),
-            f"{prefix}z_quant": _nchw(z_q),
-            f"{prefix}indices": np.asarray(indices),
-            f"{prefix}vq_loss": np.asarray(loss),
-            f"{prefix}dec_quant": _nchw(run("decode", z)),
-        }
-        if f"{prefix}dec_noquant" in io:
-            result[f"{prefix}dec_noquant"] = _nchw(run("decode", z, quantize=False))
-    z_in = np.moveaxis(io["z_in"], 1, -1)
-    result["zin_indices"] = np.asarray(run("quantize", z_in)[1])
-    result["dec_zin_quant"] = _nchw(run("decode", z_in))
-    return result
+    image, z_in, odd = (np.moveaxis(io[name], 1, -1) for name in ("img", "z_in", "odd_img"))
+    made = dict(everything(params, image, z_in))
+    made |= {f"odd_{name}": array for name, array in everything(params, odd, None).items()}
+    return {name: _nchw(array) if array.shape[-1:] == (3,) else np.asarray(array) for name, array in made.items()}
 
 
 def _nchw(x: jax.Array) -> np.ndarray:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -33,28 +31,21 @@ def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     patch_nums = json.loads((folder / "config.json").read_text())["v_patch_nums"]
     network, params = load(folder, patch_nums)
 
-    def run(method: str, *args: Any) -> Any:
-        return jax.jit(lambda p, *a: network.apply(p, *a, method=method))(params, *args)
+    @jax.jit
+    def everything(params: Params, image: jax.Array, tokens: list[jax.Array]) -> dict[str, jax.Array]:
+        model = nnx.merge(network.graphdef, params)
+        f = model.encode(image)
+        ours = model.tokens(f)
+        training = model(image)
+        result = {"enc_out": model.encoder(image), "f": f, "forward_vq_loss": training.vq_loss}
+        result |= {"forward_rec": training.image, "var_input": model.var_input(ours)}
+        for k, (index, ours_k, theirs_k) in enumerate(zip(ours, model.f_hats(ours), model.f_hats(tokens), strict=True)):
+            result |= {f"idx_{k}": index, f"fhat_{k}": ours_k, f"embed_to_fhat_{k}": theirs_k}
+        result["dec_unclamped"] = model.decode(model.f_hats(tokens)[-1])
+        result["img_from_idx"] = model.tokens_to_image(tokens)
+        return result
 
-    image = np.moveaxis(io["img"], 1, -1)
-    f = run("encode", image)
-    tokens = run("tokens", f)
-    f_hats = run("f_hats", tokens)
-    rebuilt = run("f_hats", [jnp.asarray(io[f"idx_{k}"], jnp.int32) for k in range(len(patch_nums))])
-    training = run("__call__", image)
-    result = {
-        "enc_out": _nchw(jax.jit(lambda p, x: nnx.merge(network.graphdef, p).encoder(x))(params, image)),
-        "f": _nchw(f),
-        "var_input": np.asarray(run("var_input", tokens)),
-        "dec_unclamped": _nchw(run("decode", f_hats[-1])),
-        "img_from_idx": _nchw(run("tokens_to_image", tokens)),
-        "forward_rec": _nchw(training.image),
-        "forward_vq_loss": np.asarray(training.vq_loss),
-    }
-    for k, (index, f_hat, again) in enumerate(zip(tokens, f_hats, rebuilt, strict=True)):
-        result |= {f"idx_{k}": np.asarray(index), f"fhat_{k}": _nchw(f_hat), f"embed_to_fhat_{k}": _nchw(again)}
-    return {name: array for name, array in result.items() if name in io}
-
-
-def _nchw(x: jax.Array) -> np.ndarray:
-    return np.moveaxis(np.asarray(x), -1, 1)
+    tokens = [io[f"idx_{k}"].astype(np.int32) for k in range(len(patch_nums))]
+    made = everything(params, np.moveaxis(io["img"], 1, -1), tokens)
+    arrays = {name: np.asarray(array) for name, array in made.items() if name in io}
+    return {name: np.moveaxis(array, -1, 1) if array.ndim == 4 else array for name, array in arrays.items()}

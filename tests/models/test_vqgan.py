@@ -1,0 +1,79 @@
+"""The first stage against the original's numbers, and its training forward."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import parity
+from tests.models.filled import filled
+from vdiffsr_jax.config import VQGANConfig
+from vdiffsr_jax.models.build import build, flatten
+from vdiffsr_jax.models.vqgan import VQGAN
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SMALL = VQGANConfig(ch=64, ch_mult=(1, 1), num_res_blocks=1, n_embed=16)
+
+
+@pytest.fixture(scope="module")
+def small():
+    network = build(VQGAN, SMALL)
+    return network, jax.tree.map(jnp.asarray, filled(network.abstract))
+
+
+def image(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+
+
+def test_meets_the_reference():
+    # Largest measured deviation / tolerance: dec_noquant 1.9e-5 / 2.3e-4.
+    lines = parity.compare(GOLDEN / "vqgan_f4")
+    assert len(lines) == 13
+    assert not [str(line) for line in lines if not line.ok]
+
+
+def test_training_forward_reaches_every_parameter(small):
+    network, params = small
+    x = image(2, 8, 8, 3)
+
+    @jax.jit
+    def gradient(params):
+        def loss(params):
+            made = network.apply(params, x)
+            return jnp.square(made.image - x).mean() + made.vq_loss, made
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    grads, made = gradient(params)
+    assert made.image.shape == x.shape
+    assert 1 <= made.usage["perplexity"] <= made.usage["codes_used"] <= SMALL.n_embed
+    # A bias before a softmax over keys moves every score alike.
+    still = {name for name, g in flatten(grads).items() if np.abs(g).max() < 1e-7}
+    assert still == {f"{half}/mid/attn_1/k/bias" for half in ("encoder", "decoder")}
+
+
+def test_decoding_quantises_unless_told_not_to(small):
+    network, params = small
+    z = image(1, 4, 4, 3)
+    z_q, _, loss = jax.jit(lambda z: network.apply(params, z, method="quantize"))(z)
+    assert loss > 0.01
+    decode = jax.jit(lambda z, quantize: network.apply(params, z, quantize, method="decode"), static_argnums=1)
+    np.testing.assert_array_equal(decode(z, True), decode(z_q, False))
+    assert np.abs(decode(z, True) - decode(z, False)).max() > 1e-3
+
+
+def test_bfloat16_keeps_latents_and_pictures_in_float32():
+    network = build(VQGAN, SMALL, dtype=jnp.bfloat16)
+    z = jax.eval_shape(lambda p, x: network.apply(p, x, method="encode"), network.abstract, image(1, 8, 8, 3))
+    made = jax.eval_shape(network.apply, network.abstract, image(1, 8, 8, 3))
+    assert (z.dtype, made.image.dtype, made.vq_loss.dtype) == (jnp.float32,) * 3
+
+
+def test_a_size_that_does_not_divide_is_refused(small):
+    network, params = small
+    with pytest.raises(ValueError, match="an image of 8x9 pixels must divide by 2"):
+        network.apply(params, image(1, 8, 9, 3), method="encode")

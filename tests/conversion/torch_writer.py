@@ -1,0 +1,73 @@
+"""Writes what torch.save writes, and what it never would: files for tests, without torch."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+STORAGES = {
+    np.dtype(np.float32): "FloatStorage",
+    np.dtype(np.float16): "HalfStorage",
+    np.dtype(ml_dtypes.bfloat16): "BFloat16Storage",
+    np.dtype(np.int64): "LongStorage",
+    np.dtype(np.bool_): "BoolStorage",
+}
+
+
+class Raw(bytes):
+    """Pickle operations to be put where a value belongs."""
+
+
+def text(value: str) -> bytes:
+    encoded = value.encode()
+    return b"X" + struct.pack("<I", len(encoded)) + encoded
+
+
+def dumps(value: Any, storages: dict[str, np.ndarray]) -> bytes:
+    """Protocol 2 operations of plain values and numpy arrays (as tensors, whose bytes go to `storages`)."""
+    if isinstance(value, Raw):
+        return bytes(value)
+    if isinstance(value, np.ndarray):
+        key = str(len(storages))
+        storages[key] = value
+        kind = f"ctorch\n{STORAGES[value.dtype]}\n".encode()
+        identity = b"(" + text("storage") + kind + text(key) + text("cpu") + integer(value.size) + b"tQ"
+        strides = tuple(s // value.itemsize for s in value.strides)
+        rest = b"".join(dumps(v, storages) for v in (0, value.shape, strides, False))
+        return b"ctorch._utils\n_rebuild_tensor_v2\n(" + identity + rest + b"ccollections\nOrderedDict\n)RtR"
+    if isinstance(value, Mapping):
+        return b"}(" + b"".join(dumps(k, storages) + dumps(v, storages) for k, v in value.items()) + b"u"
+    if isinstance(value, tuple):
+        return b"(" + b"".join(dumps(v, storages) for v in value) + b"t"
+    if isinstance(value, bool) or value is None:
+        return {True: b"\x88", False: b"\x89", None: b"N"}[value]
+    return text(value) if isinstance(value, str) else integer(value)
+
+
+def integer(value: int) -> bytes:
+    return b"J" + struct.pack("<i", value)
+
+
+def save(path: Path, value: Any, *, byteorder: str = "little") -> Path:
+    """A file as torch.save makes it."""
+    storages: dict[str, np.ndarray] = {}
+    pickle = b"\x80\x02" + dumps(value, storages) + b"."
+    members = {"data.pkl": pickle, "byteorder": byteorder.encode(), "version": b"3\n"}
+    order = {"little": "<", "big": ">"}[byteorder]
+    for key, array in storages.items():
+        unsigned = array.reshape(-1).view(f"u{array.itemsize}")
+        members[f"data/{key}"] = unsigned.astype(unsigned.dtype.newbyteorder(order)).tobytes()
+    return archive(path, members)
+
+
+def archive(path: Path, members: Mapping[str, bytes], *, compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, content in members.items():
+            file.writestr(f"archive/{name}", content)
+    return path

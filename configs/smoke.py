@@ -12,7 +12,7 @@ TOKENIZER = {"ch": 32, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "z_channels
 VAR = {"depth": 2, "width": 64, "num_heads": 2, "num_classes": 1, "vocab_size": 64, "code_dim": 8, "patch_nums": LEVELS}
 VQGAN = {"ch": 32, "ch_mult": [1, 1, 1], "num_res_blocks": 1, "n_embed": 64}
 DENOISER = {"image_size": 8, "model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": [1, 1],
-            "attention_resolutions": [8, 4], "swin_depth": 2, "swin_embed_dim": 32, "window_size": 4,
+            "attention_resolutions": [4], "swin_depth": 2, "swin_embed_dim": 32, "window_size": 4,
             "num_head_channels": 16}  # fmt: skip
 VDIFFSR = {
     "first_stage": VQGAN,

@@ -23,9 +23,7 @@ class TrainCheckpoints:
     `best` names the metric that ranks checkpoints, `rising` says whether more of it is better.
     """
 
-    def __init__(
-        self, directory: Path, *, every: int, keep_last: int, keep_best: int, best: str, rising: bool
-    ) -> None:
+    def __init__(self, directory: Path, *, every: int, keep_last: int, keep_best: int, best: str, rising: bool) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self.directory = directory
         policies: list[keep.PreservationPolicy] = [keep.LatestN(keep_last)]

@@ -54,7 +54,9 @@ def gan_gradients(
         if weights.gan_adaptive:
             nothing = jnp.zeros_like(codebook)
             # Only the last kernel's gradients are used, so the compiler drops the rest of both backward passes.
-            weight = weight * adaptive_weight(vjp((d_match, nothing))[0][last_kernel], vjp((d_gan, nothing))[0][last_kernel])
+            weight = weight * adaptive_weight(
+                vjp((d_match, nothing))[0][last_kernel], vjp((d_gan, nothing))[0][last_kernel]
+            )
 
         def judge(discriminator: Flat) -> jax.Array:
             return hinge(*jnp.split(discriminate(discriminator, jnp.concatenate([real, fake])), 2))
@@ -74,5 +76,3 @@ def gan_gradients(
     grads = vjp((d_image, d_codebook))[0] | grads
     loss = distance + weights.codebook * codebook
     return grads, parts | usage | gan_metrics | {"loss": loss, "codebook": codebook}
-
-

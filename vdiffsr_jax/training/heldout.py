@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from vdiffsr_jax.ops.resize import bicubic
 from vdiffsr_jax.training import grids
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.sharding import Layout
 from vdiffsr_jax.training.step import Batch
-from vdiffsr_jax.training.tasks.task import Task
+from vdiffsr_jax.training.tasks.task import Task, upsampled
 
 
 def psnr_y(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -40,7 +39,7 @@ class HeldOut:
             metrics["psnr_y"] = psnr_y(image, hr)
             columns = {"ours": image, "HR": hr}
             if "lr" in batch:
-                enlarged = bicubic(batch["lr"], hr.shape[1:3])
+                enlarged = upsampled(batch)
                 metrics["bicubic_psnr_y"] = psnr_y(enlarged, hr)
                 columns |= {"LR": batch["lr"], "bicubic": enlarged}
             means = {name: values.mean() for name, values in metrics.items()}

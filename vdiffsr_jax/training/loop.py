@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from vdiffsr_jax import checkpoint
 from vdiffsr_jax.config import ConfigError, to_dict
@@ -68,24 +68,34 @@ class Run:
         self.workdir = workdir
         self.task = tasks.make(cfg)
         self.best_metric = cfg.eval.best or self.task.best
-        mesh = make_mesh(cfg.mesh)
-        check_batch(cfg, mesh.size)
-        self.layout = Layout(mesh, cfg.mesh)
-        prepare(workdir, cfg)
-        self.log = Log(workdir)
+        self.best: float | None = None
         self.key = jax.random.key(cfg.seed)
-        self.data = feed.open_batches(cfg, "train")
-        self.checkpoints = TrainCheckpoints(
-            workdir / "checkpoints",
-            every=cfg.checkpoint.every,
-            keep_last=cfg.checkpoint.keep_last,
-            keep_best=cfg.checkpoint.keep_best if cfg.eval.every else 0,
+        with contextlib.ExitStack() as opened:  # closed again if anything below is refused
+            mesh = make_mesh(cfg.mesh)
+            check_batch(cfg, mesh.size)
+            self.layout = Layout(mesh, cfg.mesh)
+            prepare(workdir, cfg)
+            self.data = opened.enter_context(contextlib.closing(feed.open_batches(cfg, "train")))
+            self.held_out = self._held_out() if cfg.eval.every else None
+            self.log = opened.enter_context(contextlib.closing(Log(workdir)))
+            self.checkpoints = opened.enter_context(contextlib.closing(self._checkpoints()))
+            self.state, self.frozen = self._start()
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        """Wait for what is being saved; end threads and files. Raises: CheckpointError if saving failed."""
+        self._opened.close()
+
+    def _checkpoints(self) -> TrainCheckpoints:
+        keep = self.cfg.checkpoint
+        return TrainCheckpoints(
+            self.workdir / "checkpoints",
+            every=keep.every,
+            keep_last=keep.keep_last,
+            keep_best=keep.keep_best if self.cfg.eval.every else 0,
             best=self.best_metric,
             rising=self.best_metric in self.task.rising,
         )
-        self.best: float | None = None
-        self.state, self.frozen = self._start()
-        self.held_out = self._held_out() if cfg.eval.every else None
 
     def _start(self) -> tuple[TrainState, Flat]:
         """State and frozen parameters: fresh, or from the newest checkpoint."""
@@ -106,7 +116,9 @@ class Run:
         if latest is None:
             return jax.jit(lambda params: create(params, optimizer), out_shardings=shardings)(params), frozen
         del flat, params
-        abstract = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)
+        abstract = jax.tree.map(
+            lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings
+        )
         state, about = self.checkpoints.restore(latest, abstract)
         self.data.set_state(about["data"])
         self.best = about["best"]
@@ -131,18 +143,15 @@ class Run:
 
         Raises: NonFiniteError; what was saved before it stays as it was.
         """
-        try:
+        with contextlib.closing(self):
             with Stop() as stop:
                 step = self._train(stop)
             interrupted = step < self.cfg.steps
             self._save(step, None, force=True)
             if not interrupted:
                 self._export(self.workdir / "model")
-        finally:
-            self.checkpoints.close()
-            self.data.close()
-        self.log.say(f"stopped at step {step}; the same command continues" if interrupted else f"done, step {step}")
-        self.log.close()
+            note = f"stopped at step {step}; the same command continues" if interrupted else f"done, step {step}"
+            self.log.say(note)
         return Outcome(step, interrupted)
 
     def _train(self, stop: Stop) -> int:

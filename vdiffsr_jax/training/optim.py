@@ -67,7 +67,7 @@ class Optimizer:
         new_params: Flat = {}
         new_state = {}
         for player, part in self._players(grads).items():
-            norm = optax.global_norm(part)
+            norm = jnp.sqrt(sum(jnp.square(g).sum() for g in part.values()))
             metrics["grad_norm" if player == "generator" else "grad_norm_discriminator"] = norm
             if cfg.clip:
                 scale = jnp.minimum(1.0, cfg.clip / jnp.maximum(norm, 1e-12))

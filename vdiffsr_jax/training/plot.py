@@ -93,7 +93,9 @@ def panel(title: str, series: Mapping[str, Curve]) -> Image.Image:
     return image.resize(PANEL, Image.Resampling.LANCZOS)
 
 
-def sheet(runs: Mapping[str, Sequence[Mapping[str, object]]], only: Sequence[str] = (), columns: int = 3) -> Image.Image:
+def sheet(
+    runs: Mapping[str, Sequence[Mapping[str, object]]], only: Sequence[str] = (), columns: int = 3
+) -> Image.Image:
     """All panels of one run, or of several runs on top of each other, metric by metric.
 
     Raises: ValueError if nothing is left to draw.

@@ -111,6 +111,6 @@ class Layout:
         return {name: jax.make_array_from_process_local_data(self.batch, part) for name, part in batch.items()}
 
 
-def placed(placement: Callable[[str, Any], NamedSharding], flat: Mapping[str, Any]) -> dict[str, jax.Array]:
+def placed(placement: Callable[[str, Any], jax.sharding.Sharding], flat: Mapping[str, Any]) -> dict[str, jax.Array]:
     """Every array where `placement` wants it."""
     return {name: jax.device_put(leaf, placement(name, leaf)) for name, leaf in flat.items()}

@@ -69,9 +69,7 @@ class AutoencoderTask(Task):
     def group(self, name: str) -> str:
         return "discriminator" if name.startswith("patch_gan/") else "base"
 
-    def gradients(
-        self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> tuple[Flat, Flat]:
+    def gradients(self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Flat, Flat]:
         real = batch["hr"]
         players: dict[bool, Flat] = {True: {}, False: {}}
         for name, p in params.items():
@@ -85,7 +83,7 @@ class AutoencoderTask(Task):
             parts = {"l1": jnp.abs(image - real).mean()}
             if self.perceptual:
                 parts["perceptual"] = self.perceptual(self.tree("perceptual", frozen), image, real).mean()
-            return sum(getattr(self.weights, name) * part for name, part in parts.items()), parts  # type: ignore[return-value]
+            return sum(getattr(self.weights, name) * part for name, part in parts.items()), parts
 
         def discriminate(params: Flat, image: jax.Array) -> jax.Array:
             return self.apply("patch_gan", params, image)

@@ -15,7 +15,7 @@ from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.perceptual import Perceptual
 from vdiffsr_jax.training.tasks.restorer import Denoise, RestorerTask, denoiser, source_config
-from vdiffsr_jax.training.tasks.task import Judgement, Placement, prefixed
+from vdiffsr_jax.training.tasks.task import Judgement, Placement, prefixed, upsampled
 
 
 class DistillTask(RestorerTask):
@@ -47,7 +47,7 @@ class DistillTask(RestorerTask):
         return flat | (self.perceptual.load(placement) if self.perceptual else {})
 
     def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
-        lr, hr, window = batch["lr"], batch["hr"], self.upsampled(batch)
+        lr, hr, window = batch["lr"], batch["hr"], upsampled(batch)
         z_0, z_y = self.encode(flat, hr), self.encode(flat, window)
         noise = jax.random.normal(key, z_y.shape, z_y.dtype)
         teacher = denoiser(self, flat, self.teacher, "teacher", "teacher_pvar", lr, window)

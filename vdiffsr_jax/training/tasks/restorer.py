@@ -16,13 +16,12 @@ from vdiffsr_jax.models.build import Params, build, cast
 from vdiffsr_jax.models.pyramid_var import PyramidVAR
 from vdiffsr_jax.models.vdiffsr import VDiffSR, from_unet
 from vdiffsr_jax.models.vqgan import VQGAN
-from vdiffsr_jax.ops.resize import bicubic
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.sharding import placed
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
-from vdiffsr_jax.training.tasks.task import Export, Judgement, Placement, Task, prefixed, refuse
+from vdiffsr_jax.training.tasks.task import Export, Judgement, Placement, Task, prefixed, refuse, upsampled
 
 Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -144,10 +143,6 @@ class RestorerTask(Task):
         """Latent -> image through the codebook, as in inference; the gradient passes straight through."""
         return self.apply("first_stage", flat, z_0, method="decode")
 
-    def upsampled(self, batch: Batch) -> jax.Array:
-        """LR at HR's size, as the model itself does it: what the first stage and the prior see."""
-        return bicubic(batch["lr"], batch["hr"].shape[1:3])
-
     def closure(self, flat: Flat, lr: jax.Array, window: jax.Array) -> Denoise:
         """denoise(x, t) of the trained model, the prior computed once."""
         return denoiser(self, flat, self.model, "denoiser", "pvar", lr, window)
@@ -157,7 +152,7 @@ class RestorerTask(Task):
         raise NotImplementedError
 
     def judge(self, flat: Flat, batch: Batch, key: jax.Array) -> Judgement:
-        window = self.upsampled(batch)
+        window = upsampled(batch)
         z_y = self.encode(flat, window)
         noise = jax.random.normal(key, z_y.shape, z_y.dtype)
         z_0 = self.sample(self.closure(flat, batch["lr"], window), z_y, noise)

@@ -23,7 +23,10 @@ ACCEPTED: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
         "swin_unet": ("swin_unet", lambda c: c),
         "vdiffsr": ("denoiser", lambda c: c),
     },
-    "teacher": {"vdiffsr": ("denoiser", lambda c: c)},
+    "teacher": {
+        "vdiffsr": ("denoiser", lambda c: c),
+        "swin_unet": ("swin_unet", lambda c: c),
+    },
     "tokenizer": {"var_tokenizer": ("var_tokenizer", lambda c: c)},
     "var": {"var": ("var", lambda c: c)},
     "pvar": {"vdiffsr": ("pvar", lambda c: c.prior)},

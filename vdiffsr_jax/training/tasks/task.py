@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.models.build import Network, Params, flatten, unflatten
+from vdiffsr_jax.ops.resize import bicubic
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
@@ -64,9 +65,7 @@ class Task(abc.ABC):
         """The scalar that is minimised and its parts, from all parameters."""
         raise NotImplementedError
 
-    def gradients(
-        self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> tuple[Flat, Flat]:
+    def gradients(self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Flat, Flat]:
         """({trained parameter: gradient}, {metric: scalar}, among them "loss")."""
 
         def scalar(params: Flat) -> tuple[jax.Array, Flat]:
@@ -113,6 +112,12 @@ class Task(abc.ABC):
             return prefixed(network, built.init(key))
 
         return jax.jit(init, out_shardings=shardings)(key)
+
+
+def upsampled(batch: Batch) -> jax.Array:
+    """LR at HR's size, as the model itself does it: what the first stage and the prior see."""
+    height, width = batch["hr"].shape[1:3]
+    return bicubic(batch["lr"], (height, width))
 
 
 def prefixed(network: str, params: Params) -> Flat:

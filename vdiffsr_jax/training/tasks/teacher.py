@@ -8,6 +8,7 @@ from vdiffsr_jax.diffusion import losses, sampler
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks.restorer import Denoise, RestorerTask
+from vdiffsr_jax.training.tasks.task import upsampled
 
 
 class TeacherTask(RestorerTask):
@@ -17,7 +18,7 @@ class TeacherTask(RestorerTask):
     """
 
     def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
-        window = self.upsampled(batch)
+        window = upsampled(batch)
         z_0, z_y = self.encode(flat, batch["hr"]), self.encode(flat, window)
         key_t, key_noise = jax.random.split(key)
         t = losses.uniform_t(key_t, z_0.shape[0], self.schedule)

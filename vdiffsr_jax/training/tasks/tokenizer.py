@@ -16,5 +16,8 @@ class TokenizerTask(AutoencoderTask):
 
     def __init__(self, cfg: TrainConfig):
         window = cfg.model.window_size
-        refuse(cfg.data.crop_size != window, f"data.crop_size={cfg.data.crop_size} must be the tokenizer's window, {window}")
+        refuse(
+            cfg.data.crop_size != window,
+            f"data.crop_size={cfg.data.crop_size} must be the tokenizer's window, {window}",
+        )
         super().__init__(cfg)

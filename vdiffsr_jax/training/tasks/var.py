@@ -10,12 +10,11 @@ import optax
 from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.var import VAR
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
-from vdiffsr_jax.ops.resize import bicubic
 from vdiffsr_jax.training.config import TrainConfig, VARLoss
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
-from vdiffsr_jax.training.tasks.task import Export, Judgement, Placement, Task, refuse
+from vdiffsr_jax.training.tasks.task import Export, Judgement, Placement, Task, refuse, upsampled
 
 
 class VARTask(Task):
@@ -68,12 +67,13 @@ class VARTask(Task):
         """Logits (b, L, vocab) and target tokens (b, L)."""
         hr = batch["hr"]
         target = self._tokens(flat, hr)
-        context = self._tokens(flat, bicubic(batch["lr"], hr.shape[1:3])) if self.weights.degraded else target
+        context = self._tokens(flat, upsampled(batch)) if self.weights.degraded else target
         x_in = jax.lax.stop_gradient(self.apply("tokenizer", flat, context, method="var_input"))
         null = jnp.full(hr.shape[:1], self.cfg.model.num_classes, jnp.int32)
         label = batch.get("label", null)
-        dropout = {"dropout_key": key, "class_dropout": self.weights.class_dropout}
-        return self.apply("var", flat, label, x_in, **dropout), jnp.concatenate(target, axis=1)
+        dropout = self.weights.class_dropout
+        logits = self.apply("var", flat, label, x_in, dropout_key=key, class_dropout=dropout)
+        return logits, jnp.concatenate(target, axis=1)
 
     def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
         logits, target = self._predict(flat, batch, key)

@@ -1,0 +1,39 @@
+"""Trains one task of configs/smoke.py for four steps in a process of its own; killed after the third if asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from vdiffsr_jax.training.cli import read_config, runs
+from vdiffsr_jax.training.config import TrainConfig, parse_train
+from vdiffsr_jax.training.loop import Run
+
+
+def config(root: Path, name: str) -> TrainConfig:
+    """The task's settings, with a checkpoint after two of four steps; it reads what the chain in `root` made."""
+    settings = runs(read_config(Path(__file__).parents[2] / "configs" / "smoke.py"), root)[root / name]
+    changes = {"steps": 4, "checkpoint": {"every": 2}, "eval": {"every": 0}}
+    return parse_train({**settings, **changes})
+
+
+def main() -> None:
+    """root, task, directory of the run, and "kill" or "keep"."""
+    root, name, workdir, end = sys.argv[1:]
+    run = Run(config(Path(root), name), Path(workdir))
+    report = run._report
+
+    def maybe_kill(step: int, window: object) -> None:
+        report(step, window)  # type: ignore[arg-type]
+        if step == 3 and end == "kill":
+            run.checkpoints.manager.wait_until_finished()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run._report = maybe_kill  # type: ignore[method-assign]
+    run.run()
+
+
+if __name__ == "__main__":
+    main()

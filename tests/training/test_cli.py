@@ -1,0 +1,77 @@
+"""train.py from outside: what it refuses, with one line and which exit code."""
+
+from __future__ import annotations
+
+import pytest
+
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.training import cli
+
+CONFIG = """
+def get_config():
+    return {"task": "vqgan", "data": {"synthetic_fraction": 1.0}, "loss": {"perceptual": 0.0}}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "config.py"
+    file.write_text(CONFIG)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["batch_size=30", "mesh.data=8"], "train.py: batch_size=30 must divide by 8 devices; try 32"),
+        (["model.n_embeds=3"], "train.py: unknown setting 'model.n_embeds'; did you mean 'n_embed'?"),
+        (["loss.perceptual=1.0"], "train.py: init_from.perceptual is needed: the directory of a perceptual checkpoint"),
+        (["remat=true"], "train.py: remat is for var, teacher and distill; task vqgan does not have it"),
+        (["task=tokenizer", "data.crop_size=128"], "train.py: data.crop_size=128 must be the tokenizer's window, 256"),
+        (
+            ["task=var", "loss={}"],
+            "train.py: init_from.tokenizer is needed: the directory of a var_tokenizer checkpoint",
+        ),
+        (["task=teacher", "loss={}"], "train.py: init_from.first_stage is needed: the directory of a vqgan or vdiffsr"),
+        (["task=distill", "loss={}"], "train.py: init_from.teacher is needed: the directory of a vdiffsr or swin_unet"),
+        (["task=teacher", "loss={}", "data.crop_size=128"], "data.crop_size=128 must be one tile"),
+        (["steps"], "train.py: --set steps: write key=value"),
+    ],
+)
+def test_wrong_settings_are_one_line_and_exit_2(config, tmp_path, capsys, settings, message):
+    args = ["--config", str(config), "--workdir", str(tmp_path / "run")]
+    assert cli.main(args + [part for setting in settings for part in ("--set", setting)]) == cli.USAGE
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+    assert not (tmp_path / "run").exists(), "nothing is made before the settings are right"
+
+
+def test_verbose_shows_where(config, tmp_path, capsys):
+    args = ["--config", str(config), "--workdir", str(tmp_path / "run"), "--set", "steps=0", "--verbose"]
+    assert cli.main(args) == cli.USAGE
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_config_file(tmp_path, config, capsys):
+    with pytest.raises(ConfigError, match="no such file"):
+        cli.read_config(tmp_path / "none.py")
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(ConfigError, match="has no function get_config"):
+        cli.read_config(tmp_path / "empty.py")
+    assert cli.main(["--config", str(config)]) == cli.USAGE
+    assert "--workdir is needed" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as leave:
+        cli.main([])
+    assert leave.value.code == cli.USAGE
+
+
+def test_chain_fills_in_its_directory(tmp_path, capsys):
+    chain = {"a": {"task": "vqgan"}, "b": {"task": "var", "init_from": {"tokenizer": "{workdir}/a/model"}}}
+    runs = cli.runs(chain, tmp_path)
+    assert list(runs) == [tmp_path / "a", tmp_path / "b"]
+    assert runs[tmp_path / "b"]["init_from"]["tokenizer"] == f"{tmp_path}/a/model"
+    (made, _) = cli.runs(chain, None)
+    assert made.parent.is_dir()
+    assert str(made.parent) in capsys.readouterr().out

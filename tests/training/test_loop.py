@@ -1,0 +1,130 @@
+"""The loop: resumes exactly, stops when told, saves nothing that is not finite, keeps best and last."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tests.training.toy import ToyTask, toy_config, use_toy
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.training.config import TrainConfig
+from vdiffsr_jax.training.loop import Outcome, Run, differences
+from vdiffsr_jax.training.metrics import NonFiniteError, read_log
+
+
+def assert_same_state(a, b) -> None:
+    """Bit for bit: parameters, averages, moments, step."""
+    left, right = (jax.tree_util.tree_flatten_with_path(state)[0] for state in (a, b))
+    assert [path for path, _ in left] == [path for path, _ in right]
+    for (path, x), (_, y) in zip(left, right, strict=True):
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y), err_msg=jax.tree_util.keystr(path))
+
+
+def stored_step(cfg: TrainConfig, workdir: Path) -> int:
+    """Where a new start of the run would continue."""
+    with contextlib.closing(Run(cfg, workdir)) as run:
+        return int(run.state.step)
+
+
+def test_resumed_equals_unbroken(tmp_path, monkeypatch):
+    exported: list[Path] = []
+    use_toy(monkeypatch, exported)
+    unbroken = Run(toy_config(), tmp_path / "a")
+    assert unbroken.run() == Outcome(4, interrupted=False)
+    assert exported[-1] == tmp_path / "a" / "model"
+    Run(toy_config(steps=2), tmp_path / "b").run()
+    resumed = Run(toy_config(mesh={"fsdp": 8, "min_shard_size": 1}, steps=2), tmp_path / "b")
+    assert resumed.state.params["toy/inner/kernel"].sharding.spec == jax.sharding.PartitionSpec(None, "fsdp")
+    resumed.close()
+    resumed = Run(toy_config(), tmp_path / "b")
+    assert int(resumed.state.step) == 2
+    resumed.run()
+    assert_same_state(resumed.state, unbroken.state)
+    assert resumed.data.get_state() == unbroken.data.get_state()
+    assert [line["step"] for line in read_log(tmp_path / "b") if line["kind"] == "train"] == [1, 2, 3, 4]
+    assert (tmp_path / "a" / "grids" / "0000002.png").exists()
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert config["batch_size"] == 8
+
+
+def test_told_to_stop(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+    run = Run(toy_config(steps=10**6, eval={"every": 0}, checkpoint={"every": 10**6}), tmp_path)
+    report = run._report
+
+    def at_step_3(step, window):
+        report(step, window)
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run._report = at_step_3
+    outcome = run.run()
+    assert outcome.interrupted
+    assert outcome.step == 3
+    assert stored_step(toy_config(), tmp_path) == 3
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_not_finite_stops_and_keeps_the_last_good(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+    gradients = ToyTask.gradients
+
+    def broken(self, params, frozen, batch, key, step):
+        grads, metrics = gradients(self, params, frozen, batch, key, step)
+        return grads, metrics | {"loss": jax.numpy.where(step == 2, jax.numpy.inf, metrics["loss"])}
+
+    monkeypatch.setattr(ToyTask, "gradients", broken)
+    cfg = toy_config(checkpoint={"every": 1}, eval={"every": 0})
+    with pytest.raises(NonFiniteError, match=r"step 3: loss inf is not finite; .* were 16, 17, 18, 19, 20, 21, 22, 23"):
+        Run(cfg, tmp_path).run()
+    monkeypatch.setattr(ToyTask, "gradients", gradients)
+    assert stored_step(cfg, tmp_path) == 2
+
+
+def test_best_and_last_are_kept(tmp_path, monkeypatch):
+    exported: list[Path] = []
+    use_toy(monkeypatch, exported)
+    run = Run(toy_config(steps=6, checkpoint={"every": 1, "keep_last": 2}, eval={"every": 1, "batches": 1}), tmp_path)
+    scores = iter([3.0, 9.0, 5.0, 4.0, 6.0, 8.0])
+    judge = run.held_out
+
+    def scored(flat):
+        metrics, grid = judge(flat)
+        return metrics | {"psnr_y": next(scores)}, grid
+
+    run.held_out = scored
+    run.run()
+    kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
+    assert kept == [2, 5, 6]
+    assert exported == [tmp_path / "best", tmp_path / "best", tmp_path / "model"]
+    with contextlib.closing(Run(toy_config(), tmp_path)) as again:
+        assert again.best == 9.0
+
+
+def test_directory_of_another_run_is_refused(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+    Run(toy_config(eval={"every": 0}), tmp_path).close()
+    (tmp_path / "config.json").write_text(json.dumps({"task": "var", "model": {}}))
+    with pytest.raises(ConfigError, match="holds a run with another task; choose another --workdir"):
+        Run(toy_config(), tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        Run(toy_config(), tmp_path / "file" / "run")
+
+
+def test_batch_is_refused_for_the_devices_here(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+    with pytest.raises(ConfigError, match="batch_size=12 must divide by 8 devices; try 16"):
+        Run(toy_config(batch_size=12), tmp_path)
+
+
+def test_differences_are_named():
+    before, now = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 5}, "d": 4}
+    assert list(differences(before, now)) == ["a.c: 2 -> 5", "d: 3 -> 4"]

@@ -1,0 +1,151 @@
+"""Lines, logs and event files: what is written can be read back, and is right."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from vdiffsr_jax.metrics.psnr_ssim import luma, psnr
+from vdiffsr_jax.training import grids, plot
+from vdiffsr_jax.training.events import EventFile, crc32c, record
+from vdiffsr_jax.training.heldout import psnr_y
+from vdiffsr_jax.training.metrics import Log, NonFiniteError, Window, duration, progress_line, read_log
+
+
+def test_window_reads_late_and_averages():
+    window = Window(batch_size=4)
+    for step, loss in ((1, 1.0), (2, 3.0)):
+        window.add(step, {"loss": jnp.asarray(loss), "finite": jnp.asarray(1.0)}, np.arange(4))
+    assert window.count == 1, "the newest step is still pending"
+    means = window.means()
+    assert means["loss"] == 2.0
+    assert "finite" not in means
+    assert means["images_per_second"] > 0
+
+
+def test_not_finite_names_step_and_samples():
+    window = Window(batch_size=2)
+    bad = {"loss": jnp.asarray(jnp.nan), "l1": jnp.asarray(0.5), "finite": jnp.asarray(0.0)}
+    window.add(7, bad, np.array([14, 15]))
+    with pytest.raises(NonFiniteError, match=r"step 7: loss nan is not finite; .* samples were 14, 15"):
+        window.flush()
+
+
+def test_progress_line():
+    means = {"loss": 0.5, "l1": 0.25, "learning_rate": 1e-4, "images_per_second": 8.0, "data_wait": 0.031}
+    line = progress_line(100, 1000, 16, means)
+    assert line == "step 100/1000  loss 0.5  l1 0.25  lr 0.0001  8.0 images/s  data wait 3%  left 30m00s"
+    assert duration(3725) == "1h02m"
+
+
+def test_log_survives_a_kill_and_a_repeat(tmp_path):
+    log = Log(tmp_path)
+    for step, loss in ((1, 5.0), (2, 4.0), (2, 3.0)):
+        log.scalars(step, "train", {"loss": loss})
+    log.scalars(2, "eval", {"psnr_y": 20.0})
+    log.close()
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 3, "ki')
+    lines = read_log(tmp_path)
+    assert [(line["step"], line["kind"]) for line in lines] == [(1, "train"), (2, "train"), (2, "eval")]
+    assert lines[1]["loss"] == 3.0
+
+
+def test_crc32c():
+    assert crc32c(b"123456789") == 0xE3069283  # check value of the CRC catalogue
+    assert crc32c(b"\0" * 32) == 0x8A9136AA  # RFC 3720, B.4
+
+
+def records(data: bytes) -> list[bytes]:
+    found, at = [], 0
+    while at < len(data):
+        (length,) = struct.unpack_from("<Q", data, at)
+        content = data[at + 12 : at + 12 + length]
+        assert record(content) == data[at : at + length + 16], "checksums"
+        found.append(content)
+        at += length + 16
+    return found
+
+
+def fields(message: bytes) -> list[tuple[int, int | bytes]]:
+    """(number, value) of every field of a protocol-buffer message."""
+    found: list[tuple[int, int | bytes]] = []
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while at < len(message):
+        tag = varint()
+        number, kind = tag >> 3, tag & 7
+        if kind == 0:
+            found.append((number, varint()))
+            continue
+        size = {1: 8, 5: 4}.get(kind) or varint()
+        found.append((number, message[at : at + size]))
+        at += size
+    return found
+
+
+def test_event_file_is_readable(tmp_path):
+    events = EventFile(tmp_path)
+    events.scalars(300, {"train/loss": 0.25, "train/l1": 2.0})
+    events.image(301, "grid", b"png", (5, 7))
+    events.close()
+    (file,) = tmp_path.glob("events.out.tfevents.*")
+    version, scalars, image = (dict(fields(r)) for r in records(file.read_bytes()))
+    assert version[3] == b"brain.Event:2"
+    assert scalars[2] == 300
+    points = [dict(fields(value)) for _, value in fields(scalars[5])]
+    assert {p[1].decode(): struct.unpack("<f", p[2])[0] for p in points} == {"train/loss": 0.25, "train/l1": 2.0}
+    (point,) = (dict(fields(value)) for _, value in fields(image[5]))
+    assert dict(fields(point[4])) == {1: 5, 2: 7, 3: 3, 4: b"png"}
+
+
+def test_grid_places_columns():
+    lr = np.full((2, 4, 4, 3), -1.0)
+    hr = np.full((2, 16, 16, 3), 1.0)
+    image = grids.draw({"LR": lr, "HR": hr})
+    assert image.size == (2 * 16 + 4, 18 + 2 * 16 + 4)
+    pixels = np.asarray(image)
+    assert (pixels[18:34, :16] == 0).all()
+    assert (pixels[18:34, 20:] == 255).all()
+    assert Image.open(io.BytesIO(grids.png(image))).size == image.size
+    assert grids.to_uint8(np.array([-2.0, -1.0, 0.0, 1.0, 2.0])).tolist() == [0, 0, 128, 255, 255]
+
+
+def test_held_out_psnr_is_the_reported_one():
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(0, 256, (16, 16, 3), dtype=np.uint8) for _ in range(2))
+    want = psnr(luma(a), luma(b))
+    got = psnr_y(*(jnp.asarray(x[None] / np.float32(127.5) - np.float32(1)) for x in (a, b)))
+    np.testing.assert_allclose(got[0], want, rtol=1e-5)
+
+
+def test_plot(tmp_path):
+    lines = [{"step": s, "kind": "train", "time": 0, "loss": 1 / s, "l1": 0.5} for s in range(1, 200)]
+    lines += [{"step": 100, "kind": "eval", "time": 0, "psnr_y": 21.0}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = plot.curves(lines)
+    assert list(found) == ["loss", "l1", "psnr_y"]
+    assert found["psnr_y"] == {"eval": [(100, 21.0)]}
+    assert plot.main([str(tmp_path)]) == 0
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.size == (3 * plot.PANEL[0], plot.PANEL[1])
+    assert plot.main([str(tmp_path), "--only", "nothing"]) == 1
+    np.testing.assert_allclose(plot.ticks(0, 4), [0, 1, 2, 3, 4])
+    assert plot.smoothed([(1, 1.0), (2, 3.0), (3, 5.0)], 2) == [(1, 1.0), (2, 2.0), (3, 4.0)]

@@ -91,5 +91,5 @@ def test_batches_are_split_over_all_devices():
 def test_mesh_refuses_what_does_not_fit():
     with pytest.raises(ConfigError, match="does not use the 8 devices here"):
         make_mesh(MeshConfig(fsdp=3))
-    with pytest.raises(ConfigError, match="mesh.data=2 x mesh.fsdp=2 does not use the 8 devices"):
+    with pytest.raises(ConfigError, match=r"mesh\.data=2 x mesh\.fsdp=2 does not use the 8 devices"):
         make_mesh(MeshConfig(data=2, fsdp=2))

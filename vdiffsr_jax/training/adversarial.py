@@ -54,9 +54,8 @@ def gan_gradients(
         if weights.gan_adaptive:
             nothing = jnp.zeros_like(codebook)
             # Only the last kernel's gradients are used, so the compiler drops the rest of both backward passes.
-            weight = weight * adaptive_weight(
-                vjp((d_match, nothing))[0][last_kernel], vjp((d_gan, nothing))[0][last_kernel]
-            )
+            at_last = [vjp((d_image, nothing))[0][last_kernel] for d_image in (d_match, d_gan)]
+            weight = weight * adaptive_weight(*at_last)
 
         def judge(discriminator: Flat) -> jax.Array:
             return hinge(*jnp.split(discriminate(discriminator, jnp.concatenate([real, fake])), 2))

@@ -105,8 +105,7 @@ class Run:
         if not params:
             raise ConfigError(f"task {self.cfg.task} with this configuration trains nothing")
         optimizer = Optimizer(self.cfg.optimizer, self.cfg.steps, self.task.group)
-        make = jax.jit(lambda params: create(params, optimizer))
-        shapes = jax.eval_shape(make, params)
+        shapes = jax.eval_shape(lambda params: create(params, optimizer), params)
         shardings = self.layout.tree(shapes)
         step = make_train_step(
             self.task.gradients, optimizer, ema_decay=self.cfg.ema_decay, accumulate=self.cfg.accumulate

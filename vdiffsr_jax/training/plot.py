@@ -1,4 +1,4 @@
-"""`python -m vdiffsr_jax.training.plot WORKDIR [WORKDIR ...]`: the curves of WORKDIR/log.jsonl as one PNG, by Pillow."""
+"""`python -m vdiffsr_jax.training.plot WORKDIR [WORKDIR ...]`: the curves of WORKDIR/log.jsonl as one PNG."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vdiffsr_jax.training.metrics import read_log
 
 Curve = list[tuple[int, float]]
+Lines = Sequence[Mapping[str, object]]
 PANEL = (420, 260)
 MARGIN = (58, 30, 14, 26)  # left, top, right, bottom
 COLOURS = ("#1f6fb2", "#d1495b", "#2e8b57", "#8e5ea2", "#c77b00", "#4d4d4d")
@@ -20,7 +21,7 @@ SCALE = 2  # drawn larger and reduced: smooth lines
 NOT_CURVES = ("step", "kind", "time")
 
 
-def curves(lines: Sequence[Mapping[str, object]]) -> dict[str, dict[str, Curve]]:
+def curves(lines: Lines) -> dict[str, dict[str, Curve]]:
     """{metric: {"train" or "eval": [(step, value)]}}, the loss first."""
     found: dict[str, dict[str, Curve]] = {}
     for line in lines:
@@ -93,9 +94,7 @@ def panel(title: str, series: Mapping[str, Curve]) -> Image.Image:
     return image.resize(PANEL, Image.Resampling.LANCZOS)
 
 
-def sheet(
-    runs: Mapping[str, Sequence[Mapping[str, object]]], only: Sequence[str] = (), columns: int = 3
-) -> Image.Image:
+def sheet(runs: Mapping[str, Lines], only: Sequence[str] = (), columns: int = 3) -> Image.Image:
     """All panels of one run, or of several runs on top of each other, metric by metric.
 
     Raises: ValueError if nothing is left to draw.

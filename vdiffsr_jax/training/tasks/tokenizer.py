@@ -15,9 +15,6 @@ class TokenizerTask(AutoencoderTask):
     module = VARTokenizer
 
     def __init__(self, cfg: TrainConfig):
-        window = cfg.model.window_size
-        refuse(
-            cfg.data.crop_size != window,
-            f"data.crop_size={cfg.data.crop_size} must be the tokenizer's window, {window}",
-        )
+        crop, window = cfg.data.crop_size, cfg.model.window_size
+        refuse(crop != window, f"data.crop_size={crop} must be the tokenizer's window, {window}")
         super().__init__(cfg)

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
         dest="settings",
         help="override a setting, such as batch_size=16 or model.cspa.cross=false; may be repeated",
     )
+    parser.add_argument("--check", action="store_true", help="check the configuration, then stop")
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -97,9 +98,16 @@ def train(args: argparse.Namespace) -> int:
     values = with_settings(read_config(args.config), [])
     for workdir, settings in runs(values, args.workdir).items():
         cfg = parse_train(with_settings(settings, args.settings))
+        if args.check:
+            print(f"{cfg.task}: configuration checked, nothing was trained")
+            continue
         if cfg.mesh.cpu_devices:
             jax.config.update("jax_num_cpu_devices", cfg.mesh.cpu_devices)
         print(f"{cfg.task}: {workdir}", flush=True)
         if Run(cfg, workdir).run().interrupted:
             return INTERRUPTED
     return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -279,7 +279,7 @@ class VDiffSRConfig:
                 )
             num_levels = len(self.prior.tokenizer.patch_nums)
             if any(not 0 <= level < num_levels for level in self.cspa.levels):
-                raise ConfigError(f"cspa.levels={self.cspa.levels} must be numbers of prior levels, 0..{num_levels - 1}")
+                raise ConfigError(f"cspa.levels={self.cspa.levels} must be prior levels, 0..{num_levels - 1}")
 
 
 def parse(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:

@@ -24,7 +24,10 @@ def _sequential(positions: Iterable[int]) -> list[Rule | Drop]:
 
 def _efficientnet() -> list[Rule | Drop]:
     rules: list[Rule | Drop] = [
-        Drop(r"(_conv_head|_bn1|_fc)\.(weight|bias|running_mean|running_var)", "the distance ends at the last inverted residual"),
+        Drop(
+            r"(_conv_head|_bn1|_fc)\.(weight|bias|running_mean|running_var)",
+            "the distance ends at the last inverted residual",
+        ),
         Drop(r".*\.num_batches_tracked", "a counter of training"),
         Rule(r"_conv_stem\.weight", "backbone/stem/conv/kernel", CONV),
     ]

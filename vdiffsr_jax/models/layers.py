@@ -73,11 +73,10 @@ class Linear(nnx.Module):
         self.dtype = dtype
         self.kernel = nnx.Param(kernel_init(rngs.params(), (in_features, out_features), jnp.float32))
         self.bias = nnx.Param(jnp.zeros((out_features,), jnp.float32)) if use_bias else None
+        self.lora_a = self.lora_b = nnx.data(None)
         if lora_rank:
             self.lora_a = nnx.Param(KERNEL_INIT(rngs.params(), (in_features, lora_rank), jnp.float32))
             self.lora_b = nnx.Param(jnp.zeros((lora_rank, out_features), jnp.float32))
-        else:
-            self.lora_a = self.lora_b = None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x.astype(self.dtype)

@@ -15,8 +15,6 @@ from flax import nnx
 from vdiffsr_jax.models.layers import Conv
 from vdiffsr_jax.ops.conv import Padding
 
-BACKBONES = ("vgg16", "alexnet", "efficientnet_lite0")
-
 # LPIPS standardises images in [-1, 1] with these (its `ScalingLayer`).
 LPIPS_SHIFT = (-0.030, -0.088, -0.188)
 LPIPS_SCALE = (0.458, 0.448, 0.450)
@@ -188,6 +186,13 @@ class EfficientNetLite0(nnx.Module):
         return features
 
 
+BACKBONES: dict[str, type[VGG16 | AlexNet | EfficientNetLite0]] = {
+    "vgg16": VGG16,
+    "alexnet": AlexNet,
+    "efficientnet_lite0": EfficientNetLite0,
+}
+
+
 class PerceptualDistance(nnx.Module):
     """Distance of two images as a backbone sees them.
 
@@ -196,10 +201,9 @@ class PerceptualDistance(nnx.Module):
     """
 
     def __init__(self, backbone: str, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
-        networks = {"vgg16": VGG16, "alexnet": AlexNet, "efficientnet_lite0": EfficientNetLite0}
-        if backbone not in networks:
-            raise ValueError(f"unknown perceptual backbone {backbone!r}; known: {', '.join(networks)}")
-        self.backbone = networks[backbone](dtype=dtype, rngs=rngs)
+        if backbone not in BACKBONES:
+            raise ValueError(f"unknown perceptual backbone {backbone!r}; known: {', '.join(BACKBONES)}")
+        self.backbone = BACKBONES[backbone](dtype=dtype, rngs=rngs)
         self.is_lpips = backbone != "efficientnet_lite0"
         self.heads = (
             nnx.List([nnx.Param(jnp.ones((c,)) / c) for c in self.backbone.channels]) if self.is_lpips else None

@@ -27,7 +27,7 @@ def _group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, num_groups: int
     return _group_norm_forward(x, scale, bias, num_groups, eps)[0]
 
 
-def _group_norm_forward(x, scale, bias, num_groups, eps):  # type: ignore[no-untyped-def]
+def _group_norm_forward(x, scale, bias, num_groups, eps):
     x32 = x.astype(jnp.float32)
     mean = _group_mean(x32.sum(axis=1), num_groups, x.shape[1])
     var = _group_mean(jnp.square(x32 - mean).sum(axis=1), num_groups, x.shape[1])
@@ -36,7 +36,7 @@ def _group_norm_forward(x, scale, bias, num_groups, eps):  # type: ignore[no-unt
     return x32 * gain + (bias.reshape(1, 1, -1) - mean * gain), (x, scale, mean, inv_std)
 
 
-def _group_norm_backward(num_groups, eps, residuals, dy):  # type: ignore[no-untyped-def]
+def _group_norm_backward(num_groups, eps, residuals, dy):
     x, scale, mean, inv_std = residuals
     x32 = x.astype(jnp.float32)
     sum_dy = dy.sum(axis=1)

@@ -6,6 +6,8 @@ A directory appears whole or not at all: it is written under a temporary name an
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import json
 import logging
 import os
@@ -27,7 +29,10 @@ from vdiffsr_jax.models.build import Params, flatten, unflatten
 
 CONFIG_FILE = "config.json"
 FORMAT = 1
+READ_BYTES = 1 << 28  # together: a read of its own for every small array would take most of the time
+WRITE_BYTES = 1 << 25
 
+Leaf = tuple[tuple[Any, ...], jax.ShapeDtypeStruct]  # where it stands in the tree, what it is
 Placement = jax.sharding.Sharding | Callable[[str, jax.ShapeDtypeStruct], jax.sharding.Sharding]
 
 
@@ -45,28 +50,48 @@ class Model:
     sources: list[dict[str, Any]]
 
 
-class _LazyArrayHandler(ocp.type_handlers.NumpyHandler):
-    """Writes one `LazyArray` after the other; orbax's own handlers want all values of a tree at once."""
+class _Bounded(ocp.type_handlers.NumpyHandler):
+    """Writes a few arrays at a time, lazy ones too, and reads one after the other.
+
+    Orbax's own handlers want all values of a tree at once, and leave reads behind when one of them fails.
+    """
 
     def __init__(self) -> None:
         super().__init__(deepcopy_host_arrays=False)
 
     async def serialize(self, values: Sequence[Any], infos: Sequence[Any], args: Any = None) -> Sequence[Any]:
-        for i, value in enumerate(values):
-            array = np.ascontiguousarray(value)
-            for written in await super().serialize([array], infos[i : i + 1], args and args[i : i + 1]):
+        for part in _batches([value.size * value.dtype.itemsize for value in values], WRITE_BYTES):
+            arrays = [np.asarray(value, order="C") for value in values[part]]
+            for written in await super().serialize(arrays, infos[part], args and args[part]):
                 written.result()
         return []
+
+    async def deserialize(self, infos: Sequence[Any], args: Any = None) -> Sequence[np.ndarray]:
+        return [
+            (await super(_Bounded, self).deserialize([info], args and args[i : i + 1]))[0]
+            for i, info in enumerate(infos)
+        ]
+
+
+def _batches(sizes: Sequence[int], limit: int) -> list[slice]:
+    """Neighbours that together stay below `limit` bytes, or a single one above it."""
+    edges, filled = [0], 0
+    for i, size in enumerate(sizes):
+        if i > edges[-1] and filled + size > limit:
+            edges.append(i)
+            filled = 0
+        filled += size
+    return [slice(*edge) for edge in itertools.pairwise([*edges, len(sizes)])] if sizes else []
 
 
 def _handler() -> ocp.PyTreeCheckpointHandler:
     types = ocp.type_handlers.create_type_handler_registry(
-        (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
+        (np.ndarray, _Bounded()),
+        (LazyArray, _Bounded()),
         (jax.Array, ocp.type_handlers.ArrayHandler(array_metadata_store=None)),
-        (LazyArray, _LazyArrayHandler()),
     )
     # Trained weights barely compress, and zstd would be most of the time that saving takes.
-    return ocp.PyTreeCheckpointHandler(type_handler_registry=types, use_compression=False, restore_concurrent_gb=1)
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=types, use_compression=False)
 
 
 def save_model(
@@ -186,15 +211,9 @@ def load_model(
     if placement is None:
         placement = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     loaded = {}
-    with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
-        for item in wanted:
-            abstract = registry.network(kind, item, config).abstract
-            target = _target(checkpointer, path / item, abstract, dtype, placement)
-            restore = ocp.args.PyTreeRestore(target, ocp.checkpoint_utils.construct_restore_args(target))
-            try:
-                loaded[item] = checkpointer.restore(path / item, args=restore)
-            except (ValueError, OSError) as error:
-                raise CheckpointError(f"{path / item} is damaged: {_first_line(error)}") from error
+    for item in wanted:
+        abstract = registry.network(kind, item, config).abstract
+        loaded[item] = _restore(path / item, _target(path / item, abstract, dtype, placement))
     return Model(kind, config, loaded, sources)
 
 
@@ -210,35 +229,81 @@ def load_lazily(directory: str | os.PathLike[str], item: str) -> Params:
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
-        target = _target(checkpointer, path / item, abstract, None, here)
+    target = _target(path / item, abstract, None, here)
 
-    def lazy(keys: tuple[Any, ...], struct: jax.ShapeDtypeStruct) -> LazyArray:
-        branch: Any = struct
-        for key in reversed(keys):
-            branch = {key.key: branch}
-        restore = ocp.args.PyTreeRestore(
-            branch, ocp.checkpoint_utils.construct_restore_args(branch), partial_restore=True
-        )
-
-        def read() -> np.ndarray:
-            with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
-                (leaf,) = jax.tree.leaves(checkpointer.restore(path / item, args=restore))
-            return np.asarray(leaf)
-
-        return LazyArray(struct.shape, np.dtype(struct.dtype), read)
-
-    return jax.tree_util.tree_map_with_path(lazy, target)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(target)
+    lazy: list[LazyArray] = []
+    for part in _batches(_sizes(leaves), READ_BYTES):
+        batch = _Batch(path / item, leaves[part])
+        lazy += [
+            LazyArray(struct.shape, np.dtype(struct.dtype), functools.partial(batch.take, i))
+            for i, (_, struct) in enumerate(leaves[part])
+        ]
+    return jax.tree.unflatten(structure, lazy)
 
 
-def _target(
-    checkpointer: ocp.Checkpointer, path: Path, abstract: Params, dtype: jnp.dtype | None, placement: Placement
-) -> Params:
+class _Batch:
+    """Arrays that are read together when the first is asked for; each is given away once, then read anew."""
+
+    def __init__(self, path: Path, leaves: Sequence[Leaf]):
+        self.path, self.leaves = path, leaves
+        self.arrays: dict[int, np.ndarray] = {}
+
+    def take(self, i: int) -> np.ndarray:
+        if i not in self.arrays:
+            self.arrays = dict(enumerate(_read(self.path, self.leaves)))
+        return self.arrays.pop(i)
+
+
+def _restore(path: Path, target: Params) -> Params:
+    """The tree of `target`, a batch of arrays at a time: beside the result only one batch lies in memory."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(target)
+    placed: list[jax.Array] = []
+    for part in _batches(_sizes(leaves), READ_BYTES):
+        arrays = _read(path, leaves[part])
+        placed += [_place(array, struct.sharding) for array, (_, struct) in zip(arrays, leaves[part], strict=True)]
+    return jax.tree.unflatten(structure, placed)
+
+
+def _sizes(leaves: Sequence[Leaf]) -> list[int]:
+    return [struct.size * struct.dtype.itemsize for _, struct in leaves]
+
+
+def _read(path: Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
+    tree: dict[Any, Any] = {}
+    for keys, struct in leaves:
+        branch = tree
+        for key in keys[:-1]:
+            branch = branch.setdefault(key.key, {})
+        branch[keys[-1].key] = struct
+    how = jax.tree.map(lambda struct: ocp.RestoreArgs(restore_type=np.ndarray, dtype=struct.dtype), tree)
+    try:
+        with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
+            found = checkpointer.restore(path, args=ocp.args.PyTreeRestore(tree, how, partial_restore=True))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {_first_line(error)}") from error
+    result = []
+    for keys, _ in leaves:
+        leaf = found
+        for key in keys:
+            leaf = leaf[key.key]
+        result.append(leaf)
+    return result
+
+
+def _place(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+    if sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _target(path: Path, abstract: Params, dtype: jnp.dtype | None, placement: Placement) -> Params:
     """The tree to restore, after its names and shapes were compared with what is stored."""
     if not path.is_dir():
         raise CheckpointError(f"{path} is missing: the checkpoint is incomplete")
     try:
-        stored = flatten(checkpointer.metadata(path).item_metadata.tree)
+        with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
+            stored = flatten(checkpointer.metadata(path).item_metadata.tree)
     except (ValueError, OSError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged: {_first_line(error)}") from error
     want = flatten(abstract)

@@ -142,9 +142,10 @@ def test_other_archives_directories_and_nothing_are_refused(tmp_path: Path):
 
 def test_a_member_twice_is_refused(tmp_path: Path):
     path = tmp_path / "f.pth"
-    with zipfile.ZipFile(path, "w") as file, pytest.warns(UserWarning, match="Duplicate"):
+    with zipfile.ZipFile(path, "w") as file:
         file.writestr("archive/data.pkl", b"\x80\x02}.")
-        file.writestr("archive/data.pkl", b"\x80\x02N.")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            file.writestr("archive/data.pkl", b"\x80\x02N.")
     assert "twice" in refusal(path)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Iterable
 
-from vdiffsr_jax.conversion.rules import ConversionError, Drop, Op, Rule, Table, plan
+from vdiffsr_jax.conversion.rules import ConversionError, Drop, Op, Table, plan
 
 # What a pattern of the tables is made of: an escaped character, a group, a choice of one character, a character.
 _TOKEN = re.compile(r"\\(?P<escaped>.)|\((?P<group>[^()]*)\)|\[(?P<choice>\w+)\]|(?P<literal>[^\\()\[\]])")
@@ -38,27 +39,29 @@ def _candidates(table: Table, path: str) -> tuple[list[str], Op] | None:
     for rule in table:
         if isinstance(rule, Drop):
             continue
-        tokens = list(_TOKEN.finditer(rule.pattern))
-        groups = [token["group"] for token in tokens if token["group"] is not None]
-        match = re.fullmatch(_path_pattern(rule, groups), path)
-        if match:
-            values = iter(match[f"g{i + 1}"] for i in range(len(groups)))
-            parts = [
-                [next(values)] if t["group"] is not None else list(t["choice"] or t["escaped"] or t["literal"])
-                for t in tokens
-            ]
-            return ["".join(choice) for choice in itertools.product(*parts)], rule.op
+        pattern, parts = _backwards(rule.pattern, rule.path)
+        if match := pattern.fullmatch(path):
+            choices = [[match[f"g{part}"]] if isinstance(part, int) else part for part in parts]
+            return ["".join(choice) for choice in itertools.product(*choices)], rule.op
     return None
 
 
-def _path_pattern(rule: Rule, groups: list[str]) -> str:
-    r"""The rule's path as a pattern: \1 becomes what its first group matches."""
-    seen = set()
+@functools.cache
+def _backwards(pattern: str, path: str) -> tuple[re.Pattern[str], list[int | list[str]]]:
+    r"""A rule turned round: (its path as a pattern, parts of the name: a group's number or a choice of characters).
+
+    In the path, \1 becomes a group g1 of what the name's first group matches.
+    """
+    parts: list[int | list[str]] = []
+    groups: list[str] = []
+    for token in _TOKEN.finditer(pattern):
+        if token["group"] is not None:
+            groups.append(token["group"])
+            parts.append(len(groups))
+        else:
+            parts.append(list(token["choice"] or token["escaped"] or token["literal"]))
 
     def expand(reference: re.Match[str]) -> str:
-        i = int(reference[1])
-        first = i not in seen
-        seen.add(i)
-        return f"(?P<g{i}>{groups[i - 1]})" if first else f"(?P=g{i})"
+        return f"(?P<g{reference[1]}>{groups[int(reference[1]) - 1]})"
 
-    return re.sub(r"\\\\(\d)", expand, re.escape(rule.path))
+    return re.compile(re.sub(r"\\\\(\d)", expand, re.escape(path))), parts

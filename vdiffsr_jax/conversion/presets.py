@@ -24,9 +24,7 @@ class Preset:
 
 
 def _denoiser(files: str, published: str) -> Preset:
-    # A file stripped of its buffers does not even tell the size the UNet was built for.
-    values = {"denoiser": {"image_size": 64}, "schedule": to_dict(schedule.PUBLISHED[published])}
-    return Preset("swin_unet", files, values)
+    return Preset("swin_unet", files, {"schedule": to_dict(schedule.PUBLISHED[published])})
 
 
 _256, _512 = ({"patch_nums": list(patch_nums)} for patch_nums in PUBLISHED_PATCH_NUMS)

@@ -133,7 +133,7 @@ def _apply(op: Op, tensor: LazyArray) -> LazyArray | None:
         shape = op.forward(np.broadcast_to(np.zeros((), tensor.dtype), tensor.shape)).shape
     except (ValueError, IndexError):
         return None
-    return LazyArray(shape, tensor.dtype, lambda: np.ascontiguousarray(op.forward(tensor.read())))
+    return LazyArray(shape, tensor.dtype, lambda: np.asarray(op.forward(tensor.read()), order="C"))
 
 
 def convert(

@@ -110,8 +110,8 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, LazyArray]) -> Non
         with partial.open("wb") as file:
             file.write(len(header).to_bytes(8, "little") + header)
             for name, tensor in tensors.items():
-                array = np.ascontiguousarray(tensor.read(), dtype=tensor.dtype)
-                if array.shape != tensor.shape and tensor.shape:
+                array = np.asarray(tensor.read(), dtype=tensor.dtype, order="C")
+                if array.shape != tensor.shape:
                     raise ValueError(f"{name} was announced as {tensor.shape} but is {array.shape}")
                 file.write(array.reshape(-1).view(np.uint8).data)
         partial.replace(path)

@@ -1,0 +1,238 @@
+"""convert_torch_weights.py: convert, inspect, assemble, the way back, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tests.conversion.test_pickle_reader import hostile
+from tests.conversion.torch_writer import archive, save
+from tests.models.filled import filled
+from vdiffsr_jax.checkpoint import load_model, read_config, save_model
+from vdiffsr_jax.config import SwinUNetConfig, VARConfig, VARTokenizerConfig, VQGANConfig
+from vdiffsr_jax.conversion import safetensors_file
+from vdiffsr_jax.conversion.cli import main
+from vdiffsr_jax.models import registry
+from vdiffsr_jax.models.build import flatten
+from vdiffsr_jax.models.swin_unet import swin_places
+
+ROOT = Path(__file__).parents[2]
+VAR_FILE = ROOT / "tests/golden/var_transformer_b/weights.pth"
+LEVELS = [1, 2, 4]
+
+CONFIGS = {
+    "vqgan": VQGANConfig(ch=32, ch_mult=(1, 1, 1), num_res_blocks=1, n_embed=16),
+    "var_tokenizer": VARTokenizerConfig(
+        vocab_size=16, z_channels=8, ch=32, ch_mult=(1,) * 4, num_res_blocks=1, patch_nums=(1, 2, 4)
+    ),
+    "var": VARConfig(depth=2, width=32, num_heads=2, num_classes=3, patch_nums=(1, 2, 4), vocab_size=16, code_dim=8),
+    "swin_unet": registry.DenoiserConfig(
+        SwinUNetConfig(
+            image_size=8, model_channels=32, channel_mult=(1, 1), num_res_blocks=(1, 1), attention_resolutions=(8,),
+            num_head_channels=16, swin_embed_dim=32, window_size=4,
+        )
+    ),
+}  # fmt: skip
+ZERO = "/w_o/kernel"  # the last map of CoGU and of CSPA: with it, a fresh unit adds nothing
+NAMES = {"vqgan": "vq_f4", "var_tokenizer": "vae", "var": "var", "swin_unet": "sinsr"}
+SETTINGS = {"var": {"patch_nums": LEVELS}, "var_tokenizer": {"patch_nums": LEVELS}, "vqgan": {}, "swin_unet": {}}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One small file of each kind under the original names."""
+    folder = tmp_path_factory.mktemp("published")
+    result = {}
+    for i, (kind, config) in enumerate(CONFIGS.items()):
+        params = filled(registry.network(kind, kind, config).abstract, seed=i)
+        save_model(folder / kind, {kind: params}, kind=kind, config=config)
+        result[kind] = folder / f"{NAMES[kind]}.safetensors"
+        assert main(["--to-torch", str(folder / kind), "--output", str(result[kind])]) == 0
+    return result
+
+
+def settings(folder: Path, values: dict) -> list[str]:
+    path = folder / "settings.json"
+    path.write_text(json.dumps(values))
+    return ["--config", str(path)]
+
+
+@pytest.mark.parametrize("kind", list(CONFIGS))
+def test_there_and_back_is_bit_equal(files: dict[str, Path], tmp_path: Path, kind: str):
+    out, back = tmp_path / "ckpt", tmp_path / "back.safetensors"
+    assert main([str(files[kind]), "--output", str(out), *settings(tmp_path, SETTINGS[kind])]) == 0
+    found, config, (source,) = read_config(out)
+    assert (found, config) == (kind, CONFIGS[kind])
+    assert (source["file"], len(source["sha256"])) == (files[kind].name, 64)
+    assert main(["--to-torch", str(out), "--output", str(back)]) == 0
+    assert back.read_bytes() == files[kind].read_bytes()
+
+
+def assembled(files: dict[str, Path], output: Path, *more: str, prior: bool = True) -> int:
+    given = ["--denoiser", str(files["swin_unet"]), "--first-stage", str(files["vqgan"])]
+    if prior:
+        given += ["--var", str(files["var"]), "--tokenizer", str(files["var_tokenizer"])]
+    return main([*given, "--output", str(output), *more])
+
+
+def test_assembly_holds_the_files_numbers_and_adds_nothing(files: dict[str, Path], tmp_path: Path):
+    own = {"prior": {"var": {"patch_nums": LEVELS}, "dim": 16, "lora_rank": 2}, "cspa": {"dim": 32, "head_dim": 16}}
+    out = tmp_path / "vdiffsr"
+    assert assembled(files, out, *settings(tmp_path, own)) == 0
+    model = load_model(out)
+    assert model.kind == "vdiffsr"
+    assert model.config.prior.tokenizer.patch_nums == model.config.prior.var.patch_nums == tuple(LEVELS)
+    assert model.config.schedule.num_steps == 15
+    assert [source["kind"] for source in model.sources] == ["swin_unet", "vqgan", "var", "var_tokenizer"]
+
+    flat = {item: flatten(params) for item, params in model.items.items()}
+    assert set(flat) == {"first_stage", "denoiser", "pvar"}
+    given = {kind: flatten(load_model(files[kind].parent / kind).items[kind]) for kind in CONFIGS}
+    for name, array in given["swin_unet"].items():
+        np.testing.assert_array_equal(flat["denoiser"][f"unet/{name}"], array)
+    for name, array in given["vqgan"].items():
+        np.testing.assert_array_equal(flat["first_stage"][name], array)
+    for name, array in flat["pvar"].items():
+        part, _, rest = name.partition("/")
+        if part in ("var", "tokenizer") and "lora" not in name:
+            np.testing.assert_array_equal(array, given["var" if part == "var" else "var_tokenizer"][rest])
+    outs = [array for name, array in flat["denoiser"].items() if not name.startswith("unet/") and ZERO in name]
+    assert len(outs) == 2 * len(swin_places(CONFIGS["swin_unet"].denoiser))
+    assert not any(np.asarray(array).any() for array in outs)
+
+    back = tmp_path / "denoiser.safetensors"
+    assert main(["--to-torch", str(out), "--part", "denoiser", "--output", str(back)]) == 0
+    assert back.read_bytes() == files["swin_unet"].read_bytes()
+    assert main(["--to-torch", str(out), "--part", "pvar", "--output", str(tmp_path / "x.safetensors")]) == 1
+
+
+def test_assembly_without_var_has_no_prior(files: dict[str, Path], tmp_path: Path):
+    assert assembled(files, tmp_path / "plain", "--dtype", "bfloat16", prior=False) == 0
+    model = load_model(tmp_path / "plain")
+    assert (model.config.prior, set(model.items)) == (None, {"first_stage", "denoiser"})
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(model.items)} == {"bfloat16"}
+
+
+def test_assembly_says_which_file_is_wrong(files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture):
+    swapped = files | {"swin_unet": files["vqgan"]}
+    assert assembled(swapped, tmp_path / "x", prior=False) == 1
+    assert "this is a vqgan, not a swin_unet; give it as --first-stage" in capsys.readouterr().err
+    assert assembled(files, tmp_path / "x", *settings(tmp_path, {"prior": {}}), prior=False) == 1
+    assert "give --var and --tokenizer" in capsys.readouterr().err
+    assert assembled(files, tmp_path / "x", *settings(tmp_path, {"cogo": {}}), prior=False) == 1
+    assert "did you mean 'cogu'" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_trainers_file_gives_both_networks_or_one(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    def arrays(kind: str) -> dict[str, np.ndarray]:
+        return {name: tensor.read() for name, tensor in safetensors_file.read(files[kind]).items()}
+
+    # No published VAR has these levels, so that each network needs its own settings.
+    trainer = {"var_wo_ddp": arrays("var"), "vae_local": arrays("var_tokenizer")}
+    path = save(tmp_path / "ckpt.pth", {"epoch": 1, "trainer": trainer, "args": {"depth": 2}})
+    more = settings(tmp_path, {"patch_nums": LEVELS})
+    assert main([str(path), "--output", str(tmp_path / "x"), *more]) == 1
+    assert "choose it with --part" in capsys.readouterr().err
+    for part, kind in (("var", "var"), ("tokenizer", "var_tokenizer")):
+        assert main([str(path), "--part", part, "--output", str(tmp_path / part), *more]) == 0
+        assert read_config(tmp_path / part)[0] == kind
+    assert main([str(path), "--part", "vae", "--output", str(tmp_path / "x"), *more]) == 1
+    assert "it holds var, tokenizer" in capsys.readouterr().err
+
+
+def test_inspect_lists_what_would_become_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert main([str(VAR_FILE), "--inspect", *settings(tmp_path, {"patch_nums": [1, 2, 3, 4]})]) == 0
+    out = capsys.readouterr().out
+    assert "VAR transformer (var)" in out
+    assert '"depth": 3' in out
+    lines = {line.split()[0]: line for line in out.splitlines() if line.startswith("  ")}
+    assert len(lines) == 50
+    assert "1x30" in lines["lvl_1L"]
+    assert "int64" in lines["lvl_1L"]
+    assert "dropped: the level of each token follows" in lines["lvl_1L"]
+    assert "dropped" not in lines["head.weight"]
+
+
+def test_inspect_shows_unknown_files_and_checkpoints_too(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    assert main([str(save(tmp_path / "f.pth", {"conv.w": np.zeros((2, 3), np.float32)})), "--inspect"]) == 0
+    out = capsys.readouterr().out
+    assert "not convertible as it is" in out
+    assert "conv.w" in out
+    assert "2x3" in out
+    assert main([str(files["vqgan"].parent / "vqgan"), "--inspect"]) == 0
+    assert "vqgan/codebook  16x3  float32" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["a.pth"],
+        ["a.pth", "--to-torch", "d", "--output", "x.safetensors"],
+        ["--to-torch", "d", "--output", "x.pth"],
+        ["--denoiser", "a.pth", "--output", "d"],
+        ["--denoiser", "a.pth", "--first-stage", "b.pth", "--var", "c.pth", "--output", "d"],
+        ["--inspect"],
+        ["a.pth", "--output", "d", "--preset", "nonsense"],
+        ["a.pth", "--output", "d", "--dtype", "float16"],
+    ],
+)
+def test_wrong_usage_exits_with_two(flags: list[str], capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as caught:
+        main(flags)
+    assert caught.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_what_exists_is_only_overwritten_when_asked(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    command = [str(files["vqgan"]), "--output", str(tmp_path / "ckpt")]
+    assert main(command) == 0
+    assert main(command) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.png").write_bytes(b"x")
+    assert main([str(files["vqgan"]), "--output", str(tmp_path / "photos"), "--overwrite"]) == 1
+    assert "is no checkpoint" in capsys.readouterr().err
+    assert (tmp_path / "photos/a.png").exists()
+
+
+def test_a_bad_config_file_is_an_error_not_a_traceback(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    bad = tmp_path / "bad.json"
+    for content, message in (
+        ("{", "is no JSON"),
+        ("[1]", "one JSON object"),
+        ('{"n_embd": 3}', "did you mean 'n_embed'"),
+    ):
+        bad.write_text(content)
+        assert main([str(files["vqgan"]), "--output", str(tmp_path / "x"), "--config", str(bad)]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_the_command_refuses_a_hostile_file_without_a_traceback(tmp_path: Path):
+    canary = tmp_path / "canary"
+    path = archive(tmp_path / "evil.pth", {"data.pkl": hostile(canary)["os.system"][0]})
+    run = subprocess.run(
+        [sys.executable, "convert_torch_weights.py", str(path), "--output", str(tmp_path / "out")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert run.stderr.startswith(f"error: {path}: the pickle asks for posix.system: refused")
+    assert "Traceback" not in run.stderr
+    assert not canary.exists()
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conversion.torch_writer import save
+from vdiffsr_jax.conversion import weights_file
+from vdiffsr_jax.conversion.rules import WeightsFileError
+
+A, B = np.zeros(2, np.float32), np.ones(3, np.float32)
+
+
+def names(path: Path) -> dict[str, list[str]]:
+    return {where: list(tensors) for where, tensors in weights_file.read(path).items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        ({"a.w": A, "b.w": B}, ""),
+        ({"module.a.w": A, "module.b.w": B}, ""),
+        ({"_orig_mod.module.a.w": A, "_orig_mod.module.b.w": B}, ""),
+        ({"module._orig_mod.a.w": A, "module._orig_mod.b.w": B}, ""),
+        ({"iters_start": 5, "state_dict": {"a.w": A, "b.w": B}}, "state_dict"),
+        ({"params": {"x": A}, "params_ema": {"a.w": A, "b.w": B}}, "params_ema"),
+        ({"params": {"a.w": A, "b.w": B}}, "params"),
+    ],
+)
+def test_layers_and_prefixes_come_off(tmp_path: Path, content, where: str):
+    assert names(save(tmp_path / "f.pth", content)) == {where: ["a.w", "b.w"]}
+
+
+def test_vars_own_trainer_keeps_two_networks(tmp_path: Path):
+    trainer = {
+        "var_wo_ddp": {"_orig_mod.a": A},
+        "vae_local": {"b": B},
+        "var_opt": {"state": {0: {"step": A}}},
+        "prog_it": 0,
+    }
+    path = save(tmp_path / "ar-ckpt.pth", {"epoch": 3, "trainer": trainer, "args": {"depth": 16, "pn": (1, 2)}})
+    assert names(path) == {"var": ["a"], "tokenizer": ["b"]}
+    assert names(save(tmp_path / "f.pth", {"trainer": {"var_wo_ddp": {"a": A}}})) == {"var": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"module.a": A, "a": B}, "holds a twice"),
+        ({"a": A, "epoch": 3}, "is mixed: 'epoch' is a int"),
+        ({"model": {"a": A}}, "holds no state dict: 'model' is a dict.*found: model"),
+        ({}, "holds no tensors"),
+        ((1, 2), "holds a tuple"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused(tmp_path: Path, content, message: str):
+    with pytest.raises(WeightsFileError, match=message):
+        weights_file.read(save(tmp_path / "f.pth", content))
+
+
+def test_source_is_name_and_digest(tmp_path: Path):
+    path = tmp_path / "x.pth"
+    path.write_bytes(b"abc")
+    assert weights_file.source(path, kind="var") == {
+        "file": "x.pth",
+        "sha256": hashlib.sha256(b"abc").hexdigest(),
+        "kind": "var",
+    }

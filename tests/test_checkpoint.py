@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from tests.models.filled import filled
+from vdiffsr_jax.checkpoint import CheckpointError, load_lazily, load_model, read_config, save_model
+from vdiffsr_jax.config import ConfigError, VQGANConfig
+from vdiffsr_jax.lazy_array import LazyArray
+from vdiffsr_jax.models import registry
+from vdiffsr_jax.models.build import flatten
+
+CFG = VQGANConfig(ch=32, ch_mult=(1, 1), num_res_blocks=1, n_embed=16)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return filled(registry.network("vqgan", "vqgan", CFG).abstract)
+
+
+@pytest.fixture(scope="module")
+def saved(params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoints") / "vqgan"
+    save_model(path, {"vqgan": params}, kind="vqgan", config=CFG, sources=[{"file": "a.pth"}])
+    return path
+
+
+def equal(a, b) -> bool:
+    same = jax.tree.map(lambda x, y: bool(np.array_equal(np.asarray(x), np.asarray(y))), a, b)
+    return all(jax.tree.leaves(same))
+
+
+def test_a_model_comes_back_as_it_was(params, saved: Path):
+    model = load_model(saved)
+    assert (model.kind, model.config, model.sources) == ("vqgan", CFG, [{"file": "a.pth"}])
+    assert jax.tree.structure(model.items["vqgan"]) == jax.tree.structure(params)
+    assert equal(model.items["vqgan"], params)
+    assert all(isinstance(leaf, jax.Array) and leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(model.items))
+    assert [path.name for path in saved.parent.iterdir()] == ["vqgan"]
+
+
+def test_numpy_jax_and_lazy_leaves_are_saved_alike(params, saved: Path, tmp_path: Path):
+    reads = []
+
+    def lazy(leaf: np.ndarray) -> LazyArray:
+        return LazyArray(leaf.shape, leaf.dtype, lambda: reads.append(leaf.shape) or leaf)
+
+    for name, change in (("jax", jnp.asarray), ("lazy", lazy)):
+        save_model(tmp_path / name, {"vqgan": jax.tree.map(change, params)}, kind="vqgan", config=CFG)
+        assert equal(load_model(tmp_path / name).items["vqgan"], params)
+    assert len(reads) == len(jax.tree.leaves(params))
+
+
+def test_sharded_parameters_are_saved_whole_and_restored_where_asked(params, tmp_path: Path):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def where(name: str, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        split = leaf.shape and leaf.shape[-1] % 8 == 0
+        return NamedSharding(mesh, PartitionSpec(*[None] * (len(leaf.shape) - 1), "data") if split else PartitionSpec())
+
+    sharded = jax.tree.map(lambda x: jax.device_put(x, where("", x)), params)
+    save_model(tmp_path / "m", {"vqgan": sharded}, kind="vqgan", config=CFG)
+    assert equal(load_model(tmp_path / "m").items["vqgan"], params)
+    again = load_model(tmp_path / "m", placement=where).items["vqgan"]
+    assert equal(again, params)
+    assert again["encoder"]["conv_in"]["kernel"].sharding.spec == PartitionSpec(None, None, None, "data")
+
+
+def test_dtype_is_chosen_at_loading(params, saved: Path):
+    half = load_model(saved, dtype=jnp.bfloat16).items["vqgan"]
+    assert equal(half, jax.tree.map(lambda x: x.astype(jnp.bfloat16), params))
+
+
+def test_lazy_loading_reads_one_array(params, saved: Path):
+    lazy = load_lazily(saved, "vqgan")
+    assert jax.tree.structure(lazy) == jax.tree.structure(params)
+    np.testing.assert_array_equal(lazy["codebook"].read(), params["codebook"])
+    with pytest.raises(CheckpointError, match="has no 'pvar', only vqgan"):
+        load_lazily(saved, "pvar")
+
+
+def test_nothing_is_left_of_a_failed_save(params, tmp_path: Path):
+    def fail() -> np.ndarray:
+        raise OSError("disk on fire")
+
+    broken = params | {"codebook": LazyArray((16, 3), np.dtype(np.float32), fail)}
+    with pytest.raises(OSError, match="on fire"):
+        save_model(tmp_path / "m", {"vqgan": broken}, kind="vqgan", config=CFG)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_saves_remains_are_cleared(params, tmp_path: Path):
+    (tmp_path / ".m.partial/vqgan").mkdir(parents=True)
+    save_model(tmp_path / "m", {"vqgan": params}, kind="vqgan", config=CFG)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_what_does_not_fit_is_not_saved(params, tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"codebook has shape \(16, 3\), needs \(8, 3\)"):
+        save_model(tmp_path / "m", {"vqgan": params}, kind="vqgan", config=dataclasses.replace(CFG, n_embed=8))
+    with pytest.raises(CheckpointError, match=r"missing vqgan\n.*unexpected first_stage"):
+        save_model(tmp_path / "m", {"first_stage": params}, kind="vqgan", config=CFG)
+    with pytest.raises(ConfigError, match="unknown kind"):
+        save_model(tmp_path / "m", {"gan": params}, kind="gan", config={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_overwriting_replaces_the_whole(params, saved: Path, tmp_path: Path):
+    path = tmp_path / "m"
+    shutil.copytree(saved, path)
+    with pytest.raises(CheckpointError, match="exists"):
+        save_model(path, {"vqgan": params}, kind="vqgan", config=CFG)
+    twice = jax.tree.map(lambda x: 2 * x, params)
+    save_model(path, {"vqgan": twice}, kind="vqgan", config=CFG, overwrite=True)
+    assert equal(load_model(path).items["vqgan"], twice)
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def edit(path: Path, **changes) -> None:
+    content = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(content | changes))
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(saved: Path, tmp_path: Path):
+    def copy(name: str) -> Path:
+        return shutil.copytree(saved, tmp_path / name)
+
+    with pytest.raises(CheckpointError, match="no such directory"):
+        load_model(tmp_path / "absent")
+    with pytest.raises(CheckpointError, match=r"has no config\.json"):
+        load_model(tmp_path)
+    path = copy("json")
+    (path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_model(path)
+    path = copy("format")
+    edit(path, format=99)
+    with pytest.raises(CheckpointError, match="format 99"):
+        load_model(path)
+    path = copy("kind")
+    edit(path, kind="gan")
+    with pytest.raises(CheckpointError, match="unknown kind of checkpoint 'gan'"):
+        read_config(path)
+    path = copy("config")
+    edit(path, config={"ch": 64, "ch_mult": [1, 1], "num_res_blocks": 1, "n_embed": 16})
+    with pytest.raises(CheckpointError, match=r"do not fit its configuration[\s\S]*has shape"):
+        load_model(path)
+    path = copy("item")
+    shutil.rmtree(path / "vqgan")
+    with pytest.raises(CheckpointError, match="incomplete"):
+        load_model(path)
+    path = copy("data")
+    shutil.rmtree(path / "vqgan/ocdbt.process_0")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_model(path)
+    with pytest.raises(CheckpointError, match="holds vqgan; not pvar"):
+        load_model(saved, items=["pvar"])
+
+
+def test_every_kind_has_networks():
+    small = {
+        "vqgan": CFG,
+        "vdiffsr": registry.parse_config("vdiffsr", {"prior": None}),
+        "perceptual": registry.PerceptualConfig("alexnet"),
+    }
+    for kind, config in small.items():
+        built = registry.networks(kind, config)
+        assert list(built) == registry.item_names(kind, config)
+        assert all(flatten(network.abstract) for network in built.values())
+    with pytest.raises(ConfigError, match="has no 'pvar', only first_stage, denoiser"):
+        registry.network("vdiffsr", "pvar", small["vdiffsr"])

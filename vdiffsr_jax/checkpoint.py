@@ -29,8 +29,8 @@ from vdiffsr_jax.models.build import Params, flatten, unflatten
 
 CONFIG_FILE = "config.json"
 FORMAT = 1
-READ_BYTES = 1 << 28  # together: a read of its own for every small array would take most of the time
-WRITE_BYTES = 1 << 25
+READ_BYTES = 1 << 26  # together: a read of its own for every small array would take most of the time
+WRITE_BYTES = 1 << 23
 
 Leaf = tuple[tuple[Any, ...], jax.ShapeDtypeStruct]  # where it stands in the tree, what it is
 Placement = jax.sharding.Sharding | Callable[[str, jax.ShapeDtypeStruct], jax.sharding.Sharding]

@@ -22,7 +22,16 @@ from vdiffsr_jax.models.build import flatten
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MANIFESTS = sorted((GOLDEN / "published_manifests").glob("*.json"))
-SLOW = {"var_d20", "var_d24", "var_d30", "resshift_bicsrx4_s4", "resshift_realsrx4_s15_v1", "resshift_realsrx4_s4_v3"}
+SLOW = {
+    "var_d20",
+    "var_d24",
+    "var_d30",
+    "var_d36",
+    "vae_ch160v4096z32_512",
+    "resshift_bicsrx4_s4",
+    "resshift_realsrx4_s15_v1",
+    "resshift_realsrx4_s4_v3",
+}
 WHOLE = [pytest.param(f, id=f.stem, marks=[pytest.mark.slow] if f.stem in SLOW else []) for f in MANIFESTS]
 
 

@@ -1,0 +1,1 @@
+"""Scores on photos: degrade, upscale with several models, measure, tabulate; and the ablation grid."""

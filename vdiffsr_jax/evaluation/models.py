@@ -1,0 +1,83 @@
+"""The models compared: which checkpoint under which name, in how many steps; and what they make of the photos."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vdiffsr_jax import checkpoint
+from vdiffsr_jax.evaluation.protocol import Case
+from vdiffsr_jax.sampling.files import UsageError
+from vdiffsr_jax.sampling.progress import Progress
+from vdiffsr_jax.sampling.tile_model import step_choices
+from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
+
+BICUBIC = "bicubic"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One row: `name` in the table, checkpoint `directory`, sampling `steps`."""
+
+    name: str
+    directory: Path
+    steps: int = 1
+
+
+def parse_entries(checkpoints: Sequence[str], steps: Sequence[str]) -> list[Entry]:
+    """Rows from NAME=DIR (or DIR: its last part is the name) and NAME:N; one step where nothing is said.
+
+    Raises: UsageError for a name given twice, unknown or reserved, or a number that is none.
+    """
+    directories: dict[str, Path] = {}
+    for text in checkpoints:
+        name, equals, directory = text.partition("=")
+        if not equals:
+            name, directory = Path(text).name, text
+        if not name or not directory:
+            raise UsageError(f"--ckpt {text}: write NAME=DIRECTORY")
+        if name in directories or name == BICUBIC:
+            raise UsageError(f"--ckpt {text}: there is a row {name!r} already; give another NAME=DIRECTORY")
+        directories[name] = Path(directory)
+    numbers: dict[str, int] = {}
+    for text in steps:
+        name, _, number = text.rpartition(":")
+        if name not in directories or not re.fullmatch(r"[1-9]\d*", number):
+            raise UsageError(f"--steps {text}: write NAME:N, NAME one of {', '.join(directories)}")
+        numbers[name] = int(number)
+    return [Entry(name, directory, numbers.get(name, 1)) for name, directory in directories.items()]
+
+
+def check(entries: Sequence[Entry]) -> None:
+    """Raise UsageError or CheckpointError unless every checkpoint is a whole model that can take its steps."""
+    for entry in entries:
+        kind, config, _ = checkpoint.read_config(entry.directory)
+        if kind != "vdiffsr":
+            raise UsageError(f"{entry.directory} holds a {kind} network, not a whole model (kind vdiffsr)")
+        choices = step_choices(config)
+        if entry.steps not in choices:
+            raise UsageError(f"--steps {entry.name}:{entry.steps}: this model takes {', '.join(map(str, choices))}")
+
+
+def results(
+    entry: Entry, cases: Sequence[Case], *, seed: int, sampler: str, dtype: str, progress: Progress
+) -> Iterator[np.ndarray]:
+    """The model's HR images, (4h, 4w, 3) uint8, in the order of the cases; the model is gone from memory after them.
+
+    Raises: SamplingError, CheckpointError, DeviceMemoryError.
+    """
+    upscaler = Upscaler.load(entry.directory, dtype=dtype)
+    settings = Settings(steps=entry.steps, seed=seed, sampler=sampler)
+
+    def feed() -> Iterator[np.ndarray]:
+        for case in cases:
+            progress.opened(upscaler.grid(case.lr.shape[0], case.lr.shape[1], settings).count)
+            yield case.lr
+
+    for image in upscaler.stream(feed(), settings, progress.computed):
+        progress.finished()
+        yield image

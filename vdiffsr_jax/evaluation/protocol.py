@@ -1,0 +1,132 @@
+"""What every method gets and is judged on: centre crops of photos, degraded the same way each time."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vdiffsr_jax.data.config import PRESETS
+from vdiffsr_jax.data.degradation import degrade
+from vdiffsr_jax.sampling import images
+from vdiffsr_jax.sampling.files import find
+from vdiffsr_jax.sampling.images import ImageError
+
+# Below this, SSIM's window and AlexNet's strides leave nothing.
+LEAST = 64
+DEGRADATIONS = {
+    "fixed": "Gaussian blur sigma 1.5, antialiased bicubic x1/4, Gaussian noise sigma 5 of 255 (in two of five photos "
+    "the same in all channels), JPEG quality 60",
+    "bicubic": "antialiased bicubic x1/4 alone",
+    "mild": "one stage: Gaussian blur sigma 0.5..2.2, antialiased x1/4, Gaussian noise sigma 0..8, JPEG 50..95",
+    "realesrgan": "Real-ESRGAN's two stages with ResShift's ranges",
+    "paired": "LR as given (--lr)",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One photo: `hr` (4h, 4w, 3) and `lr` (h, w, 3), uint8."""
+
+    name: str
+    hr: np.ndarray
+    lr: np.ndarray
+
+    @property
+    def bicubic(self) -> np.ndarray:
+        """LR enlarged by bicubic (a = -0.5), rounded to 8 bits: the baseline."""
+        size = (self.hr.shape[1], self.hr.shape[0])
+        return np.asarray(Image.fromarray(self.lr).resize(size, Image.Resampling.BICUBIC))
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """`crop`: HR pixels a side at most. `degradation`: one of DEGRADATIONS. `seed`: of the degradations."""
+
+    crop: int = 512
+    degradation: str = "fixed"
+    seed: int = 0
+    scale: int = 4
+
+    @property
+    def border(self) -> int:
+        """Pixels not counted on every side by PSNR, SSIM and NIQE."""
+        return self.scale
+
+    def case(self, name: str, photo: np.ndarray, lr: np.ndarray | None = None) -> Case:
+        """The centre of a photo (h, w, 3) uint8 and its LR: made here, or cut from a given one at the same place.
+
+        The random numbers depend on the seed and on the name without its extension, not on the other photos.
+
+        Raises: ImageError if the photo is too small, or a given LR is not a quarter of its size.
+        """
+        height, width = (n // self.scale for n in photo.shape[:2])
+        if lr is not None and lr.shape[:2] != (height, width):
+            raise ImageError(
+                f"has {photo.shape[1]} x {photo.shape[0]} pixels: its LR should have {width} x {height}, "
+                f"not {lr.shape[1]} x {lr.shape[0]}"
+            )
+        h, w = (min(n, self.crop // self.scale) for n in (height, width))
+        if min(h, w) * self.scale < LEAST:
+            raise ImageError(f"is too small: {photo.shape[1]} x {photo.shape[0]} pixels, at least {LEAST} a side")
+        top, left = (height - h) // 2, (width - w) // 2
+        s = self.scale
+        hr = np.ascontiguousarray(photo[s * top : s * (top + h), s * left : s * (left + w)])
+        if lr is not None:
+            return Case(name, hr, np.ascontiguousarray(lr[top : top + h, left : left + w]))
+        rng = np.random.default_rng([self.seed, zlib.crc32(Path(name).with_suffix("").as_posix().encode())])
+        return Case(name, hr, degrade(hr, PRESETS[self.degradation], rng, scale=s))
+
+    def describe(self, photos: Sequence[str]) -> str:
+        """The protocol in sentences, so that a table can be made again."""
+        names = ", ".join(photos)
+        return (
+            f"{len(photos)} photos, centre crops of at most {self.crop} x {self.crop} pixels. "
+            f"Degradation `{self.degradation}`: {DEGRADATIONS[self.degradation]}; seed {self.seed}. "
+            "PSNR and SSIM on Y of YCbCr (BT.601, 16..235, not rounded) of 8-bit images, peak 255, "
+            f"{self.border} pixels cropped on every side, SSIM with an 11x11 Gaussian window of sigma 1.5. "
+            f"Bicubic: a = -0.5. Photos: {names}."
+        )
+
+
+def read_cases(
+    photos: str, protocol: Protocol, *, lr: str | None = None, failed: Callable[[str, str], None]
+) -> list[Case]:
+    """Every usable photo of a folder, file or glob; `failed(name, why)` is told of the others.
+
+    Args: lr: where the LR halves lie, for degradation `paired`: files of the same name, whatever the extension.
+    Raises: UsageError if there are no photos.
+    """
+    halves = _by_stem(lr) if lr is not None else None
+    cases = []
+    for path, relative in find(photos):
+        name = relative.as_posix()
+        try:
+            half = None if halves is None else _read(_partner(halves, relative))
+            cases.append(protocol.case(name, _read(path), half))
+        except (ImageError, MemoryError) as error:
+            failed(name, str(error) or "needs more memory than this machine has")
+    return cases
+
+
+def _read(path: Path) -> np.ndarray:
+    color = images.read(path).color
+    return color if color.dtype == np.uint8 else np.rint(color / 257).astype(np.uint8)
+
+
+def _by_stem(lr: str) -> dict[str, list[Path]]:
+    stems: dict[str, list[Path]] = {}
+    for path, relative in find(lr):
+        stems.setdefault(relative.with_suffix("").as_posix(), []).append(path)
+    return stems
+
+
+def _partner(halves: Mapping[str, Sequence[Path]], relative: Path) -> Path:
+    found = halves.get(relative.with_suffix("").as_posix(), [])
+    if len(found) != 1:
+        raise ImageError(f"has {len(found)} LR files of its name (--lr)")
+    return found[0]

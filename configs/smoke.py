@@ -6,13 +6,13 @@ Each task starts from what the one before wrote. Hardware: two CPU cores, under 
 results go to a temporary directory.
 """
 
-LEVELS = [1, 2, 3, 4]
-TOKENIZER = {"ch": 32, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "z_channels": 8, "vocab_size": 64,
+LEVELS = [1, 2, 4, 8]
+TOKENIZER = {"ch": 32, "ch_mult": [1, 1, 1], "num_res_blocks": 1, "z_channels": 8, "vocab_size": 64,
              "patch_nums": LEVELS}  # fmt: skip
 VAR = {"depth": 2, "width": 64, "num_heads": 2, "num_classes": 1, "vocab_size": 64, "code_dim": 8, "patch_nums": LEVELS}
 VQGAN = {"ch": 32, "ch_mult": [1, 1, 1], "num_res_blocks": 1, "n_embed": 64}
-DENOISER = {"image_size": 8, "model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": [1, 1],
-            "attention_resolutions": [4], "swin_depth": 2, "swin_embed_dim": 32, "window_size": 4,
+DENOISER = {"image_size": 8, "model_channels": 32, "channel_mult": [1], "num_res_blocks": [1],
+            "attention_resolutions": [8], "swin_depth": 2, "swin_embed_dim": 32, "window_size": 4,
             "num_head_channels": 16}  # fmt: skip
 VDIFFSR = {
     "first_stage": VQGAN,
@@ -52,6 +52,6 @@ def get_config() -> dict:
         "vqgan": run("vqgan", VQGAN, AUTOENCODER_LOSS),
         "tokenizer": run("tokenizer", TOKENIZER, AUTOENCODER_LOSS),
         "var": run("var", VAR, {}, tokenizer=prior["tokenizer"]),
-        "teacher": run("teacher", VDIFFSR, {}, first_stage=first_stage, **prior),
+        "teacher": run("teacher", VDIFFSR | {"prior": None}, {}, first_stage=first_stage),
         "distill": run("distill", VDIFFSR, {"perceptual": 0.0}, first_stage=first_stage, teacher=teacher, **prior),
     }

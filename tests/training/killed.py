@@ -15,7 +15,7 @@ from vdiffsr_jax.training.loop import Run
 def config(root: Path, name: str) -> TrainConfig:
     """The task's settings, with a checkpoint after two of four steps; it reads what the chain in `root` made."""
     settings = runs(read_config(Path(__file__).parents[2] / "configs" / "smoke.py"), root)[root / name]
-    changes = {"steps": 4, "checkpoint": {"every": 2}, "eval": {"every": 0}}
+    changes = {"steps": 4, "batch_size": 8, "checkpoint": {"every": 2}, "eval": {"every": 0}}
     return parse_train({**settings, **changes})
 
 

@@ -256,7 +256,7 @@ def check_batch(cfg: TrainConfig, devices: int) -> None:
 def with_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """`values` with each "dotted.key=value" of `settings` applied; ablation names (SWITCHES) are allowed.
 
-    Values are Python literals, true/false/none in any case, otherwise text.
+    Values are Python literals, true/false/null in any case, otherwise text; prior=none takes the prior away.
     Raises: ConfigError for a setting without "=" or a key below something that is not a mapping.
     """
     result = copy.deepcopy(_plain(values))
@@ -270,12 +270,13 @@ def with_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[st
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"--set {setting}: {parent} is not a group of settings")
-        node[last] = _literal(text)
+        absent = SWITCHES.get(key, key) == "model.prior" and text.lower() == "none"
+        node[last] = None if absent else _literal(text)
     return result
 
 
 def _literal(text: str) -> Any:
-    words = {"true": True, "false": False, "none": None, "null": None}
+    words = {"true": True, "false": False, "null": None}
     if text.lower() in words:
         return words[text.lower()]
     try:

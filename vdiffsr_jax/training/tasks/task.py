@@ -111,7 +111,9 @@ class Task(abc.ABC):
         def init(key: jax.Array) -> Flat:
             return prefixed(network, built.init(key))
 
-        return jax.jit(init, out_shardings=shardings)(key)
+        # It runs once, so on a CPU half of the time went into optimising it.
+        quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+        return jax.jit(init, out_shardings=shardings, compiler_options=quick)(key)
 
 
 def upsampled(batch: Batch) -> jax.Array:

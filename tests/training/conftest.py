@@ -1,0 +1,42 @@
+"""The chain of configs/smoke.py, trained once per session for the slow tests; and its configurations alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vdiffsr_jax.config import to_dict
+from vdiffsr_jax.models import registry
+from vdiffsr_jax.training.cli import main, read_config, runs
+
+ROOT = Path(__file__).parents[2]
+SMOKE = ROOT / "configs" / "smoke.py"
+KINDS = {"vqgan": "vqgan", "tokenizer": "var_tokenizer", "var": "var", "teacher": "vdiffsr", "distill": "vdiffsr"}
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory) -> Path:
+    """All five tasks, trained."""
+    root = tmp_path_factory.mktemp("chain")
+    assert main(["--config", str(SMOKE), "--workdir", str(root)]) == 0
+    return root
+
+
+@pytest.fixture(scope="session")
+def chain_configs(tmp_path_factory) -> Path:
+    """What a trained chain tells before any array is read: tasks can be made and traced from it."""
+    root = tmp_path_factory.mktemp("configs")
+    for workdir, settings in runs(read_config(SMOKE), root).items():
+        write_config(workdir / "model", KINDS[settings["task"]], settings["model"])
+    write_config(root / "perceptual", "perceptual", {"backbone": "efficientnet_lite0"})
+    return root
+
+
+def write_config(directory: Path, kind: str, values: dict) -> None:
+    """A checkpoint's config.json without its arrays."""
+    directory.mkdir(parents=True)
+    config = to_dict(registry.parse_config(kind, values))
+    content = {"format": 1, "kind": kind, "config": config, "sources": []}
+    (directory / "config.json").write_text(json.dumps(content))

@@ -1,10 +1,15 @@
-"""Every test sees eight virtual CPU devices, so that sharded code is never skipped, and strict rank promotion."""
+"""Every test sees eight virtual CPU devices, so that sharded code is never skipped, and strict rank promotion.
+
+Nearly all of the suite's time is compiling, so the compiler does not optimise here: half the time, the same numbers to
+rounding. `python -m tests.parity` and the benchmarks run outside pytest and see the product as users do.
+"""
 
 from __future__ import annotations
 
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}".strip()
 
 import jax
 

@@ -15,6 +15,7 @@ from vdiffsr_jax import checkpoint
 from vdiffsr_jax.metrics.niqe import NiqeError, Pristine, niqe
 from vdiffsr_jax.metrics.psnr_ssim import luma, psnr, ssim
 from vdiffsr_jax.models import registry
+from vdiffsr_jax.models.build import Params
 
 PSNR, SSIM, NIQE = "PSNR-Y", "SSIM-Y", "NIQE"
 # What has no learned heads is no LPIPS.
@@ -48,11 +49,14 @@ class Distance:
         column = cls.column_of(directory)
         model = checkpoint.load_model(directory)
         network = registry.network("perceptual", "perceptual", model.config)
-        apply = jax.jit(network.apply)
+
+        @jax.jit
+        def distance(params: Params, pair: jax.Array) -> jax.Array:
+            features = network.apply(params, pair / 127.5 - 1, method="features")
+            return network.apply(params, [f[:1] for f in features], [f[1:] for f in features], method="compare")[0]
 
         def between(a: np.ndarray, b: np.ndarray) -> float:
-            pair = (jnp.asarray(image[None], jnp.float32) / 127.5 - 1 for image in (a, b))
-            return float(apply(model.items["perceptual"], *pair)[0])
+            return float(distance(model.items["perceptual"], jnp.asarray(np.stack([a, b]), jnp.float32)))
 
         return cls(column, between)
 

@@ -86,8 +86,11 @@ class TrainCheckpoints:
         try:
             restored = self.manager.restore(step, args=items)
         except (ValueError, KeyError, OSError) as error:
-            first = str(error).strip().partition("\n")[0]
-            raise CheckpointError(f"{self.directory}/{step} does not fit this configuration: {first}") from error
+            raise CheckpointError(
+                f"{self.directory / str(step)} does not fit this configuration (what is trained, such as loss.gan or "
+                "prior.train, is other than when it was saved) or is damaged: choose another --workdir, or take the "
+                f"settings in {self.directory.parent / 'config.json'} back"
+            ) from error
         return restored.state, restored.about
 
     def close(self) -> None:

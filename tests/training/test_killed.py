@@ -13,6 +13,7 @@ import pytest
 
 from tests.training import killed
 from tests.training.test_loop import assert_same_state
+from tests.training.toy import use_toy
 from vdiffsr_jax.training.loop import Run
 
 ROOT = Path(__file__).parents[2]
@@ -42,11 +43,12 @@ def killed_equals_unbroken(root: Path, name: str, tmp_path: Path) -> None:
         assert broken.data.get_state() == unbroken.data.get_state() == {"step": 4}
 
 
-def test_vqgan_killed_equals_unbroken(tmp_path):
-    killed_equals_unbroken(tmp_path, "vqgan", tmp_path)
+def test_loop_killed_equals_unbroken(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+    killed_equals_unbroken(tmp_path, "toy", tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TASKS[1:])
+@pytest.mark.parametrize("name", TASKS)
 def test_killed_equals_unbroken(chain, name, tmp_path):
     killed_equals_unbroken(chain, name, tmp_path)

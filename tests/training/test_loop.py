@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.training.toy import ToyTask, toy_config, use_toy
+from vdiffsr_jax.checkpoint import CheckpointError
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.loop import Outcome, Run, differences
@@ -117,6 +118,22 @@ def test_directory_of_another_run_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         Run(toy_config(), tmp_path / "file" / "run")
+
+
+def test_state_of_other_parameters_is_refused_and_the_record_stays(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+    Run(toy_config(eval={"every": 0}), tmp_path).run()
+    before = (tmp_path / "config.json").read_text()
+    monkeypatch.setattr(ToyTask, "trainable", lambda self, name: name.startswith("toy/inner"))
+    with pytest.raises(CheckpointError, match="checkpoints/4 does not fit this configuration"):
+        Run(toy_config(eval={"every": 0}, seed=1), tmp_path)
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_best_must_be_measured(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+    with pytest.raises(ConfigError, match=r"eval\.best='lpips' is not measured; known here: .*psnr_y"):
+        Run(toy_config(eval={"every": 2, "batches": 1, "best": "lpips"}), tmp_path)
 
 
 def test_batch_is_refused_for_the_devices_here(tmp_path, monkeypatch):

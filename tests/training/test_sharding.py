@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from vdiffsr_jax.config import ConfigError, VARConfig, VARTokenizerConfig, VDiffSRConfig, VQGANConfig
+from vdiffsr_jax.config import ConfigError, PriorConfig, VARConfig, VARTokenizerConfig, VDiffSRConfig, VQGANConfig
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import build, flatten
 from vdiffsr_jax.models.patch_gan import PatchGAN
@@ -23,7 +23,7 @@ def all_names() -> set[str]:
         ("var", VARConfig(depth=2)),
         ("var", VARConfig(depth=2, shared_aln=True, folded=True)),
         ("var", VARConfig(depth=2, shared_aln=True)),
-        ("vdiffsr", VDiffSRConfig()),
+        ("vdiffsr", VDiffSRConfig(prior=PriorConfig(var=VARConfig(depth=2)))),
         ("perceptual", registry.PerceptualConfig("vgg16")),
         ("perceptual", registry.PerceptualConfig("efficientnet_lite0")),
     ]

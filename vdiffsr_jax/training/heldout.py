@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +47,10 @@ class HeldOut:
             return means, {name: column[:rows] for name, column in columns.items()}
 
         self.judge = jax.jit(judge, out_shardings=layout.whole)
+
+    def metrics(self, abstract: Any) -> list[str]:
+        """Names of what is measured, from the parameters' shapes alone."""
+        return list(jax.eval_shape(self.judge, abstract, self.batches[0], self.key)[0])
 
     def __call__(self, flat: Flat) -> tuple[dict[str, float], Image.Image]:
         """({metric: mean over all held-out images}, the grid of the first batch)."""

@@ -80,6 +80,7 @@ class Run:
             self.log = opened.enter_context(contextlib.closing(Log(workdir)))
             self.checkpoints = opened.enter_context(contextlib.closing(self._checkpoints()))
             self.state, self.frozen = self._start()
+            record(workdir, cfg)
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -130,8 +131,11 @@ class Run:
         return (self.layout.parameter if self.task.trainable(name) else self.layout.frozen)(name, leaf)
 
     def _held_out(self) -> HeldOut:
-        batches = feed.held_out(self.cfg)
-        return HeldOut(self.task, self.layout, batches, jax.random.fold_in(self.key, 2), self.cfg.eval.grid_rows)
+        cfg = self.cfg.eval
+        judge = HeldOut(self.task, self.layout, feed.held_out(self.cfg), jax.random.fold_in(self.key, 2), cfg.grid_rows)
+        if cfg.best and cfg.best not in (known := judge.metrics(self.task.abstract())):
+            raise ConfigError(f"eval.best={cfg.best!r} is not measured; known here: {', '.join(known)}")
+        return judge
 
     def model(self) -> Flat:
         """All parameters as they are used after training: averages where there are any."""
@@ -228,20 +232,20 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "
 
 
 def prepare(workdir: Path, cfg: TrainConfig) -> None:
-    """Make the directory and write the configuration into it.
-
-    Raises: ConfigError if it holds a run of another task or network, or cannot be written.
-    """
+    """Make the directory. Raises: ConfigError if it holds a run of another task or network, or cannot be written."""
     file = workdir / "config.json"
     now = to_dict(cfg)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if file.exists():
-            before = json.loads(file.read_text())
-            for name in ("task", "model"):
-                if before.get(name) != now[name]:
-                    raise ConfigError(f"{workdir} holds a run with another {name}; choose another --workdir")
-        if jax.process_index() == 0:
-            file.write_text(json.dumps(now, indent=2) + "\n")
+        before = json.loads(file.read_text()) if file.exists() else now
     except OSError as error:
         raise ConfigError(f"--workdir {workdir} cannot be written: {error.strerror}") from None
+    for name in ("task", "model"):
+        if before.get(name) != now[name]:
+            raise ConfigError(f"{workdir} holds a run with another {name}; choose another --workdir")
+
+
+def record(workdir: Path, cfg: TrainConfig) -> None:
+    """Write the configuration that now continues, once the state has accepted it."""
+    if jax.process_index() == 0:
+        (workdir / "config.json").write_text(json.dumps(to_dict(cfg), indent=2) + "\n")

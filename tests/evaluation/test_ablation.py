@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+from tests.sampling.conftest import random_items, tiny_config
+from vdiffsr_jax import checkpoint
 from vdiffsr_jax.evaluation import ablation, cli, grid
 from vdiffsr_jax.evaluation.ablation import main
 from vdiffsr_jax.evaluation.grid import cells, parse_switch
@@ -153,6 +155,13 @@ def test_what_training_would_refuse_is_refused_first(arguments, monkeypatch, cap
     assert not (tmp_path / "grid").exists()
 
 
+def test_a_refusal_while_training_ends_the_grid(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(ablation, "run", lambda command: 2)
+    monkeypatch.setattr(ablation, "_check_runs", lambda commands: None)
+    assert main(arguments) == 2
+    assert "cogu-true: training refuses it" in capsys.readouterr().err
+
+
 def test_a_folder_of_something_else_is_left_alone(arguments, tmp_path, capsys):
     (tmp_path / "grid/cogu-true").mkdir(parents=True)
     (tmp_path / "grid/cogu-true/notes.txt").write_text("mine")
@@ -190,7 +199,10 @@ def test_sigterm_reaches_the_run_which_saves_first(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_real_grid_from_training_to_the_table(arguments, lite0, tmp_path):
+def test_a_real_grid_from_training_to_the_table(arguments, config, lite0, tmp_path):
+    whole = tiny_config(num_steps=4)
+    checkpoint.save_model(tmp_path / "whole", random_items(whole), kind="vdiffsr", config=whole)
+    config.write_text(CONFIG.format(model=str(tmp_path / "whole")))
     arguments[arguments.index("7")] = "1"
     assert main([*arguments, "--crop", "64", "--perceptual", str(lite0), "--steps", "cogu-true:4"]) == 0
     table = (tmp_path / "grid/evaluation/table.md").read_text()

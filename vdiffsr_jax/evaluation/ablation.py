@@ -114,6 +114,8 @@ def ablate(args: argparse.Namespace, evaluate_arguments: Sequence[str]) -> int:
         if code in _STOPPED:
             print(f"stopped in {cell.name}; the same command continues", file=sys.stderr)
             return INTERRUPTED
+        if code == USAGE:
+            raise UsageError(f"{cell.name}: training refuses it, see above")
         if code or not _has_model(folder):
             print(f"{cell.name}: training failed (exit code {code}); left out of the table", file=sys.stderr)
             failed.append(cell)

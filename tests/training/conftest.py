@@ -18,9 +18,9 @@ KINDS = {"vqgan": "vqgan", "tokenizer": "var_tokenizer", "var": "var", "teacher"
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory) -> Path:
-    """All five tasks, trained."""
+    """All five tasks, trained, one sample for each of the tests' devices."""
     root = tmp_path_factory.mktemp("chain")
-    assert main(["--config", str(SMOKE), "--workdir", str(root)]) == 0
+    assert main(["--config", str(SMOKE), "--workdir", str(root), "--set", "batch_size=8"]) == 0
     return root
 
 

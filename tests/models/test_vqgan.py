@@ -77,3 +77,10 @@ def test_a_size_that_does_not_divide_is_refused(small):
     network, params = small
     with pytest.raises(ValueError, match="an image of 8x9 pixels must divide by 2"):
         network.apply(params, image(1, 8, 9, 3), method="encode")
+
+
+def test_a_fresh_first_stage_keeps_every_latent_dimension():
+    network = build(VQGAN, VQGANConfig(ch=32, ch_mult=(1, 1), num_res_blocks=1, n_embed=8))
+    params = network.init(jax.random.key(0))
+    for name in ("quant_conv", "post_quant_conv"):
+        np.testing.assert_allclose(np.linalg.svd(params[name]["kernel"])[1], 1.0, atol=1e-5)

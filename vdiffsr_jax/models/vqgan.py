@@ -25,10 +25,12 @@ class VQGAN(nnx.Module):
     def __init__(self, cfg: VQGANConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
         self.cfg = cfg
         self.encoder = Encoder(cfg, cfg.in_channels, cfg.z_channels, deep_attention=False, dtype=dtype, rngs=rngs)
-        self.quant_conv = Linear(cfg.z_channels, cfg.embed_dim, dtype=dtype, rngs=rngs)
+        # A random 3x3 matrix is often nearly singular, and training never finds the lost latent dimension again.
+        orthogonal = jax.nn.initializers.orthogonal()
+        self.quant_conv = Linear(cfg.z_channels, cfg.embed_dim, dtype=dtype, kernel_init=orthogonal, rngs=rngs)
         # Codes spread as wide as fresh latents: a codebook that starts in one point keeps most of its codes unused.
         self.codebook = nnx.Param(jax.random.normal(rngs.params(), (cfg.n_embed, cfg.embed_dim), jnp.float32))
-        self.post_quant_conv = Linear(cfg.embed_dim, cfg.z_channels, dtype=dtype, rngs=rngs)
+        self.post_quant_conv = Linear(cfg.embed_dim, cfg.z_channels, dtype=dtype, kernel_init=orthogonal, rngs=rngs)
         self.decoder = Decoder(cfg, cfg.z_channels, cfg.out_channels, deep_attention=False, dtype=dtype, rngs=rngs)
 
     def encode(self, image: jax.Array) -> jax.Array:

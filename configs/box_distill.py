@@ -9,35 +9,7 @@ Ablations are one setting each: --set prior=none, --set prior.mode=shuffled, --s
 Hardware: two CPU cores, 4 GiB.
 """
 
-VQGAN = {"ch": 32, "ch_mult": [1, 2, 2], "num_res_blocks": 1, "n_embed": 4096}
-DENOISER = {
-    "image_size": 32,
-    "model_channels": 64,
-    "channel_mult": [1, 2, 2],
-    "num_res_blocks": [1, 1, 1],
-    "attention_resolutions": [32, 16, 8],
-    "swin_embed_dim": 96,
-    "window_size": 8,
-}
-SCHEDULE = {"num_steps": 4, "min_noise_level": 0.2, "cap_sqrt_eta_1": False}
-LEVELS = [1, 2, 3, 4, 6, 8]
-TOKENIZER = {
-    "ch": 32,
-    "ch_mult": [1, 1, 2, 2, 4],
-    "num_res_blocks": 1,
-    "z_channels": 16,
-    "vocab_size": 1024,
-    "patch_nums": LEVELS,
-}
-VAR = {
-    "depth": 8,
-    "width": 256,
-    "num_heads": 8,
-    "num_classes": 1,
-    "patch_nums": LEVELS,
-    "vocab_size": 1024,
-    "code_dim": 16,
-}
+from parts.box import DENOISER, PHOTOS, SCHEDULE, TOKENIZER, VAR, VQGAN
 
 
 def get_config() -> dict:
@@ -53,13 +25,7 @@ def get_config() -> dict:
             "cspa": {"dim": 96},
         },
         "loss": {"distil": 1.0, "inverse": 1.0, "gt": 1.0, "perceptual": 1.0},
-        "data": {
-            "sources": ["photos/train"],
-            "valid_sources": ["photos/valid"],
-            "crop_size": 128,
-            "degradation": "mild",
-            "synthetic_fraction": 0.05,
-        },
+        "data": PHOTOS | {"degradation": "mild"},
         "batch_size": 8,
         "steps": 4000,
         "optimizer": {

@@ -7,27 +7,16 @@
 Hardware: two CPU cores, 2 GiB.
 """
 
+from parts.box import PHOTOS, TOKENIZER
+
 
 def get_config() -> dict:
     """One run of task `tokenizer`."""
     return {
         "task": "tokenizer",
-        "model": {
-            "ch": 32,
-            "ch_mult": [1, 1, 2, 2, 4],
-            "num_res_blocks": 1,
-            "z_channels": 16,
-            "vocab_size": 1024,
-            "patch_nums": [1, 2, 3, 4, 6, 8],
-        },
+        "model": TOKENIZER,
         "loss": {"l1": 1.0, "perceptual": 1.0, "codebook": 1.0, "gan": 0.0},
-        "data": {
-            "sources": ["photos/train"],
-            "valid_sources": ["photos/valid"],
-            "crop_size": 128,
-            "degradation": "none",
-            "synthetic_fraction": 0.05,
-        },
+        "data": PHOTOS | {"degradation": "none"},
         "batch_size": 8,
         "steps": 6000,
         "optimizer": {"learning_rate": 6e-4, "b2": 0.99, "warmup": 200, "final": 0.02},

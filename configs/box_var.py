@@ -11,27 +11,16 @@ Then, so that it reads clean content out of degraded codes, a second run that st
 Hardware: two CPU cores, 2 GiB.
 """
 
+from parts.box import PHOTOS, VAR
+
 
 def get_config() -> dict:
     """One run of task `var`."""
     return {
         "task": "var",
-        "model": {
-            "depth": 8,
-            "width": 256,
-            "num_heads": 8,
-            "num_classes": 1,
-            "patch_nums": [1, 2, 3, 4, 6, 8],
-            "vocab_size": 1024,
-            "code_dim": 16,
-        },
+        "model": VAR,
         "loss": {"degraded": False},
-        "data": {
-            "sources": ["photos/train"],
-            "valid_sources": ["photos/valid"],
-            "crop_size": 128,
-            "degradation": "mild",
-        },
+        "data": PHOTOS | {"degradation": "mild"},
         "batch_size": 16,
         "steps": 4000,
         "optimizer": {"learning_rate": 6e-4, "b2": 0.95, "warmup": 200, "weight_decay": 0.05, "final": 0.02},

@@ -7,26 +7,22 @@
 Hardware: two CPU cores, 2 GiB.
 """
 
+from parts.box import PHOTOS, VQGAN
+
 
 def get_config() -> dict:
     """One run of task `vqgan`."""
     return {
         "task": "vqgan",
-        "model": {"ch": 32, "ch_mult": [1, 2, 2], "num_res_blocks": 1, "n_embed": 4096},
-        "loss": {"l1": 1.0, "perceptual": 1.0, "codebook": 1.0, "gan": 0.0},
-        "data": {
-            "sources": ["photos/train"],
-            "valid_sources": ["photos/valid"],
-            "crop_size": 128,
-            "degradation": "none",
-            "synthetic_fraction": 0.05,
-        },
+        "model": VQGAN,
+        "loss": {"l1": 1.0, "perceptual": 0.2, "codebook": 1.0, "gan": 0.0},
+        "data": PHOTOS | {"crop_size": 96, "degradation": "none"},
         "batch_size": 8,
-        "steps": 12000,
+        "steps": 3000,
         "ema_decay": 0.999,
         "log_every": 50,
-        "optimizer": {"learning_rate": 8e-4, "b2": 0.99, "warmup": 200, "final": 0.02},
-        "eval": {"every": 500, "batches": 4, "grid_rows": 8},
+        "optimizer": {"learning_rate": 8e-4, "b2": 0.99, "warmup": 100, "final": 0.02},
+        "eval": {"every": 250, "batches": 4, "grid_rows": 8},
         "checkpoint": {"every": 250},
         "init_from": {"perceptual": "runs/efficientnet_lite0"},
     }

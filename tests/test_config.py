@@ -46,7 +46,7 @@ def test_lists_become_tuples_and_ints_floats():
         ({"denoiser": {"channel_mult": 3}}, "denoiser.channel_mult=3 must be a list"),
         ({"denoiser": 3}, "must be a mapping"),
         ({"denoiser": {"num_res_blocks": [1]}}, "one entry per level"),
-        ({"denoiser": {"model_channels": 20}}, "multiple of 32"),
+        ({"denoiser": {"model_channels": 20}}, "multiple of num_groups=32"),
         ({"denoiser": {"image_size": 32}}, "VAR windows are never resized"),
         ({"scale": 2}, "LR must have latent size"),
         ({"cspa": {"dim": 100}}, "must divide by cspa.head_dim"),

@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MAY_IMPORT = {
     "ops": set(),
     "config": set(),
+    "config_file": {"config"},
     "lazy_array": set(),
     "models": {"ops", "config"},
     "diffusion": {"ops", "config"},
@@ -24,8 +25,8 @@ MAY_IMPORT = {
     "checkpoint": {"models", "config", "lazy_array"},
     "training_checkpoint": {"config", "checkpoint"},
     "sampling": {"ops", "models", "diffusion", "metrics", "config", "checkpoint"},
-    "evaluation": {"ops", "models", "diffusion", "metrics", "data", "sampling", "config", "checkpoint"},
-    "training": {"ops", "models", "diffusion", "metrics", "data", "sampling", "config", "checkpoint",
+    "evaluation": {"ops", "models", "diffusion", "metrics", "data", "sampling", "config", "config_file", "checkpoint"},
+    "training": {"ops", "models", "diffusion", "metrics", "data", "sampling", "config", "config_file", "checkpoint",
                  "training_checkpoint"},
     "__init__": {"sampling"},
 }  # fmt: skip

@@ -25,9 +25,15 @@ def _choice(config: Any, name: str, allowed: tuple[str, ...]) -> None:
 
 
 def _groups(config: Any, name: str, channels: list[int]) -> None:
-    wrong = [c for c in channels if c % 32]
+    groups = config.num_groups
+    if groups < 1:
+        raise ConfigError(f"{type(config).__name__}.num_groups={groups} must be at least 1")
+    wrong = [c for c in channels if c % groups]
     if wrong:
-        raise ConfigError(f"{type(config).__name__}.{name} gives {wrong[0]} channels; GroupNorm needs a multiple of 32")
+        raise ConfigError(
+            f"{type(config).__name__}.{name} gives {wrong[0]} channels; "
+            f"GroupNorm needs a multiple of num_groups={groups}"
+        )
 
 
 def _increasing(config: Any, name: str, values: tuple[int, ...]) -> None:
@@ -37,7 +43,11 @@ def _increasing(config: Any, name: str, values: tuple[int, ...]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class VQGANConfig:
-    """First stage: VQGAN with downsampling factor 2^(len(ch_mult)-1); the defaults are the published VQ-f4."""
+    """First stage: VQGAN with downsampling factor 2^(len(ch_mult)-1); the defaults are the published VQ-f4.
+
+    `num_groups` of every GroupNorm: with one or two channels a group, as 32 gives a narrow network, normalisation
+    removes the mean colour of the image, and no training brings it back. Four channels and more keep it.
+    """
 
     ch: int = 128
     ch_mult: tuple[int, ...] = (1, 2, 4)
@@ -47,6 +57,7 @@ class VQGANConfig:
     z_channels: int = 3
     in_channels: int = 3
     out_channels: int = 3
+    num_groups: int = 32
 
     @property
     def factor(self) -> int:
@@ -59,7 +70,10 @@ class VQGANConfig:
 
 @dataclasses.dataclass(frozen=True)
 class VARTokenizerConfig:
-    """Multi-scale residual VQ-VAE of VAR; the defaults are the published `vae_ch160v4096z32`."""
+    """Multi-scale residual VQ-VAE of VAR; the defaults are the published `vae_ch160v4096z32`.
+
+    `num_groups`: as for the first stage.
+    """
 
     vocab_size: int = 4096
     z_channels: int = 32
@@ -70,6 +84,7 @@ class VARTokenizerConfig:
     share_quant_resi: int = 4
     quant_resi: float = 0.5
     beta: float = 0.25
+    num_groups: int = 32
 
     @property
     def factor(self) -> int:
@@ -166,7 +181,7 @@ class SwinUNetConfig:
     """Denoiser of ResShift and SinSR: UNet with Swin layers; the defaults are the published size.
 
     `attention_resolutions` are feature sizes counted down from `image_size`. `in_channels` counts z_t and the
-    concatenated LR together.
+    concatenated LR together. `num_groups` of every GroupNorm, CoGU's and CSPA's too: as for the first stage.
     """
 
     image_size: int = 64
@@ -181,6 +196,7 @@ class SwinUNetConfig:
     swin_embed_dim: int = 192
     window_size: int = 8
     mlp_ratio: float = 4.0
+    num_groups: int = 32
 
     def __post_init__(self) -> None:
         if len(self.num_res_blocks) != len(self.channel_mult):

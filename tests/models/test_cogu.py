@@ -9,7 +9,7 @@ from vdiffsr_jax.models.cogu import CoGU
 from vdiffsr_jax.ops.norm import group_norm, layer_norm
 from vdiffsr_jax.ops.resize import bilinear
 
-NETWORK = build(CoGU, 64, 4, 16, 24, CoGUConfig(max_dim=32))
+NETWORK = build(CoGU, 64, 4, 16, 24, CoGUConfig(max_dim=32), num_groups=32)
 KEYS = jax.random.split(jax.random.key(0), 3)
 H = jax.random.normal(KEYS[0], (2, 4, 4, 64))
 P = jax.random.normal(KEYS[1], (2, 2, 2, 16))

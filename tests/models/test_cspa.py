@@ -25,7 +25,7 @@ def pyramid(seed):
 @functools.cache
 def compiled(**switches):
     cfg = CSPAConfig(dim=32, head_dim=16, window_size=2, **switches)
-    network = build(CSPA, 32, 4, 16, 12, LEVELS, cfg)
+    network = build(CSPA, 32, 4, 16, 12, LEVELS, cfg, num_groups=32)
 
     def forward(params, levels, emb=EMB):
         return network.apply(params, H, network.apply(params, levels[2], levels, method="prepare"), emb)

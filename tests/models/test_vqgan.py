@@ -84,3 +84,14 @@ def test_a_fresh_first_stage_keeps_every_latent_dimension():
     params = network.init(jax.random.key(0))
     for name in ("quant_conv", "post_quant_conv"):
         np.testing.assert_allclose(np.linalg.svd(params[name]["kernel"])[1], 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("num_groups", "kept"), [(32, False), (4, True)])
+def test_wide_groups_keep_the_mean_colour(num_groups, kept):
+    # What box_vqgan's first run lost: with one channel a group every picture came out grey.
+    network = build(VQGAN, VQGANConfig(ch=32, ch_mult=(1, 1), num_res_blocks=1, n_embed=16, num_groups=num_groups))
+    params = network.init(jax.random.key(0))
+    decode = jax.jit(lambda z: network.apply(params, z, method="decode", quantize=False).mean(axis=(1, 2)))
+    colours = np.random.default_rng(0).normal(size=(6, 1, 1, 3)).astype(np.float32)
+    texture = np.random.default_rng(1).normal(size=(1, 8, 8, 3)).astype(np.float32)
+    assert (np.asarray(decode(colours + 0.1 * texture)).std(axis=0).max() > 0.1) == kept

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from vdiffsr_jax.config import to_dict
+from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.models import registry
-from vdiffsr_jax.training.cli import main, read_config, runs
+from vdiffsr_jax.training.cli import main, runs
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "configs" / "smoke.py"
@@ -28,7 +29,7 @@ def chain(tmp_path_factory) -> Path:
 def chain_configs(tmp_path_factory) -> Path:
     """What a trained chain tells before any array is read: tasks can be made and traced from it."""
     root = tmp_path_factory.mktemp("configs")
-    for workdir, settings in runs(read_config(SMOKE), root).items():
+    for workdir, settings in runs(read_config_file(SMOKE), root).items():
         write_config(workdir / "model", KINDS[settings["task"]], settings["model"])
     write_config(root / "perceptual", "perceptual", {"backbone": "efficientnet_lite0"})
     return root

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from tests.training.toy import ToyTask, toy_config
+from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.training import tasks
-from vdiffsr_jax.training.cli import read_config, runs
+from vdiffsr_jax.training.cli import runs
 from vdiffsr_jax.training.config import TrainConfig, parse_train
 from vdiffsr_jax.training.loop import Run
 
@@ -18,7 +19,7 @@ def config(root: Path, name: str) -> TrainConfig:
     """The task's settings, with a checkpoint after two of four steps; it reads what the chain in `root` made."""
     if name == "toy":
         return toy_config(eval={"every": 0})
-    settings = runs(read_config(Path(__file__).parents[2] / "configs" / "smoke.py"), root)[root / name]
+    settings = runs(read_config_file(Path(__file__).parents[2] / "configs" / "smoke.py"), root)[root / name]
     changes = {"steps": 4, "batch_size": 8, "checkpoint": {"every": 2}, "eval": {"every": 0}}
     return parse_train({**settings, **changes})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.training import cli
 
 CONFIG = """
@@ -56,10 +57,10 @@ def test_verbose_shows_where(config, tmp_path, capsys):
 
 def test_config_file(tmp_path, config, capsys):
     with pytest.raises(ConfigError, match="no such file"):
-        cli.read_config(tmp_path / "none.py")
+        read_config_file(tmp_path / "none.py")
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ConfigError, match="has no function get_config"):
-        cli.read_config(tmp_path / "empty.py")
+        read_config_file(tmp_path / "empty.py")
     assert cli.main(["--config", str(config)]) == cli.USAGE
     assert "--workdir is needed" in capsys.readouterr().err
     with pytest.raises(SystemExit) as leave:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from vdiffsr_jax.config import ConfigError, to_dict
-from vdiffsr_jax.training.cli import read_config
+from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.training.config import SWITCHES, TrainConfig, check_batch, parse_train, with_settings
 
 DATA = {"synthetic_fraction": 1.0}
@@ -92,6 +92,6 @@ def test_config_files_parse(pytestconfig):
     files = sorted((pytestconfig.rootpath / "configs").glob("*.py"))
     assert len(files) >= 6
     for file in files:
-        config = read_config(file)
+        config = read_config_file(file)
         for run in [config] if "task" in config else config.values():
             assert isinstance(parse_train(run), TrainConfig), file

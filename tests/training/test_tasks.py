@@ -12,8 +12,9 @@ import pytest
 
 from tests.training.conftest import SMOKE, write_config
 from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.training import tasks
-from vdiffsr_jax.training.cli import read_config, runs
+from vdiffsr_jax.training.cli import runs
 from vdiffsr_jax.training.config import TrainConfig, parse_train, with_settings
 from vdiffsr_jax.training.optim import GROUPS, Flat
 from vdiffsr_jax.training.sharding import match, placed
@@ -21,7 +22,7 @@ from vdiffsr_jax.training.step import accumulated
 
 
 def config(root, name: str, *settings: str) -> TrainConfig:
-    return parse_train(with_settings(runs(read_config(SMOKE), root)[root / name], settings))
+    return parse_train(with_settings(runs(read_config_file(SMOKE), root)[root / name], settings))
 
 
 def traced(task: tasks.Task) -> tuple[set[str], Flat, Flat]:

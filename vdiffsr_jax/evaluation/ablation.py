@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import runpy
 import shlex
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 
 from vdiffsr_jax.checkpoint import CONFIG_FILE, CheckpointError
 from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.evaluation import cli, models
 from vdiffsr_jax.evaluation.grid import SWITCHES, Cell, cells, parse_switch
 from vdiffsr_jax.metrics.niqe import NiqeError
@@ -165,11 +165,9 @@ def run(command: Sequence[str]) -> int:
 def _config(file: Path) -> Any:
     """What the config file says, as plain values: a cell trained with anything else is not taken for finished."""
     try:
-        values = runpy.run_path(str(file))["get_config"]()
-    except OSError as error:
-        raise UsageError(f"--config {file} cannot be read: {error.strerror or error}") from error
-    except KeyError as error:
-        raise UsageError(f"--config {file} has no function get_config()") from error
+        values = read_config_file(file)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
     plain = json.loads(json.dumps(values, default=lambda v: v.to_dict() if hasattr(v, "to_dict") else str(v)))
     if not isinstance(plain, dict) or plain.get("task") not in ("teacher", "distill"):
         raise UsageError(f"--config {file} must be one run of task teacher or distill: the switches are theirs")

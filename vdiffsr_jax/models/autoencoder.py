@@ -31,10 +31,10 @@ class Reconstruction(NamedTuple):
 class ResBlock(nnx.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 map on the skip where the channels change."""
 
-    def __init__(self, c: int, o: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.norm1 = GroupNorm(c, eps=EPS, dtype=dtype)
+    def __init__(self, c: int, o: int, *, num_groups: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.norm1 = GroupNorm(c, eps=EPS, num_groups=num_groups, dtype=dtype)
         self.conv1 = Conv(c, o, 3, dtype=dtype, rngs=rngs)
-        self.norm2 = GroupNorm(o, eps=EPS, dtype=dtype)
+        self.norm2 = GroupNorm(o, eps=EPS, num_groups=num_groups, dtype=dtype)
         self.conv2 = Conv(o, o, 3, dtype=dtype, rngs=rngs)
         self.shortcut = Linear(c, o, dtype=dtype, rngs=rngs) if c != o else None
 
@@ -47,8 +47,8 @@ class ResBlock(nnx.Module):
 class AttentionBlock(nnx.Module):
     """x + W_o attention(q, k, v) over all h*w positions, one head; q, k, v from one map or from three."""
 
-    def __init__(self, c: int, *, fused_qkv: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.norm = GroupNorm(c, eps=EPS, dtype=dtype)
+    def __init__(self, c: int, *, fused_qkv: bool, num_groups: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.norm = GroupNorm(c, eps=EPS, num_groups=num_groups, dtype=dtype)
         if fused_qkv:
             self.qkv = Linear(c, 3 * c, dtype=dtype, rngs=rngs)
         else:
@@ -94,12 +94,17 @@ class Stage(nnx.Module):
         *,
         attention: bool,
         resample: type[Downsample] | type[Upsample] | None,
+        num_groups: int,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        self.block = nnx.List([ResBlock(c if i == 0 else o, o, dtype=dtype, rngs=rngs) for i in range(num_blocks)])
+        self.block = nnx.List(
+            [ResBlock(c if i == 0 else o, o, num_groups=num_groups, dtype=dtype, rngs=rngs) for i in range(num_blocks)]
+        )
         num_attn = num_blocks if attention else 0
-        self.attn = nnx.List([AttentionBlock(o, fused_qkv=True, dtype=dtype, rngs=rngs) for _ in range(num_attn)])
+        self.attn = nnx.List(
+            [AttentionBlock(o, fused_qkv=True, num_groups=num_groups, dtype=dtype, rngs=rngs) for _ in range(num_attn)]
+        )
         self.resample = None if resample is None else resample(o, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -113,10 +118,10 @@ class Stage(nnx.Module):
 class Middle(nnx.Module):
     """ResBlock, attention, ResBlock."""
 
-    def __init__(self, c: int, *, fused_qkv: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.block_1 = ResBlock(c, c, dtype=dtype, rngs=rngs)
-        self.attn_1 = AttentionBlock(c, fused_qkv=fused_qkv, dtype=dtype, rngs=rngs)
-        self.block_2 = ResBlock(c, c, dtype=dtype, rngs=rngs)
+    def __init__(self, c: int, *, fused_qkv: bool, num_groups: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.block_1 = ResBlock(c, c, num_groups=num_groups, dtype=dtype, rngs=rngs)
+        self.attn_1 = AttentionBlock(c, fused_qkv=fused_qkv, num_groups=num_groups, dtype=dtype, rngs=rngs)
+        self.block_2 = ResBlock(c, c, num_groups=num_groups, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.block_2(self.attn_1(self.block_1(x)))
@@ -149,14 +154,15 @@ class Encoder(nnx.Module):
                     cfg.num_res_blocks,
                     attention=deep_attention and i == last,
                     resample=None if i == last else Downsample,
+                    num_groups=cfg.num_groups,
                     dtype=dtype,
                     rngs=rngs,
                 )
                 for i in range(len(widths))
             ]
         )
-        self.mid = Middle(widths[-1], fused_qkv=deep_attention, dtype=dtype, rngs=rngs)
-        self.norm_out = GroupNorm(widths[-1], eps=EPS, dtype=dtype)
+        self.mid = Middle(widths[-1], fused_qkv=deep_attention, num_groups=cfg.num_groups, dtype=dtype, rngs=rngs)
+        self.norm_out = GroupNorm(widths[-1], eps=EPS, num_groups=cfg.num_groups, dtype=dtype)
         self.conv_out = Conv(widths[-1], out_channels, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -189,7 +195,7 @@ class Decoder(nnx.Module):
         widths = [cfg.ch * m for m in cfg.ch_mult]
         last = len(widths) - 1
         self.conv_in = Conv(in_channels, widths[-1], 3, dtype=dtype, rngs=rngs)
-        self.mid = Middle(widths[-1], fused_qkv=deep_attention, dtype=dtype, rngs=rngs)
+        self.mid = Middle(widths[-1], fused_qkv=deep_attention, num_groups=cfg.num_groups, dtype=dtype, rngs=rngs)
         self.up = nnx.List(
             [
                 Stage(
@@ -198,13 +204,14 @@ class Decoder(nnx.Module):
                     cfg.num_res_blocks + 1,
                     attention=deep_attention and i == last,
                     resample=Upsample if i else None,
+                    num_groups=cfg.num_groups,
                     dtype=dtype,
                     rngs=rngs,
                 )
                 for i in range(len(widths))
             ]
         )
-        self.norm_out = GroupNorm(widths[0], eps=EPS, dtype=dtype)
+        self.norm_out = GroupNorm(widths[0], eps=EPS, num_groups=cfg.num_groups, dtype=dtype)
         self.conv_out = Conv(widths[0], out_channels, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, z: jax.Array) -> jax.Array:

@@ -30,12 +30,13 @@ class CoGU(nnx.Module):
         condition_dim: int,
         cfg: CoGUConfig,
         *,
+        num_groups: int,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         dim = min(channels, cfg.max_dim)
         self.size = size
-        self.norm_h = GroupNorm(channels, eps=NORM_EPS, num_groups=min(32, channels), dtype=dtype)
+        self.norm_h = GroupNorm(channels, eps=NORM_EPS, num_groups=num_groups, dtype=dtype)
         self.w_h = Linear(channels, dim, dtype=dtype, rngs=rngs)
         self.norm_p = LayerNorm(prior_dim, eps=NORM_EPS, dtype=dtype)
         self.w_p = Linear(prior_dim, dim, use_bias=False, dtype=dtype, rngs=rngs)

@@ -111,12 +111,13 @@ class CSPA(nnx.Module):
         patch_nums: tuple[int, ...],
         cfg: CSPAConfig,
         *,
+        num_groups: int,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         if not (cfg.same or cfg.cross):
             raise ValueError("CSPA needs cspa.same or cspa.cross; with neither there is no unit to build")
-        self.norm = GroupNorm(channels, eps=NORM_EPS, num_groups=min(32, channels), dtype=dtype)
+        self.norm = GroupNorm(channels, eps=NORM_EPS, num_groups=num_groups, dtype=dtype)
         self.w_q = Linear(channels, cfg.dim, dtype=dtype, rngs=rngs)
         self.same = SameScale(size, prior_dim, cfg, dtype=dtype, rngs=rngs) if cfg.same else None
         self.cross = (

@@ -89,7 +89,7 @@ class Linear(nnx.Module):
 class GroupNorm(nnx.Module):
     """GroupNorm over (h, w, c / groups) with statistics in float32; `eps` has no default on purpose."""
 
-    def __init__(self, channels: int, *, eps: float, num_groups: int = 32, dtype: jnp.dtype = jnp.float32):
+    def __init__(self, channels: int, *, eps: float, num_groups: int, dtype: jnp.dtype = jnp.float32):
         self.num_groups = num_groups
         self.eps = eps
         self.dtype = dtype

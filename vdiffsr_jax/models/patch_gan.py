@@ -38,7 +38,7 @@ class PatchGAN(nnx.Module):
         ins = [in_channels, *widths[:-1]]
         strides = [2] * layers + [1]
         self.convs = nnx.List([conv(c, o, s) for c, o, s in zip(ins, widths, strides, strict=True)])
-        self.norms = nnx.List([GroupNorm(width, eps=1e-5, dtype=dtype) for width in widths[1:]])
+        self.norms = nnx.List([GroupNorm(width, eps=1e-5, num_groups=32, dtype=dtype) for width in widths[1:]])
         self.head = conv(widths[-1], 1, 1)
 
     def __call__(self, image: jax.Array) -> jax.Array:

@@ -47,14 +47,15 @@ class SwinBlock(nnx.Module):
         shift: int,
         mlp_ratio: float,
         *,
+        num_groups: int,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         hidden = int(width * mlp_ratio)
         self.shift = shift
-        self.norm1 = GroupNorm(width, eps=NORM_EPS, dtype=dtype)
+        self.norm1 = GroupNorm(width, eps=NORM_EPS, num_groups=num_groups, dtype=dtype)
         self.attn = WindowAttention(width, num_heads, window, dtype=dtype, rngs=rngs)
-        self.norm2 = GroupNorm(width, eps=NORM_EPS, dtype=dtype)
+        self.norm2 = GroupNorm(width, eps=NORM_EPS, num_groups=num_groups, dtype=dtype)
         self.fc1 = Linear(width, hidden, dtype=dtype, rngs=rngs)
         self.fc2 = Linear(hidden, width, dtype=dtype, rngs=rngs)
 
@@ -84,6 +85,7 @@ class SwinLayer(nnx.Module):
                     window,
                     shift if i % 2 else 0,
                     cfg.mlp_ratio,
+                    num_groups=cfg.num_groups,
                     dtype=dtype,
                     rngs=rngs,
                 )

@@ -50,13 +50,14 @@ class ResBlock(nnx.Module):
         out_channels: int,
         emb_channels: int,
         *,
+        num_groups: int,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.norm1 = GroupNorm(in_channels, eps=NORM_EPS, dtype=dtype)
+        self.norm1 = GroupNorm(in_channels, eps=NORM_EPS, num_groups=num_groups, dtype=dtype)
         self.conv1 = Conv(in_channels, out_channels, dtype=dtype, rngs=rngs)
         self.emb = Linear(emb_channels, 2 * out_channels, dtype=dtype, rngs=rngs)
-        self.norm2 = GroupNorm(out_channels, eps=NORM_EPS, dtype=dtype)
+        self.norm2 = GroupNorm(out_channels, eps=NORM_EPS, num_groups=num_groups, dtype=dtype)
         self.conv2 = Conv(out_channels, out_channels, dtype=dtype, kernel_init=ZEROS, rngs=rngs)
         self.skip = Linear(in_channels, out_channels, dtype=dtype, rngs=rngs) if in_channels != out_channels else None
 
@@ -91,7 +92,7 @@ class SwinUNet(nnx.Module):
         sizes = [cfg.image_size >> level for level in range(len(widths))]
 
         def res(n_in: int, n_out: int) -> ResBlock:
-            return ResBlock(n_in, n_out, emb_channels, dtype=dtype, rngs=rngs)
+            return ResBlock(n_in, n_out, emb_channels, num_groups=cfg.num_groups, dtype=dtype, rngs=rngs)
 
         def swin(level: int) -> SwinLayer:
             return SwinLayer(widths[level], sizes[level], cfg, dtype=dtype, rngs=rngs)
@@ -129,7 +130,7 @@ class SwinUNet(nnx.Module):
                 )
                 channels = width
         self.output_blocks = nnx.List(stages)
-        self.norm_out = GroupNorm(channels, eps=NORM_EPS, dtype=dtype)
+        self.norm_out = GroupNorm(channels, eps=NORM_EPS, num_groups=cfg.num_groups, dtype=dtype)
         self.conv_out = Conv(channels, cfg.out_channels, dtype=dtype, kernel_init=ZEROS, rngs=rngs)
 
     def __call__(self, x: jax.Array, t: jax.Array, lr: jax.Array, fuse: Fuse | None = None) -> jax.Array:

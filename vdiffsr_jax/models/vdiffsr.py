@@ -46,15 +46,21 @@ class Units(nnx.Module):
         if cfg.prior is None:
             return
         places = swin_places(cfg.denoiser)
-        dim, emb_dim = cfg.prior.dim, 4 * cfg.denoiser.model_channels
+        dim, emb_dim, groups = cfg.prior.dim, 4 * cfg.denoiser.model_channels, cfg.denoiser.num_groups
         if cfg.cogu.enabled:
             self.cogu = nnx.List(
-                [CoGU(c, size, dim, emb_dim + dim, cfg.cogu, dtype=dtype, rngs=rngs) for c, size in places]
+                [
+                    CoGU(c, size, dim, emb_dim + dim, cfg.cogu, num_groups=groups, dtype=dtype, rngs=rngs)
+                    for c, size in places
+                ]
             )
         if cfg.cspa.same or cfg.cspa.cross:
             levels = cfg.prior.tokenizer.patch_nums
             self.cspa = nnx.List(
-                [CSPA(c, size, dim, emb_dim, levels, cfg.cspa, dtype=dtype, rngs=rngs) for c, size in places]
+                [
+                    CSPA(c, size, dim, emb_dim, levels, cfg.cspa, num_groups=groups, dtype=dtype, rngs=rngs)
+                    for c, size in places
+                ]
             )
 
 

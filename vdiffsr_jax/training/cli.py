@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import runpy
 import sys
 import tempfile
 import traceback
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config_file import read_config_file
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 
@@ -37,19 +37,6 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="check the configuration, then stop")
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     return parser
-
-
-def read_config(file: Path) -> Any:
-    """What the file's `get_config()` returns: one run's settings, or {name: settings} to train one after the other.
-
-    Raises: ConfigError if there is no such file or function.
-    """
-    if not file.is_file():
-        raise ConfigError(f"--config {file}: no such file")
-    get_config = runpy.run_path(str(file)).get("get_config")
-    if get_config is None:
-        raise ConfigError(f"--config {file} has no function get_config()")
-    return get_config()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,7 +82,7 @@ def train(args: argparse.Namespace) -> int:
     from vdiffsr_jax.training.config import parse_train, with_settings
     from vdiffsr_jax.training.loop import Run
 
-    values = with_settings(read_config(args.config), [])
+    values = with_settings(read_config_file(args.config), [])
     for workdir, settings in runs(values, args.workdir).items():
         cfg = parse_train(with_settings(settings, args.settings))
         if args.check:

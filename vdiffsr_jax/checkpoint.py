@@ -22,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from vdiffsr_jax import host_memory
 from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.lazy_array import LazyArray
 from vdiffsr_jax.models import registry
@@ -214,6 +215,7 @@ def load_model(
     for item in wanted:
         abstract = registry.network(kind, item, config).abstract
         loaded[item] = _restore(path / item, _target(path / item, abstract, dtype, placement))
+        host_memory.give_back()
     return Model(kind, config, loaded, sources)
 
 

@@ -1,9 +1,9 @@
-"""The whole model on a batch of tiles: one compiled function per (batch, steps, sampler), shared by local devices."""
+"""The whole model on a batch of tiles: one compiled function per (steps, sampler, shape), shared by local devices."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vdiffsr_jax import host_memory
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.diffusion import sampler, schedule
 from vdiffsr_jax.models import registry
@@ -47,7 +48,7 @@ class TileModel:
             network.check(items[name], name)
         self._params = jax.device_put(dict(items), NamedSharding(mesh, P()))
         self._on_cpu = mesh.devices.flat[0].platform == "cpu"
-        self._run = functools.cache(self._compile)
+        self._programs: dict[Hashable, jax.stages.Compiled] = {}
 
     @property
     def num_devices(self) -> int:
@@ -70,10 +71,14 @@ class TileModel:
         Returns: (b, scale t, scale t, 3) float32 in [-1, 1].
         Raises: jax.errors.JaxRuntimeError with RESOURCE_EXHAUSTED, here or when fetched, if a device is out of memory.
         """
-        place = NamedSharding(self.mesh, P("tiles"))
-        return self._run(steps, method)(self._params, *jax.device_put((lr, noise), place))
+        args = (self._params, *jax.device_put((lr, noise), NamedSharding(self.mesh, P("tiles"))))
+        key = (steps, method, lr.shape)
+        if key not in self._programs:
+            self._programs[key] = self._jitted(steps, method).lower(*args).compile()
+            host_memory.give_back()
+        return self._programs[key](*args)
 
-    def _compile(self, steps: int, method: str) -> jax.stages.Wrapped:
+    def _jitted(self, steps: int, method: str) -> jax.stages.Wrapped:
         def device_batch(params: dict[str, Params], lr: jax.Array, noise: jax.Array) -> jax.Array:
             upscale = functools.partial(self._upscale, params, steps=steps, method=method)
             if not self._on_cpu or self.tiles_need_company:

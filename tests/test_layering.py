@@ -16,6 +16,8 @@ MAY_IMPORT = {
     "ops": set(),
     "config": set(),
     "config_file": {"config"},
+    "compile_cache": set(),
+    "distributed": {"config"},
     "host_memory": set(),
     "lazy_array": set(),
     "models": {"ops", "config"},
@@ -25,10 +27,11 @@ MAY_IMPORT = {
     "data": {"ops", "config"},
     "checkpoint": {"models", "config", "host_memory", "lazy_array"},
     "training_checkpoint": {"config", "checkpoint"},
-    "sampling": {"ops", "models", "diffusion", "metrics", "config", "checkpoint", "host_memory"},
+    "sampling": {"ops", "models", "diffusion", "metrics", "config", "checkpoint", "host_memory", "compile_cache",
+                 "distributed"},
     "evaluation": {"ops", "models", "diffusion", "metrics", "data", "sampling", "config", "config_file", "checkpoint"},
     "training": {"ops", "models", "diffusion", "metrics", "data", "sampling", "config", "config_file", "checkpoint",
-                 "training_checkpoint"},
+                 "training_checkpoint", "compile_cache", "distributed"},
     "__init__": {"sampling"},
 }  # fmt: skip
 ORBAX = {"checkpoint.py", "training_checkpoint.py"}

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
@@ -52,8 +51,8 @@ class TrainCheckpoints:
         return self.manager.should_save(step)
 
     def preempted(self, step: int) -> bool:
-        """Whether any process of the job was told to stop; all processes agree on the step."""
-        return jax.process_count() > 1 and self.manager.reached_preemption(step)
+        """Whether to stop here because a process of the job was told to; all processes agree on the step."""
+        return self.manager.reached_preemption(step)
 
     def save(
         self,

@@ -107,7 +107,7 @@ def test_the_originals_command_line_and_an_interruption(folder, tmp_path, model,
 def test_wrong_usage(folder, tmp_path, plain_model, capsys, monkeypatch, arguments, message):
     (tmp_path / "old").mkdir()
     (tmp_path / "old/a.png").write_bytes(b"x")
-    monkeypatch.setattr(cli, "_use_compile_cache", lambda choice: None)
+    monkeypatch.setattr(cli.compile_cache, "use", lambda choice: None)
     monkeypatch.chdir(tmp_path)
     known = {"in": folder, "model": plain_model}
     assert cli.main([a.format(**known) for a in arguments]) == 2

@@ -39,8 +39,10 @@ def test_not_finite_names_step_and_samples():
 
 def test_progress_line():
     means = {"loss": 0.5, "l1": 0.25, "learning_rate": 1e-4, "images_per_second": 8.0, "data_wait": 0.031}
+    means |= {"step_ms": 2000.0, "tflops_per_device": 30.0}
     line = progress_line(100, 1000, 16, means)
-    assert line == "step 100/1000  loss 0.5  l1 0.25  lr 0.0001  8.0 images/s  data wait 3%  left 30m00s"
+    assert line == "step 100/1000  loss 0.5  l1 0.25  lr 0.0001  8.0 images/s  2000 ms/step  data wait 3%  left 30m00s"
+    assert "ms/step  MFU 41%  data" in progress_line(100, 1000, 16, means | {"mfu": 0.41})
     assert duration(3725) == "1h02m"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vdiffsr_jax import compile_cache
 from vdiffsr_jax.sampling import files
 from vdiffsr_jax.sampling.files import UsageError
 from vdiffsr_jax.sampling.image_files import EXTENSIONS, write_whole
@@ -45,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--scale", type=int, default=4, help="what the model does; only 4 (see --outscale)")
     model.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the computation")
     model.add_argument("--devices", type=int, help="how many local devices share the tiles (default: all)")
-    model.add_argument("--compile_cache", help="folder of compiled programs, or 'off' (default: your cache folder)")
+    compile_cache.add_flag(model)
     how = p.add_argument_group("sampling")
     steps = how.add_mutually_exclusive_group()
     steps.add_argument("--steps", type=int, default=1, choices=(1, 4, 15), help="denoising steps (default: 1)")
@@ -120,7 +121,7 @@ def _sample(args: argparse.Namespace) -> int:
         raise UsageError(f"-o {args.output} is not writable")
     directory = args.ckpt or _bundled()
 
-    _use_compile_cache(args.compile_cache)
+    compile_cache.use(args.compile_cache)
     from vdiffsr_jax.sampling.batch_job import BatchJob, Output
     from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
 
@@ -189,16 +190,3 @@ def _bundled() -> Path:
         raise UsageError(f"this installation has no bundled model ({BUNDLED_MODEL}); give --ckpt DIRECTORY")
     print(f"no --ckpt: using the small bundled model {BUNDLED_MODEL}", file=sys.stderr)
     return BUNDLED_MODEL
-
-
-def _use_compile_cache(choice: str | None) -> None:
-    """Compiled programs are kept in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR or the flag say where."""
-    import jax
-
-    if choice == "off":
-        jax.config.update("jax_enable_compilation_cache", False)
-    elif choice:
-        jax.config.update("jax_compilation_cache_dir", choice)
-    elif not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "vdiffsr_jax" / "xla"))

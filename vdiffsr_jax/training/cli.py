@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vdiffsr_jax import compile_cache, distributed
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
 
@@ -35,6 +36,13 @@ def parser() -> argparse.ArgumentParser:
         help="override a setting, such as batch_size=16 or model.cspa.cross=false; may be repeated",
     )
     parser.add_argument("--check", action="store_true", help="check the configuration, then stop")
+    compile_cache.add_flag(parser)
+    parser.add_argument(
+        "--profile",
+        metavar="FIRST:LAST",
+        help="trace these steps into WORKDIR/profile, for TensorBoard's profiler or Perfetto",
+    )
+    distributed.add_flags(parser)
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -75,6 +83,16 @@ def _filled(value: Any, workdir: str) -> Any:
     return value
 
 
+def profile_steps(text: str | None) -> tuple[int, int] | None:
+    """ "10:12" -> (10, 12). Raises: ConfigError."""
+    if text is None:
+        return None
+    first, colon, last = text.partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise ConfigError(f"--profile {text}: write FIRST:LAST, two step numbers such as 10:12")
+    return int(first), int(last)
+
+
 def train(args: argparse.Namespace) -> int:
     """Check everything that can be checked, then touch the devices."""
     import jax
@@ -82,16 +100,24 @@ def train(args: argparse.Namespace) -> int:
     from vdiffsr_jax.training.config import parse_train, with_settings
     from vdiffsr_jax.training.loop import Run
 
-    values = with_settings(read_config_file(args.config), [])
-    for workdir, settings in runs(values, args.workdir).items():
-        cfg = parse_train(with_settings(settings, args.settings))
-        if args.check:
+    many = args.distributed or args.coordinator is not None
+    if many and args.workdir is None:
+        raise ConfigError("--workdir is needed: one directory that all processes see")
+    profile = profile_steps(args.profile)
+    values = runs(with_settings(read_config_file(args.config), []), args.workdir)
+    configs = {path: parse_train(with_settings(settings, args.settings)) for path, settings in values.items()}
+    if args.check:
+        for cfg in configs.values():
             print(f"{cfg.task}: configuration checked, nothing was trained")
-            continue
-        if cfg.mesh.cpu_devices:
-            jax.config.update("jax_num_cpu_devices", cfg.mesh.cpu_devices)
-        print(f"{cfg.task}: {workdir}", flush=True)
-        if Run(cfg, workdir).run().interrupted:
+        return DONE
+    if devices := max(cfg.mesh.cpu_devices for cfg in configs.values()):
+        jax.config.update("jax_num_cpu_devices", devices)
+    compile_cache.use(args.compile_cache)
+    distributed.join(args)
+    for path, cfg in configs.items():
+        if jax.process_index() == 0:
+            print(f"{cfg.task}: {path}", flush=True)
+        if Run(cfg, path, profile=profile).run().interrupted:
             return INTERRUPTED
     return DONE
 

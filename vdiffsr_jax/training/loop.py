@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import signal
 import threading
 import time
@@ -22,8 +23,9 @@ from vdiffsr_jax.training.heldout import HeldOut
 from vdiffsr_jax.training.metrics import Log, Window, progress_line
 from vdiffsr_jax.training.optim import Flat, Optimizer
 from vdiffsr_jax.training.sharding import Layout, make_mesh
+from vdiffsr_jax.training.speed import Speed, Trace
 from vdiffsr_jax.training.state import TrainState, create
-from vdiffsr_jax.training.step import compile_step, make_train_step
+from vdiffsr_jax.training.step import Batch, compile_step, make_train_step
 from vdiffsr_jax.training.version import code_version
 from vdiffsr_jax.training_checkpoint import TrainCheckpoints
 
@@ -37,13 +39,18 @@ class Outcome:
 
 
 class Stop:
-    """Turns the first SIGTERM or Ctrl-C into a flag; a second Ctrl-C interrupts at once."""
+    """Turns the first SIGTERM or Ctrl-C into a flag; a second Ctrl-C interrupts at once.
+
+    In a job of several processes JAX's own handler keeps SIGTERM, so that all processes stop at one step, and Ctrl-C
+    is passed on to it.
+    """
 
     def __enter__(self) -> Stop:
         self.asked = False
         self.previous = {}
+        self.alone = jax.process_count() == 1
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT) if self.alone else (signal.SIGINT,):
                 self.previous[number] = signal.signal(number, self._ask)
         return self
 
@@ -51,6 +58,12 @@ class Stop:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
+        if not self.alone:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def now(self, step: int, checkpoints: TrainCheckpoints) -> bool:
+        """Whether to stop after this step; every process of a job gets the same answer."""
+        return self.asked if self.alone else checkpoints.preempted(step)
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self.previous.items():
@@ -63,9 +76,11 @@ class Run:
     Raises on construction: ConfigError or CheckpointError if configuration, checkpoints or devices do not fit.
     """
 
-    def __init__(self, cfg: TrainConfig, workdir: Path):
+    def __init__(self, cfg: TrainConfig, workdir: Path, *, profile: tuple[int, int] | None = None):
         self.cfg = cfg
         self.workdir = workdir
+        self.profile = profile
+        self.program: jax.stages.Compiled | None = None
         self.task = tasks.make(cfg)
         self.best_metric = cfg.eval.best or self.task.best
         self.best: float | None = None
@@ -160,14 +175,17 @@ class Run:
     def _train(self, stop: Stop) -> int:
         cfg, step = self.cfg, int(self.state.step)
         window = Window(cfg.batch_size)
-        while step < cfg.steps and not (stop.asked or self.checkpoints.preempted(step)):
+        trace = Trace(self.workdir / "profile", self.profile)
+        while step < cfg.steps and not stop.now(step, self.checkpoints):
             asked = time.monotonic()
             local = next(self.data)
             window.waited += time.monotonic() - asked
             indices = local.pop("index")
             batch = self.layout.put_batch(local)
-            self.state, metrics = self.train_step(self.state, self.frozen, batch, self.key)
+            trace.before(step + 1)
+            metrics = self._step(batch, window)
             step += 1
+            trace.after(step, metrics)
             window.add(step, metrics, indices)
             if step % cfg.log_every == 0 or step == cfg.steps:
                 self._report(step, window)
@@ -181,6 +199,16 @@ class Run:
                 self._save(step, measured)
         window.flush()
         return step
+
+    def _step(self, batch: Batch, window: Window) -> Flat:
+        """One step of the state; the first compiles."""
+        args = (self.state, self.frozen, batch, self.key)
+        if self.program is None:
+            self.program = self.train_step.lower(*args).compile()
+            window.speed = Speed.of(self.program, self.layout.mesh)
+            window.reset()
+        self.state, metrics = self.program(*args)
+        return metrics
 
     def _report(self, step: int, window: Window) -> None:
         means = window.means()

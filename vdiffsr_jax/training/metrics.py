@@ -12,9 +12,10 @@ import jax
 import numpy as np
 
 from vdiffsr_jax.training.events import EventFile
+from vdiffsr_jax.training.speed import Speed
 
 # Metrics that have a place of their own on the progress line.
-ELSEWHERE = ("loss", "learning_rate", "images_per_second", "data_wait")
+ELSEWHERE = ("loss", "learning_rate", "images_per_second", "data_wait", "step_ms", "tflops_per_device", "mfu")
 
 
 class NonFiniteError(RuntimeError):
@@ -22,10 +23,14 @@ class NonFiniteError(RuntimeError):
 
 
 class Window:
-    """Means since the last line; the newest step's numbers are read only when the next step already runs."""
+    """Means since the last line; the newest step's numbers are read only when the next step already runs.
+
+    `speed`: what one step costs, known once it is compiled.
+    """
 
     def __init__(self, batch_size: int):
         self.batch_size = batch_size
+        self.speed: Speed | None = None
         self.pending: tuple[int, Mapping[str, jax.Array], np.ndarray] | None = None
         self.reset()
 
@@ -62,22 +67,27 @@ class Window:
         self.count += 1
 
     def means(self) -> dict[str, float]:
-        """Of every metric, and `images_per_second`, `data_wait` (share of the time)."""
+        """Of every metric, and `images_per_second`, `data_wait` (share of the time), `step_ms`, TFLOP/s, MFU."""
         self.flush()
         spent = time.monotonic() - self.started
         means = {name: total / max(self.count, 1) for name, total in self.sums.items() if name != "finite"}
         means["images_per_second"] = self.count * self.batch_size / spent
         means["data_wait"] = self.waited / spent
+        means["step_ms"] = 1000 * spent / max(self.count, 1)
+        if self.speed is not None:
+            means |= self.speed.at(spent / max(self.count, 1))
         return means
 
 
 def progress_line(step: int, steps: int, batch_size: int, means: Mapping[str, float]) -> str:
-    """step, loss and its parts, images/s, data wait, time left."""
+    """step, loss and its parts, images/s, milliseconds a step, MFU where it is known, data wait, time left."""
     left = (steps - step) * batch_size / max(means["images_per_second"], 1e-9)
+    mfu = f"  MFU {means['mfu']:.0%}" if "mfu" in means else ""
     parts = " ".join(f"{name} {value:.4g}" for name, value in means.items() if name not in ELSEWHERE)
     return (
         f"step {step}/{steps}  loss {means['loss']:.4g}  {parts}  lr {means['learning_rate']:.2g}  "
-        f"{means['images_per_second']:.1f} images/s  data wait {means['data_wait']:.0%}  left {duration(left)}"
+        f"{means['images_per_second']:.1f} images/s  {means['step_ms']:.0f} ms/step{mfu}  "
+        f"data wait {means['data_wait']:.0%}  left {duration(left)}"
     )
 
 

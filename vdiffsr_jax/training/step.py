@@ -61,6 +61,6 @@ def make_train_step(gradients: Gradients, optimizer: Optimizer, *, ema_decay: fl
     return train_step
 
 
-def compile_step(train_step: TrainStep, abstract_state: Any, layout: Layout) -> TrainStep:
+def compile_step(train_step: TrainStep, abstract_state: Any, layout: Layout) -> jax.stages.Wrapped:
     """jit over the mesh: the state is donated and keeps its sharding, metrics are whole on every device."""
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout.tree(abstract_state), layout.whole))

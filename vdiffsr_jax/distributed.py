@@ -1,0 +1,57 @@
+"""Several processes as one job: JAX's runtime finds the others by itself or is told where they are."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from vdiffsr_jax.config import ConfigError
+
+# A process that was killed is noticed after this long, and the others end; JAX waits 100 s unless told.
+HEARTBEAT_SECONDS = 30
+SHUTDOWN_SECONDS = 60
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """`--distributed`, or coordinator, number of processes and this one's number."""
+    group = parser.add_argument_group("many processes")
+    group.add_argument(
+        "--distributed", action="store_true", help="one of many; JAX finds the others (TPU pod, GKE, Slurm, Open MPI)"
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, where JAX cannot find it")
+    group.add_argument("--num_processes", type=int, help="with --coordinator: how many processes the job has")
+    group.add_argument("--process_id", type=int, help="with --coordinator: which one this is, from 0")
+
+
+def join(args: argparse.Namespace, *, connect: Callable[..., None] | None = None) -> None:
+    """Join the job that the flags describe, before any device is used; without them this process is alone.
+
+    SIGTERM at any process is passed on to all, see `multihost_utils.reached_preemption_sync_point`.
+
+    Raises: ConfigError if the flags do not fit together, no cluster is found or the others do not come.
+    """
+    given = {name: getattr(args, name) for name in ("coordinator", "num_processes", "process_id")}
+    missing = [f"--{name}" for name, value in given.items() if value is None]
+    if len(missing) == 3 and not args.distributed:
+        return
+    if missing and len(missing) < 3:
+        raise ConfigError(f"--coordinator, --num_processes and --process_id go together; missing {', '.join(missing)}")
+    if not missing and not 0 <= args.process_id < args.num_processes:
+        raise ConfigError(f"--process_id {args.process_id} must lie in 0..{args.num_processes - 1} (--num_processes)")
+    if connect is None:
+        import jax
+
+        jax.config.update("jax_enable_preemption_service", True)
+        connect = jax.distributed.initialize
+    try:
+        connect(
+            coordinator_address=args.coordinator,
+            num_processes=args.num_processes,
+            process_id=args.process_id,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        where = f"--coordinator {args.coordinator}" if args.coordinator else "--distributed"
+        first = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"{where}: the job's processes did not find each other ({first})") from error

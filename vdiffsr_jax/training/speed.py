@@ -1,0 +1,61 @@
+"""How fast a step is against what the devices could do, and traces to see why."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from vdiffsr_jax.training.hardware import Chip, chip_of
+from vdiffsr_jax.training.optim import Flat
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """`flops`: of one step on one device, as the compiler counts them. `chip`: None where its peak is not known."""
+
+    flops: float
+    chip: Chip | None
+
+    @classmethod
+    def of(cls, program: jax.stages.Compiled, mesh: Mesh) -> Speed:
+        """Of a compiled step."""
+        return cls(flops(program), chip_of(mesh.devices.flat[0].device_kind))
+
+    def at(self, seconds: float) -> dict[str, float]:
+        """`tflops_per_device` and, where the peak is known, `mfu` (0..1), of a step that takes so long.
+
+        Recomputation under remat counts as work here, so it is utilisation of the hardware, not of the model.
+        """
+        rate = self.flops / seconds
+        return {"tflops_per_device": rate / 1e12} | ({"mfu": rate / self.chip.flops} if self.chip else {})
+
+
+def flops(program: jax.stages.Compiled) -> float:
+    """FLOPs of one run on one device; 0 where the compiler does not tell."""
+    cost = program.cost_analysis()
+    return float(cost.get("flops", 0.0)) if cost else 0.0
+
+
+class Trace:
+    """Writes what happens in steps first..last to `directory`, one file per process."""
+
+    def __init__(self, directory: Path, steps: tuple[int, int] | None):
+        self.directory = directory
+        self.first, self.last = steps or (0, 0)
+        self.running = False
+
+    def before(self, step: int) -> None:
+        """Begin if this step is the first."""
+        if step == self.first:
+            jax.profiler.start_trace(str(self.directory))
+            self.running = True
+
+    def after(self, step: int, metrics: Flat) -> None:
+        """End if this step was the last, once its numbers are there."""
+        if self.running and step == self.last:
+            jax.block_until_ready(metrics)
+            jax.profiler.stop_trace()
+            self.running = False

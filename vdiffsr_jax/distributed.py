@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable
 
 from vdiffsr_jax.config import ConfigError
@@ -23,26 +25,28 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process_id", type=int, help="with --coordinator: which one this is, from 0")
 
 
-def join(args: argparse.Namespace, *, connect: Callable[..., None] | None = None) -> None:
+def join(
+    args: argparse.Namespace, *, pass_on_sigterm: bool, connect: Callable[..., None] | None = None
+) -> tuple[int, int]:
     """Join the job that the flags describe, before any device is used; without them this process is alone.
 
-    SIGTERM at any process is passed on to all, see `multihost_utils.reached_preemption_sync_point`.
-
+    Args: pass_on_sigterm: SIGTERM at any process no longer ends it but reaches all of them, by
+            `multihost_utils.reached_preemption_sync_point`.
+    Returns: this process's number and how many there are.
     Raises: ConfigError if the flags do not fit together, no cluster is found or the others do not come.
     """
     given = {name: getattr(args, name) for name in ("coordinator", "num_processes", "process_id")}
     missing = [f"--{name}" for name, value in given.items() if value is None]
     if len(missing) == 3 and not args.distributed:
-        return
+        return 0, 1
     if missing and len(missing) < 3:
         raise ConfigError(f"--coordinator, --num_processes and --process_id go together; missing {', '.join(missing)}")
     if not missing and not 0 <= args.process_id < args.num_processes:
         raise ConfigError(f"--process_id {args.process_id} must lie in 0..{args.num_processes - 1} (--num_processes)")
-    if connect is None:
-        import jax
+    import jax
 
-        jax.config.update("jax_enable_preemption_service", True)
-        connect = jax.distributed.initialize
+    jax.config.update("jax_enable_preemption_service", pass_on_sigterm)
+    connect = connect or jax.distributed.initialize
     try:
         connect(
             coordinator_address=args.coordinator,
@@ -55,3 +59,17 @@ def join(args: argparse.Namespace, *, connect: Callable[..., None] | None = None
         where = f"--coordinator {args.coordinator}" if args.coordinator else "--distributed"
         first = str(error).strip().partition("\n")[0]
         raise ConfigError(f"{where}: the job's processes did not find each other ({first})") from error
+    return jax.process_index(), jax.process_count()
+
+
+def end_job(code: int) -> None:
+    """Leave a job of many processes at once after a failure; returns if this process is alone.
+
+    The orderly way out waits for all others, who wait for this one: instead they see it gone and end, too.
+    """
+    import jax
+
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

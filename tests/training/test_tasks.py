@@ -19,6 +19,7 @@ from vdiffsr_jax.training.config import TrainConfig, parse_train, with_settings
 from vdiffsr_jax.training.optim import GROUPS, Flat
 from vdiffsr_jax.training.sharding import match, placed
 from vdiffsr_jax.training.step import accumulated
+from vdiffsr_jax.training.tasks.autoencoder import multiscale_l1
 
 
 def config(root, name: str, *settings: str) -> TrainConfig:
@@ -202,3 +203,10 @@ def test_one_and_eight_devices_give_one_loss(chain, name):
         results[devices, fsdp] = [float(x) for x in jax.jit(measure)(params, frozen, layout.put_batch(batch))]
     for layout_name, values in results.items():
         np.testing.assert_allclose(values, results[1, 1], rtol=2e-5, err_msg=str(layout_name))
+
+
+def test_multiscale_l1_by_hand():
+    checkerboard = jnp.asarray(np.indices((4, 4)).sum(axis=0) % 2 * 2.0 - 1)[None, :, :, None]
+    assert multiscale_l1(checkerboard, 1) == 1.0
+    assert multiscale_l1(checkerboard, 3) == pytest.approx(1 / 3), "texture vanishes in the smaller sizes"
+    assert multiscale_l1(jnp.full((1, 4, 4, 3), -0.5), 3) == 0.5, "colour does not"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdiffsr_jax import compile_cache
+from vdiffsr_jax import compile_cache, distributed
 from vdiffsr_jax.sampling import files
 from vdiffsr_jax.sampling.files import UsageError
 from vdiffsr_jax.sampling.image_files import EXTENSIONS, write_whole
@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("-r", "--references", help="folder of HR photos of the same names: PSNR, SSIM, OUTPUT/metrics.csv")
     out.add_argument("--max_megapixels", type=float, default=32.0, help="larger inputs are refused (default: 32)")
     out.add_argument("--verbose", action="store_true", help="show tracebacks")
+    distributed.add_flags(p)
     return p
 
 
@@ -110,6 +111,11 @@ def _sample(args: argparse.Namespace) -> int:
     _check(args)
     tasks = files.plan(files.find(args.input), args.output, format=args.format, suffix=args.suffix)
     references = files.references(tasks, args.references) if args.references else None
+    process, processes = distributed.join(args, pass_on_sigterm=False)
+    tasks = tasks[process::processes]
+    if not tasks:
+        print(f"fewer photos than the {processes} processes: nothing to do for process {process}")
+        return 0
     existing = [task.target for task in tasks if task.target.exists()]
     if existing and not (args.skip_existing or args.overwrite):
         raise UsageError(f"{len(existing)} results exist, such as {existing[0]}; choose --skip_existing or --overwrite")
@@ -158,13 +164,14 @@ def _sample(args: argparse.Namespace) -> int:
         progress.close()
         logger.removeHandler(handler)
         logger.propagate = True
-    return _summarise(job, args.output, scored=references is not None)
+    table = args.output / ("metrics.csv" if processes == 1 else f"metrics_{process}.csv")
+    return _summarise(job, args.output, None if references is None else table)
 
 
-def _summarise(job: BatchJob, output: Path, *, scored: bool) -> int:
-    if scored:
+def _summarise(job: BatchJob, output: Path, table: Path | None) -> int:
+    if table is not None:
         print(job.report.markdown())
-        write_whole(output / "metrics.csv", [job.report.csv().encode()])
+        write_whole(table, [job.report.csv().encode()])
     skipped = f", {job.skipped} skipped (their results exist)" if job.skipped else ""
     failed = f", {len(job.failures)} failed" if job.failures else ""
     print(f"{job.done} upscaled{skipped}{failed}; results in {output}")

@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.verbose:
             traceback.print_exc()
         print(f"train.py: {error}", file=sys.stderr)
-        return USAGE if isinstance(error, ConfigError) else FAILED
+        code = USAGE if isinstance(error, ConfigError) else FAILED
+        distributed.end_job(code)
+        return code
 
 
 def runs(values: Mapping[str, Any], workdir: Path | None) -> dict[Path, Mapping[str, Any]]:
@@ -113,7 +115,7 @@ def train(args: argparse.Namespace) -> int:
     if devices := max(cfg.mesh.cpu_devices for cfg in configs.values()):
         jax.config.update("jax_num_cpu_devices", devices)
     compile_cache.use(args.compile_cache)
-    distributed.join(args)
+    distributed.join(args, pass_on_sigterm=True)
     for path, cfg in configs.items():
         if jax.process_index() == 0:
             print(f"{cfg.task}: {path}", flush=True)

@@ -36,11 +36,14 @@ SWITCHES = {
 class AutoencoderLoss:
     """Weights of |x - x'|, perceptual distance, codebook loss and the patch GAN.
 
+    |x - x'| is the mean over `l1_levels` sizes, each half of the one before: the small ones hold colour and no texture,
+    so that few latent channels keep all of the colour.
     The GAN's factor is `gan`, times |grad of the rest| / |grad of the GAN| at the decoder's last kernel if
     `gan_adaptive` (VQGAN, arXiv:2012.09841, eq. 7), and zero before step `gan_start`.
     """
 
     l1: float = 1.0
+    l1_levels: int = 1
     perceptual: float = 1.0
     codebook: float = 1.0
     gan: float = 0.5
@@ -48,6 +51,10 @@ class AutoencoderLoss:
     gan_start: int = 0
     discriminator_channels: int = 64
     discriminator_layers: int = 3
+
+    def __post_init__(self) -> None:
+        if self.l1_levels < 1:
+            raise ConfigError(f"loss.l1_levels={self.l1_levels} must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)

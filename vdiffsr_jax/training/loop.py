@@ -138,6 +138,11 @@ class Run:
         self.data.set_state(about["data"])
         self.best = about["best"]
         self.log.say(f"continuing from step {latest} of {self.workdir}")
+        if (before := about.get("processes", 1)) != jax.process_count():
+            self.log.say(
+                f"saved by {before} processes, now {jax.process_count()}: the data continues with the samples of step "
+                f"{latest + 1}, divided anew"
+            )
         for change in differences(about["config"], to_dict(self.cfg)):
             self.log.say(f"changed since then: {change}")
         return state, frozen
@@ -240,6 +245,7 @@ class Run:
             "code": code_version(),
             "data": self.data.get_state(),
             "best": self.best,
+            "processes": jax.process_count(),
         }
         self.checkpoints.save(step, self.state, about, metrics, force=force)
 

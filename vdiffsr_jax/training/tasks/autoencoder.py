@@ -20,6 +20,16 @@ from vdiffsr_jax.training.tasks.task import Export, Judgement, Placement, Task, 
 LAST_KERNEL = "decoder/conv_out/kernel"
 
 
+def multiscale_l1(difference: jax.Array, levels: int) -> jax.Array:
+    """Mean |difference| of an image (b, h, w, c), averaged over `levels` sizes of it, each half of the one before."""
+    total = jnp.abs(difference).mean()
+    for _ in range(levels - 1):
+        b, h, w, c = difference.shape
+        difference = difference.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
+        total = total + jnp.abs(difference).mean()
+    return total / levels
+
+
 class AutoencoderTask(Task):
     """L1 + perceptual + patch GAN + codebook, on HR images alone. `loss.gan=0` trains without a discriminator.
 
@@ -35,6 +45,9 @@ class AutoencoderTask(Task):
         super().__init__(cfg)
         self.weights: AutoencoderLoss = cfg.loss
         refuse(cfg.remat, f"remat is for var, teacher and distill; task {cfg.task} does not have it")
+        halvings = 2 ** (self.weights.l1_levels - 1)
+        refuse(cfg.data.crop_size % halvings > 0, f"data.crop_size={cfg.data.crop_size} must divide by {halvings}, "
+               f"to be halved for loss.l1_levels={self.weights.l1_levels}")  # fmt: skip
         start = getattr(cfg.init_from, self.flag)
         if start is not None:
             sources.same(self.flag, sources.describe(self.flag, start)[2], cfg.model, "model")
@@ -80,7 +93,7 @@ class AutoencoderTask(Task):
             return (made.image, made.vq_loss), made.usage
 
         def match(image: jax.Array) -> tuple[jax.Array, Flat]:
-            parts = {"l1": jnp.abs(image - real).mean()}
+            parts = {"l1": multiscale_l1(image - real, self.weights.l1_levels)}
             if self.perceptual:
                 parts["perceptual"] = self.perceptual(self.tree("perceptual", frozen), image, real).mean()
             return sum(getattr(self.weights, name) * part for name, part in parts.items()), parts

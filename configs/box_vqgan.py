@@ -1,4 +1,4 @@
-"""First stage of the model in the box: VQGAN-f4 with 32 channels and 4096 codes of 3.
+"""First stage of the model in the box: VQGAN-f4 with 32 channels and 8192 codes of 4.
 
     python train.py --config configs/box_vqgan.py --workdir runs/box_vqgan \\
         --set "data.sources=['photos/train']" --set "data.valid_sources=['photos/valid']" \\
@@ -15,14 +15,21 @@ def get_config() -> dict:
     return {
         "task": "vqgan",
         "model": VQGAN,
-        "loss": {"l1": 1.0, "perceptual": 0.2, "codebook": 1.0, "gan": 0.0},
-        "data": PHOTOS | {"crop_size": 96, "degradation": "none"},
+        "loss": {
+            "l1": 1.5,
+            "l1_levels": 5,
+            "l1_colour": [1.0, 1.5, 4.0],
+            "perceptual": 0.3,
+            "codebook": 1.0,
+            "gan": 0.0,
+        },
+        "data": PHOTOS | {"crop_size": 64, "degradation": "none"},
         "batch_size": 8,
-        "steps": 3000,
+        "steps": 2600,
         "ema_decay": 0.999,
         "log_every": 50,
-        "optimizer": {"learning_rate": 8e-4, "b2": 0.99, "warmup": 100, "final": 0.02},
-        "eval": {"every": 250, "batches": 4, "grid_rows": 8},
+        "optimizer": {"learning_rate": 8e-4, "b2": 0.99, "warmup": 50, "final": 0.02},
+        "eval": {"every": 200, "batches": 8, "grid_rows": 8, "best": "perceptual"},
         "checkpoint": {"every": 250},
         "init_from": {"perceptual": "runs/efficientnet_lite0"},
     }

@@ -3,9 +3,19 @@
 Groups of eight channels and more in every GroupNorm: with 32 groups these narrow networks lose the photo's colours.
 """
 
-VQGAN = {"ch": 32, "ch_mult": [1, 2, 2], "num_res_blocks": 1, "n_embed": 4096, "num_groups": 4}
+VQGAN = {
+    "ch": 32,
+    "ch_mult": [1, 2, 2],
+    "num_res_blocks": 1,
+    "n_embed": 8192,
+    "embed_dim": 4,
+    "z_channels": 4,
+    "num_groups": 4,
+}
 DENOISER = {
     "image_size": 32,
+    "in_channels": 7,
+    "out_channels": 4,
     "model_channels": 64,
     "channel_mult": [1, 2, 2],
     "num_res_blocks": [1, 1, 1],

@@ -114,9 +114,14 @@ def trainable(path: str, train: str) -> bool:
 
 def fold(params: Params, cfg: PriorConfig) -> tuple[Params, PriorConfig]:
     """Inference form: LoRA merged, VAR's AdaLN and class embedding reduced to the null class; same outputs."""
-    var, var_cfg = fold_class(merge_lora(params["var"]), cfg.var, cfg.var.num_classes)
-    folded = dataclasses.replace(cfg, var=dataclasses.replace(var_cfg, lora_rank=0), lora_rank=0, train="none")
-    return params | {"var": var}, folded
+    var, _ = fold_class(merge_lora(params["var"]), cfg.var, cfg.var.num_classes)
+    return params | {"var": var}, folded_config(cfg)
+
+
+def folded_config(cfg: PriorConfig) -> PriorConfig:
+    """The configuration of what `fold` returns."""
+    var = dataclasses.replace(cfg.var, folded=True, lora_rank=0)
+    return dataclasses.replace(cfg, var=var, lora_rank=0, train="none")
 
 
 def load_parts(var: Params, tokenizer: Params, cfg: PriorConfig, key: jax.Array) -> Params:

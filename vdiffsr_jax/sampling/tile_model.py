@@ -1,8 +1,7 @@
-"""The whole model on a batch of tiles: one compiled function per (steps, sampler, shape), shared by local devices."""
+"""A model in memory, working on batches of tiles: one compiled function per (steps, sampler, shape)."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Hashable, Mapping, Sequence
 
 import jax
@@ -13,10 +12,9 @@ from jax.sharding import PartitionSpec as P
 
 from vdiffsr_jax import host_memory
 from vdiffsr_jax.config import VDiffSRConfig
-from vdiffsr_jax.diffusion import sampler, schedule
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import Params
-from vdiffsr_jax.ops import resize
+from vdiffsr_jax.sampling.tile_program import need_company, tile_program
 
 SAMPLERS = ("ancestral", "deterministic")
 
@@ -33,11 +31,7 @@ def step_choices(config: VDiffSRConfig) -> tuple[int, ...]:
 
 
 class TileModel:
-    """LR tiles and their noise -> HR tiles.
-
-    On a CPU the tiles of a device are computed one after the other inside the compiled function: a batch there brings
-    no speed, and so a tile's numbers cannot depend on its neighbours in the batch.
-    """
+    """LR tiles and their noise -> HR tiles, with parameters on every device of the mesh."""
 
     def __init__(
         self, config: VDiffSRConfig, items: Mapping[str, Params], *, mesh: Mesh, dtype: jnp.dtype = jnp.float32
@@ -47,7 +41,6 @@ class TileModel:
         for name, network in self._networks.items():
             network.check(items[name], name)
         self._params = jax.device_put(dict(items), NamedSharding(mesh, P()))
-        self._on_cpu = mesh.devices.flat[0].platform == "cpu"
         self._programs: dict[Hashable, jax.stages.Compiled] = {}
 
     @property
@@ -57,8 +50,8 @@ class TileModel:
 
     @property
     def tiles_need_company(self) -> bool:
-        """Whether every device needs two tiles: the control prior.mode=shuffled takes another tile's prior."""
-        return self.config.prior is not None and self.config.prior.mode == "shuffled"
+        """Whether every device needs two tiles, see `tile_program`."""
+        return need_company(self.config)
 
     def noise_fields(self, steps: int, method: str) -> int:
         """How many noise maps a tile needs: the start, and one for each ancestral step but the last."""
@@ -74,47 +67,7 @@ class TileModel:
         args = (self._params, *jax.device_put((lr, noise), NamedSharding(self.mesh, P("tiles"))))
         key = (steps, method, lr.shape)
         if key not in self._programs:
-            self._programs[key] = self._jitted(steps, method).lower(*args).compile()
+            program = tile_program(self.config, self._networks, self.mesh, steps=steps, method=method)
+            self._programs[key] = program.lower(*args).compile()
             host_memory.give_back()
         return self._programs[key](*args)
-
-    def _jitted(self, steps: int, method: str) -> jax.stages.Wrapped:
-        def device_batch(params: dict[str, Params], lr: jax.Array, noise: jax.Array) -> jax.Array:
-            upscale = functools.partial(self._upscale, params, steps=steps, method=method)
-            if not self._on_cpu or self.tiles_need_company:
-                return upscale(lr, noise)
-            return jax.lax.map(lambda tile: upscale(tile[0][None], tile[1][None])[0], (lr, noise))
-
-        shared = jax.shard_map(
-            device_batch, mesh=self.mesh, in_specs=(P(), P("tiles"), P("tiles")), out_specs=P("tiles"), check_vma=False
-        )
-        return jax.jit(shared)
-
-    def _upscale(
-        self, params: dict[str, Params], lr: jax.Array, noise: jax.Array, *, steps: int, method: str
-    ) -> jax.Array:
-        """x4 bicubic, first stage, prior once per tile, diffusion, quantised decode."""
-        first_stage, denoiser = self._networks["first_stage"], self._networks["denoiser"]
-        size = lr.shape[1] * self.config.scale
-        window = resize.bicubic(lr, (size, size))
-        z_y = first_stage.apply(params["first_stage"], window, method="encode").astype(jnp.float32)
-        cache = None
-        if self.config.prior is not None:
-            pyramid = self._networks["pvar"].apply(params["pvar"], window)
-            cache = denoiser.apply(params["denoiser"], pyramid, method="encode_prior")
-
-        def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
-            return denoiser.apply(params["denoiser"], x, t, lr, cache)
-
-        noise = jnp.moveaxis(noise, 1, 0)
-        total = self.config.schedule.num_steps
-        steps_of = schedule.make(self.config.schedule, None if steps in (1, total) else steps)
-        if steps == 1:
-            z_0 = sampler.sample_one_step(denoise, steps_of, z_y, noise[0])
-        elif method == "deterministic":
-            z_0 = sampler.sample_deterministic(denoise, steps_of, z_y, noise[0])
-        else:
-            unused = jnp.zeros_like(noise[:1])  # the step to t = 0 adds none
-            z_0 = sampler.sample_ancestral(denoise, steps_of, z_y, noise[0], jnp.concatenate([noise[1:], unused]))
-        hr = first_stage.apply(params["first_stage"], z_0, method="decode")
-        return jnp.clip(hr.astype(jnp.float32), -1, 1)

@@ -36,14 +36,16 @@ SWITCHES = {
 class AutoencoderLoss:
     """Weights of |x - x'|, perceptual distance, codebook loss and the patch GAN.
 
-    |x - x'| is the mean over `l1_levels` sizes, each half of the one before: the small ones hold colour and no texture,
-    so that few latent channels keep all of the colour.
+    |x - x'| is the mean over `l1_levels` sizes, each half of the one before: the small ones hold colour and no texture.
+    `l1_colour` weighs the axes luma, orange to blue, green to magenta; photos vary ten times less along the last than
+    along the first, and a small network gives it up unless it counts more.
     The GAN's factor is `gan`, times |grad of the rest| / |grad of the GAN| at the decoder's last kernel if
     `gan_adaptive` (VQGAN, arXiv:2012.09841, eq. 7), and zero before step `gan_start`.
     """
 
     l1: float = 1.0
     l1_levels: int = 1
+    l1_colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
     perceptual: float = 1.0
     codebook: float = 1.0
     gan: float = 0.5

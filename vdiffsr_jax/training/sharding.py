@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -64,13 +64,13 @@ def check_table(names: Iterable[str], table: tuple[ShardRule, ...] = TABLE) -> N
         raise ShardingError("\n".join(problems))
 
 
-def make_mesh(cfg: MeshConfig) -> Mesh:
-    """The devices as (data, fsdp). Raises: ConfigError if their number does not fit."""
-    count = jax.device_count()
+def make_mesh(cfg: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """All devices, or the given ones, as (data, fsdp). Raises: ConfigError if their number does not fit."""
+    count = jax.device_count() if devices is None else len(devices)
     data = cfg.data or count // cfg.fsdp
     if data * cfg.fsdp != count:
         raise ConfigError(f"mesh.data={cfg.data or 'all'} x mesh.fsdp={cfg.fsdp} does not use the {count} devices here")
-    return jax.make_mesh((data, cfg.fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+    return jax.make_mesh((data, cfg.fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
 class Layout:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.patch_gan import PatchGAN
@@ -18,6 +20,17 @@ from vdiffsr_jax.training.tasks.perceptual import Perceptual
 from vdiffsr_jax.training.tasks.task import Export, Judgement, Placement, Task, refuse
 
 LAST_KERNEL = "decoder/conv_out/kernel"
+
+
+# Rows: luma, orange to blue, green to magenta; orthonormal.
+OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [-1, 2, -1]], np.float32) / np.sqrt(np.array([[3], [2], [6]], np.float32))
+
+
+def colour_weighted(difference: jax.Array, weights: Sequence[float]) -> jax.Array:
+    """Difference of two images (b, h, w, 3) with its opponent axes scaled by `weights`, as RGB again."""
+    if len(set(weights)) == 1:
+        return difference * weights[0]
+    return difference @ (OPPONENT.T * np.asarray(weights, np.float32) @ OPPONENT)
 
 
 def multiscale_l1(difference: jax.Array, levels: int) -> jax.Array:
@@ -93,7 +106,8 @@ class AutoencoderTask(Task):
             return (made.image, made.vq_loss), made.usage
 
         def match(image: jax.Array) -> tuple[jax.Array, Flat]:
-            parts = {"l1": multiscale_l1(image - real, self.weights.l1_levels)}
+            difference = colour_weighted(image - real, self.weights.l1_colour)
+            parts = {"l1": multiscale_l1(difference, self.weights.l1_levels)}
             if self.perceptual:
                 parts["perceptual"] = self.perceptual(self.tree("perceptual", frozen), image, real).mean()
             return sum(getattr(self.weights, name) * part for name, part in parts.items()), parts

@@ -1,0 +1,86 @@
+"""The whole model as one function of a batch of tiles, shared by the devices of a mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from vdiffsr_jax.config import VDiffSRConfig
+from vdiffsr_jax.diffusion import sampler, schedule
+from vdiffsr_jax.models.build import Network, Params
+from vdiffsr_jax.ops import resize
+
+
+def need_company(config: VDiffSRConfig) -> bool:
+    """Whether every device needs two tiles: the control prior.mode=shuffled takes another tile's prior."""
+    return config.prior is not None and config.prior.mode == "shuffled"
+
+
+def tile_program(
+    config: VDiffSRConfig, networks: Mapping[str, Network], mesh: Mesh, *, steps: int, method: str
+) -> jax.stages.Wrapped:
+    """`run(params, lr, noise) -> hr`, arrays as in `upscale_tiles`, tiles split over the axis `tiles` of the mesh.
+
+    On a CPU the tiles of a device are computed one after the other inside the compiled function: a batch there brings
+    no speed, and so a tile's numbers cannot depend on its neighbours in the batch.
+    """
+    one_by_one = mesh.devices.flat[0].platform == "cpu" and not need_company(config)
+
+    def device_batch(params: dict[str, Params], lr: jax.Array, noise: jax.Array) -> jax.Array:
+        def upscale(lr: jax.Array, noise: jax.Array) -> jax.Array:
+            return upscale_tiles(config, networks, params, lr, noise, steps=steps, method=method)
+
+        if not one_by_one:
+            return upscale(lr, noise)
+        return jax.lax.map(lambda tile: upscale(tile[0][None], tile[1][None])[0], (lr, noise))
+
+    shared = jax.shard_map(
+        device_batch, mesh=mesh, in_specs=(P(), P("tiles"), P("tiles")), out_specs=P("tiles"), check_vma=False
+    )
+    return jax.jit(shared)
+
+
+def upscale_tiles(
+    config: VDiffSRConfig,
+    networks: Mapping[str, Network],
+    params: Mapping[str, Params],
+    lr: jax.Array,
+    noise: jax.Array,
+    *,
+    steps: int,
+    method: str,
+) -> jax.Array:
+    """x4 bicubic, first stage, prior once per tile, diffusion, quantised decode (design section 1).
+
+    Args: lr: (b, t, t, 3) in [-1, 1]. noise: (b, fields, t, t, c) standard normal: the start, then one for each
+        ancestral step but the last.
+    Returns: (b, scale t, scale t, 3) float32 in [-1, 1].
+    """
+    first_stage, denoiser = networks["first_stage"], networks["denoiser"]
+    size = lr.shape[1] * config.scale
+    window = resize.bicubic(lr, (size, size))
+    z_y = first_stage.apply(params["first_stage"], window, method="encode").astype(jnp.float32)
+    cache = None
+    if config.prior is not None:
+        pyramid = networks["pvar"].apply(params["pvar"], window)
+        cache = denoiser.apply(params["denoiser"], pyramid, method="encode_prior")
+
+    def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
+        return denoiser.apply(params["denoiser"], x, t, lr, cache)
+
+    noise = jnp.moveaxis(noise, 1, 0)
+    total = config.schedule.num_steps
+    steps_of = schedule.make(config.schedule, None if steps in (1, total) else steps)
+    if steps == 1:
+        z_0 = sampler.sample_one_step(denoise, steps_of, z_y, noise[0])
+    elif method == "deterministic":
+        z_0 = sampler.sample_deterministic(denoise, steps_of, z_y, noise[0])
+    else:
+        unused = jnp.zeros_like(noise[:1])  # the step to t = 0 adds none
+        z_0 = sampler.sample_ancestral(denoise, steps_of, z_y, noise[0], jnp.concatenate([noise[1:], unused]))
+    hr = first_stage.apply(params["first_stage"], z_0, method="decode")
+    return jnp.clip(hr.astype(jnp.float32), -1, 1)

@@ -1,0 +1,97 @@
+"""The real train step and the real sampling step as compiled programs, without a weight or an image in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from vdiffsr_jax.config import VDiffSRConfig
+from vdiffsr_jax.models import pyramid_var, registry
+from vdiffsr_jax.sampling.tile_model import tile_mesh
+from vdiffsr_jax.sampling.tile_program import tile_program
+from vdiffsr_jax.training import tasks
+from vdiffsr_jax.training.config import TrainConfig, check_batch
+from vdiffsr_jax.training.optim import Optimizer
+from vdiffsr_jax.training.sharding import Layout, make_mesh
+from vdiffsr_jax.training.state import create
+from vdiffsr_jax.training.step import compile_step, make_train_step
+
+
+class Program(NamedTuple):
+    """A step, lowered but not compiled, and the bytes of its inputs on one device, by part."""
+
+    lowered: jax.stages.Lowered
+    inputs: dict[str, int]
+
+
+def train_program(cfg: TrainConfig, devices: Sequence[jax.Device]) -> Program:
+    """The step that `train.py` would run on these devices.
+
+    Raises: ConfigError if the configuration does not fit them.
+    """
+    mesh = make_mesh(cfg.mesh, devices)
+    check_batch(cfg, mesh.size)
+    layout = Layout(mesh, cfg.mesh)
+    task = tasks.make(cfg)
+    params: dict[str, jax.ShapeDtypeStruct] = {}
+    frozen: dict[str, jax.ShapeDtypeStruct] = {}
+    for name, leaf in task.abstract().items():
+        trained = task.trainable(name)
+        place = (layout.parameter if trained else layout.frozen)(name, leaf)
+        (params if trained else frozen)[name] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+    optimizer = Optimizer(cfg.optimizer, cfg.steps, task.group)
+    shapes = jax.eval_shape(lambda params: create(params, optimizer), params)
+    state = jax.tree.map(_placed, shapes, layout.tree(shapes))
+    step = make_train_step(task.gradients, optimizer, ema_decay=cfg.ema_decay, accumulate=cfg.accumulate)
+    batch = _batch(cfg, layout.batch)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    lowered = compile_step(step, shapes, layout).lower(state, frozen, batch, key)
+    inputs = {
+        "parameters": device_bytes(state.params),
+        "average (EMA)": device_bytes(state.ema),
+        "optimiser": device_bytes(state.opt_state),
+        "frozen networks": device_bytes(frozen),
+        "batch": device_bytes(batch),
+    }
+    return Program(lowered, inputs)
+
+
+def sampling_program(cfg: VDiffSRConfig, device: jax.Device, *, batch: int, dtype: str) -> Program:
+    """The one-step program that `sample.py` would run on one device, VAR folded, parameters float32."""
+    mesh = tile_mesh([device])
+    items = {name: network.abstract for name, network in registry.networks("vdiffsr", cfg).items()}
+    if cfg.prior is not None:
+        prior = cfg.prior
+        items["pvar"] = jax.eval_shape(lambda params: pyramid_var.fold(params, prior)[0], items["pvar"])
+        cfg = dataclasses.replace(cfg, prior=pyramid_var.folded_config(prior))
+    networks = registry.networks("vdiffsr", cfg, dtype=jnp.dtype(dtype))
+    whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("tiles"))
+    params = jax.tree.map(lambda leaf: _placed(leaf, whole), items)
+    tile, channels = cfg.tile_size, cfg.first_stage.embed_dim
+    lr = jax.ShapeDtypeStruct((batch, tile, tile, 3), jnp.float32, sharding=split)
+    noise = jax.ShapeDtypeStruct((batch, 1, tile, tile, channels), jnp.float32, sharding=split)
+    lowered = tile_program(cfg, networks, mesh, steps=1, method="ancestral").lower(params, lr, noise)
+    return Program(lowered, {"parameters": device_bytes(params), "batch": device_bytes((lr, noise))})
+
+
+def device_bytes(tree: Any) -> int:
+    """Bytes of the arrays on one device."""
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _placed(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _batch(cfg: TrainConfig, place: jax.sharding.Sharding) -> dict[str, jax.ShapeDtypeStruct]:
+    side, small = cfg.data.crop_size, cfg.data.crop_size // cfg.data.scale
+    sides = {"hr": side} | ({} if cfg.data.degradation == "none" else {"lr": small})
+    return {
+        name: jax.ShapeDtypeStruct((cfg.batch_size, s, s, 3), jnp.float32, sharding=place) for name, s in sides.items()
+    }

@@ -26,7 +26,7 @@ def get_config() -> dict:
         "batch_size": 64,
         "steps": 500_000,
         "dtype": "bfloat16",
-        "remat": True,
+        "remat": "full",
         "optimizer": {"learning_rate": 5e-5, "b1": 0.9, "b2": 0.999, "warmup": 5000, "final": 0.4},
         "mesh": {"data": 16},
         "eval": {"every": 5000, "batches": 4},

@@ -28,7 +28,7 @@ def get_config() -> dict:
         "batch_size": 768,
         "steps": 330_000,
         "dtype": "bfloat16",
-        "remat": True,
+        "remat": "full",
         "optimizer": {
             "learning_rate": 3e-4,
             "b1": 0.9,

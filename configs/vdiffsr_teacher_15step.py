@@ -27,7 +27,7 @@ def get_config() -> dict:
         "batch_size": 64,
         "steps": 100_000,
         "dtype": "bfloat16",
-        "remat": True,
+        "remat": "full",
         "optimizer": {
             "learning_rate": 5e-5,
             "new_learning_rate": 2e-4,

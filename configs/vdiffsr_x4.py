@@ -29,7 +29,7 @@ def get_config() -> dict:
         "batch_size": 64,
         "steps": 30_000,
         "dtype": "bfloat16",
-        "remat": True,
+        "remat": "full",
         "ema_decay": 0.999,
         "optimizer": {
             "learning_rate": 5e-5,

@@ -146,9 +146,10 @@ def test_fresh_lora_is_the_identity():
     np.testing.assert_array_equal(run(lora, with_lora, LABEL, x_in()), run(plain, base, LABEL, x_in()))
 
 
-def test_remat_gives_the_same_gradients():
+@pytest.mark.parametrize("policy", ["full", "dots"])
+def test_remat_gives_the_same_gradients(policy):
     cfg = dataclasses.replace(CFG, depth=1, lora_rank=2)
-    plain, remat = build(VAR, cfg), build(VAR, cfg, remat=True)
+    plain, remat = build(VAR, cfg), build(VAR, cfg, remat=policy)
     params = random(plain)
 
     def gradient(network: Network) -> dict[str, jax.Array]:

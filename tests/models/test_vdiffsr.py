@@ -111,7 +111,7 @@ def test_gradients_reach_every_matrix_and_remat_does_not_change_them():
         fast = {"xla_backend_optimization_level": 0}
         return flatten(jax.jit(jax.grad(loss), compiler_options=fast)(filled(network.abstract)))
 
-    plain, remat = gradient(False), gradient(True)
+    plain, remat = gradient("none"), gradient("full")
     for name, g in plain.items():
         assert name.endswith("bias") or float(jnp.abs(g).max()) > 1e-7, name
         np.testing.assert_allclose(remat[name], g, rtol=1e-3, atol=1e-5, err_msg=name)

@@ -64,7 +64,7 @@ def test_autoencoders(chain_configs, name):
 
 
 @pytest.mark.parametrize(
-    "setting", ["loss.degraded=true", *(pytest.param(s, marks=pytest.mark.slow) for s in ("loss={}", "remat=true"))]
+    "setting", ["loss.degraded=true", *(pytest.param(s, marks=pytest.mark.slow) for s in ("loss={}", "remat=full"))]
 )
 def test_var(chain_configs, setting):
     trained, _, metrics = traced(tasks.make(config(chain_configs, "var", setting)))
@@ -77,7 +77,7 @@ WITH_PRIOR = ("task=teacher", "loss={}")  # settings that make a teacher of the 
 
 @pytest.mark.slow
 def test_teacher_with_and_without_prior(chain_configs):
-    task = tasks.make(config(chain_configs, "distill", *WITH_PRIOR, "remat=true", "dtype=bfloat16", "accumulate=2"))
+    task = tasks.make(config(chain_configs, "distill", *WITH_PRIOR, "remat=full", "dtype=bfloat16", "accumulate=2"))
     trained, _, metrics = traced(task)
     assert {part.split("/")[0] for part in trained} == {"denoiser", "pvar"}
     assert metrics.keys() == {"loss"}

@@ -54,7 +54,7 @@ class ReadOut(nnx.Module):
 class PyramidVAR(nnx.Module):
     """Window -> prior pyramid. The tokenizer (encoder and codebook only) is always frozen."""
 
-    def __init__(self, cfg: PriorConfig, *, dtype: jnp.dtype = jnp.float32, remat: bool = False, rngs: nnx.Rngs):
+    def __init__(self, cfg: PriorConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
         self.cfg = cfg
         self.tokenizer = VARTokenizer(cfg.tokenizer, decoder=False, dtype=dtype, rngs=rngs)
         self.var = VARTrunk(trunk_config(cfg), dtype=dtype, remat=remat, rngs=rngs)

@@ -16,6 +16,7 @@ from flax import nnx
 from vdiffsr_jax.config import SwinUNetConfig
 from vdiffsr_jax.models.autoencoder import Upsample
 from vdiffsr_jax.models.layers import ZEROS, Conv, GroupNorm, Linear
+from vdiffsr_jax.models.remat import remat_block
 from vdiffsr_jax.models.swin import NORM_EPS, SwinLayer
 from vdiffsr_jax.ops.embed import timestep_embedding
 
@@ -80,11 +81,11 @@ class Stage(nnx.Module):
 class SwinUNet(nnx.Module):
     """f(x, t, lr) -> prediction of z_0. Channels of x and lr are concatenated at the entrance.
 
-    `remat` recomputes ResBlocks and Swin layers in the backward pass instead of keeping their insides (training).
+    `remat` says what of ResBlocks and Swin layers the backward pass keeps, see `models.remat`.
     Raises: ValueError if a level of `channel_mult` has no residual block.
     """
 
-    def __init__(self, cfg: SwinUNetConfig, *, dtype: jnp.dtype = jnp.float32, remat: bool = False, rngs: nnx.Rngs):
+    def __init__(self, cfg: SwinUNetConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
         if min(cfg.num_res_blocks) < 1:
             raise ValueError(f"denoiser.num_res_blocks={cfg.num_res_blocks} needs at least one block per level")
         emb_channels = 4 * cfg.model_channels
@@ -173,7 +174,7 @@ class SwinUNet(nnx.Module):
         yield "out", self.conv_out(jax.nn.silu(self.norm_out(h))).astype(jnp.float32)
 
     def _remat(self, module: Callable[..., jax.Array], *args: Any) -> jax.Array:
-        return jax.checkpoint(lambda *a: module(*a))(*args) if self.remat else module(*args)
+        return remat_block(lambda *a: module(*a), self.remat)(*args)
 
     def _check(self, x: jax.Array, lr: jax.Array) -> None:
         if x.shape[:3] != lr.shape[:3]:

@@ -15,6 +15,7 @@ from flax import nnx
 
 from vdiffsr_jax.config import VARConfig
 from vdiffsr_jax.models.layers import LayerNorm, Linear
+from vdiffsr_jax.models.remat import remat_block
 from vdiffsr_jax.models.var_block import Block, Cache, level_sizes, normal_init
 from vdiffsr_jax.ops.sampling import sample
 
@@ -30,10 +31,10 @@ class Generated(NamedTuple):
 class VARTrunk(nnx.Module):
     """Embeddings and blocks of VAR: everything but the head.
 
-    `remat` recomputes each block in the backward pass instead of keeping its activations.
+    `remat` says what of each block the backward pass keeps, see `models.remat`.
     """
 
-    def __init__(self, cfg: VARConfig, *, dtype: jnp.dtype = jnp.float32, remat: bool = False, rngs: nnx.Rngs):
+    def __init__(self, cfg: VARConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
         width, normal = cfg.width, normal_init(cfg)
 
         def table(*shape: int) -> nnx.Param:
@@ -101,7 +102,7 @@ class VARTrunk(nnx.Module):
             def run(x: jax.Array, modulation: jax.Array, block: Block = block) -> jax.Array:
                 return block(x, modulation)[0]
 
-            x = (jax.checkpoint(run) if self.remat else run)(x, modulation)
+            x = remat_block(run, self.remat)(x, modulation)
             if i in taps:
                 states.append(x)
         return states
@@ -110,7 +111,7 @@ class VARTrunk(nnx.Module):
 class VAR(VARTrunk):
     """The full transformer: trunk, AdaLN and the head over the codebook."""
 
-    def __init__(self, cfg: VARConfig, *, dtype: jnp.dtype = jnp.float32, remat: bool = False, rngs: nnx.Rngs):
+    def __init__(self, cfg: VARConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
         super().__init__(cfg, dtype=dtype, remat=remat, rngs=rngs)
         self.head_norm = LayerNorm(cfg.width, eps=cfg.norm_eps, affine=False)
         width = cfg.width

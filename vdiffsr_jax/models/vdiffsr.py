@@ -13,6 +13,7 @@ from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.models.build import Params, build
 from vdiffsr_jax.models.cogu import CoGU
 from vdiffsr_jax.models.cspa import CSPA, KeyValue
+from vdiffsr_jax.models.remat import remat_block
 from vdiffsr_jax.models.swin_unet import SwinUNet, swin_places
 
 
@@ -70,7 +71,7 @@ class VDiffSR(nnx.Module):
     Freshly made units are the identity, so converted ResShift or SinSR weights compute the same function as before.
     """
 
-    def __init__(self, cfg: VDiffSRConfig, *, dtype: jnp.dtype = jnp.float32, remat: bool = False, rngs: nnx.Rngs):
+    def __init__(self, cfg: VDiffSRConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
         self.unet = SwinUNet(cfg.denoiser, dtype=dtype, remat=remat, rngs=rngs)
         self.remat = remat
         self.patch_nums = () if cfg.prior is None else cfg.prior.tokenizer.patch_nums
@@ -121,9 +122,9 @@ class VDiffSR(nnx.Module):
             return h if self.cspa is None else self.cspa[i](h, cache.cspa[i], emb)
 
         def fuse_remat(i: int, h: jax.Array, emb: jax.Array) -> jax.Array:
-            return jax.checkpoint(lambda h, emb: fuse(i, h, emb))(h, emb)
+            return remat_block(lambda h, emb: fuse(i, h, emb), self.remat)(h, emb)
 
-        return self.unet(x, t, lr, fuse_remat if self.remat else fuse)
+        return self.unet(x, t, lr, fuse_remat)
 
 
 def from_unet(unet_params: Params, cfg: VDiffSRConfig, key: jax.Array) -> Params:

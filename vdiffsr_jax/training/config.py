@@ -18,6 +18,7 @@ from vdiffsr_jax.config import (
     parse,
 )
 from vdiffsr_jax.data.config import DataConfig
+from vdiffsr_jax.models.remat import POLICIES
 
 # What an ablation switches, by the name it has in the paper's terms.
 SWITCHES = {
@@ -199,7 +200,7 @@ class TrainConfig:
     accumulate: int = 1
     dtype: str = "float32"
     frozen_dtype: str = "float32"
-    remat: bool = False
+    remat: str = "none"
     ema_decay: float = 0.999
     log_every: int = 50
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -211,6 +212,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("dtype", "frozen_dtype"):
             _choice(self, name, ("float32", "bfloat16"))
+        _choice(self, "remat", POLICIES)
         for name in ("batch_size", "steps", "accumulate", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")

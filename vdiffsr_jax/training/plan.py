@@ -157,7 +157,8 @@ def _report(title: str, program: Program, devices: Sequence[jax.Device], batch: 
         print(f"\n{_advice(str(error), cfg)}")
         return DOES_NOT_FIT
     memory, text = compiled.memory_analysis(), compiled.as_text()
-    assert memory is not None and text is not None, "every backend of a plan reports both"
+    assert memory is not None, "every backend of a plan reports its memory"
+    assert text is not None, "and its program"
     peak = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     peak += memory.generated_code_size_in_bytes - memory.alias_size_in_bytes
     row("activations and temporaries", _gib(memory.temp_size_in_bytes))
@@ -210,7 +211,7 @@ def _advice(problem: str, cfg: TrainConfig | None) -> str:
     if cfg is None:
         return f"does not fit ({first}): lower --sample_batch"
     ways = [f"--set mesh.fsdp={cfg.mesh.fsdp * 2} (shards weights and optimiser)"]
-    ways += [] if cfg.remat else ["--set remat=true"]
+    ways += [] if cfg.remat == "full" else ["--set remat=full"]
     ways += [] if cfg.frozen_dtype == "bfloat16" else ["--set frozen_dtype=bfloat16"]
     ways += [f"--set accumulate={cfg.accumulate * 2}", f"--set batch_size={max(cfg.batch_size // 2, 1)}"]
     return f"does not fit ({first}); in this order: {', '.join(ways)}"

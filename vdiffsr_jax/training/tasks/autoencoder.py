@@ -57,7 +57,7 @@ class AutoencoderTask(Task):
     def __init__(self, cfg: TrainConfig):
         super().__init__(cfg)
         self.weights: AutoencoderLoss = cfg.loss
-        refuse(cfg.remat, f"remat is for var, teacher and distill; task {cfg.task} does not have it")
+        refuse(cfg.remat != "none", f"remat is for var, teacher and distill; task {cfg.task} does not have it")
         halvings = 2 ** (self.weights.l1_levels - 1)
         refuse(cfg.data.crop_size % halvings > 0, f"data.crop_size={cfg.data.crop_size} must divide by {halvings}, "
                f"to be halved for loss.l1_levels={self.weights.l1_levels}")  # fmt: skip

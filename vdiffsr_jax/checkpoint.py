@@ -11,18 +11,17 @@ import itertools
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.experimental import multihost_utils
 
-from vdiffsr_jax import host_memory
+from vdiffsr_jax import host_memory, storage
 from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.lazy_array import LazyArray
 from vdiffsr_jax.models import registry
@@ -112,7 +111,7 @@ def save_model(
     Raises: CheckpointError if the directory exists and not `overwrite`, or if items or parameters do not fit the
         configuration; ConfigError.
     """
-    final = Path(directory).absolute()
+    final = storage.place(directory)
     if not isinstance(config, Mapping):
         config = to_dict(config)
     parsed = registry.parse_config(kind, config)
@@ -126,16 +125,13 @@ def save_model(
             raise CheckpointError(str(error)) from None
     check_free(final, overwrite=overwrite)
 
-    partial = final.with_name(f".{final.name}.partial")
+    # A bucket cannot rename a folder in one piece; there the configuration, written last, makes it a checkpoint.
+    partial = final if storage.is_remote(final) else final.with_name(f".{final.name}.partial")
     first = jax.process_index() == 0
     if first:
         if partial.exists():  # left behind by a run that was killed
-            shutil.rmtree(partial)
+            partial.rmtree()
         partial.mkdir(parents=True)
-        text = json.dumps(
-            {"format": FORMAT, "kind": kind, "config": to_dict(parsed), "sources": list(sources)}, indent=2
-        )
-        (partial / CONFIG_FILE).write_text(text + "\n")
     _barrier("vdiffsr_save_begin")
     try:
         with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
@@ -143,11 +139,16 @@ def save_model(
                 checkpointer.save(partial / item, args=ocp.args.PyTreeSave(params))
     except BaseException:
         if first:
-            shutil.rmtree(partial, ignore_errors=True)
+            partial.rmtree(missing_ok=True)
         raise
     _barrier("vdiffsr_save_end")
     if first:
-        _move_in_place(partial, final)
+        text = json.dumps(
+            {"format": FORMAT, "kind": kind, "config": to_dict(parsed), "sources": list(sources)}, indent=2
+        )
+        (partial / CONFIG_FILE).write_text(text + "\n")
+        if partial != final:
+            _move_in_place(partial, final)
     _barrier("vdiffsr_save_moved")
 
 
@@ -156,7 +157,7 @@ def check_free(directory: str | os.PathLike[str], *, overwrite: bool) -> None:
 
     Raises: CheckpointError, also with `overwrite` if what is there is no checkpoint of ours.
     """
-    path = Path(directory)
+    path = storage.place(directory)
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not overwrite:
@@ -170,7 +171,7 @@ def read_config(directory: str | os.PathLike[str]) -> tuple[str, Any, list[dict[
 
     Raises: CheckpointError if the directory is no checkpoint of ours.
     """
-    path = Path(directory)
+    path = storage.place(directory)
     file = path / CONFIG_FILE
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such directory (convert_torch_weights.py --output makes checkpoints)")
@@ -203,7 +204,7 @@ def load_model(
         device by default.
     Raises: CheckpointError if it is no checkpoint, lacks an item, or its parameters do not fit its configuration.
     """
-    path = Path(directory).absolute()
+    path = storage.place(directory)
     kind, config, sources = read_config(path)
     known = registry.item_names(kind, config)
     wanted = known if items is None else list(items)
@@ -224,7 +225,7 @@ def load_lazily(directory: str | os.PathLike[str], item: str) -> Params:
 
     Raises: CheckpointError as `load_model` does.
     """
-    path = Path(directory).absolute()
+    path = storage.place(directory)
     kind, config, _ = read_config(path)
     try:
         abstract = registry.network(kind, item, config).abstract
@@ -247,7 +248,7 @@ def load_lazily(directory: str | os.PathLike[str], item: str) -> Params:
 class _Batch:
     """Arrays that are read together when the first is asked for; each is given away once, then read anew."""
 
-    def __init__(self, path: Path, leaves: Sequence[Leaf]):
+    def __init__(self, path: epath.Path, leaves: Sequence[Leaf]):
         self.path, self.leaves = path, leaves
         self.arrays: dict[int, np.ndarray] = {}
 
@@ -257,7 +258,7 @@ class _Batch:
         return self.arrays.pop(i)
 
 
-def _restore(path: Path, target: Params) -> Params:
+def _restore(path: epath.Path, target: Params) -> Params:
     """The tree of `target`, a batch of arrays at a time: beside the result only one batch lies in memory."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(target)
     placed: list[jax.Array] = []
@@ -271,7 +272,7 @@ def _sizes(leaves: Sequence[Leaf]) -> list[int]:
     return [struct.size * struct.dtype.itemsize for _, struct in leaves]
 
 
-def _read(path: Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
+def _read(path: epath.Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
     tree: dict[Any, Any] = {}
     for keys, struct in leaves:
         branch = tree
@@ -299,7 +300,7 @@ def _place(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def _target(path: Path, abstract: Params, dtype: jnp.dtype | None, placement: Placement) -> Params:
+def _target(path: epath.Path, abstract: Params, dtype: jnp.dtype | None, placement: Placement) -> Params:
     """The tree to restore, after its names and shapes were compared with what is stored."""
     if not path.is_dir():
         raise CheckpointError(f"{path} is missing: the checkpoint is incomplete")
@@ -334,13 +335,13 @@ def _check_names(have: Collection[str], want: Collection[str], what: str) -> Non
         raise CheckpointError(f"{what} do not fit the configuration:\n  " + "\n  ".join(problems))
 
 
-def _move_in_place(partial: Path, final: Path) -> None:
+def _move_in_place(partial: epath.Path, final: epath.Path) -> None:
     if final.exists():
         old = final.with_name(f".{final.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
+        old.rmtree(missing_ok=True)
         final.rename(old)
         partial.rename(final)
-        shutil.rmtree(old)
+        old.rmtree()
     else:
         partial.rename(final)
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
 from vdiffsr_jax.checkpoint import CheckpointError
@@ -22,7 +22,9 @@ class TrainCheckpoints:
     `best` names the metric that ranks checkpoints, `rising` says whether more of it is better.
     """
 
-    def __init__(self, directory: Path, *, every: int, keep_last: int, keep_best: int, best: str, rising: bool) -> None:
+    def __init__(
+        self, directory: epath.Path, *, every: int, keep_last: int, keep_best: int, best: str, rising: bool
+    ) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self.directory = directory
         policies: list[keep.PreservationPolicy] = [keep.LatestN(keep_last)]
@@ -38,7 +40,7 @@ class TrainCheckpoints:
             cleanup_tmp_directories=True,
         )
         try:
-            self.manager = ocp.CheckpointManager(directory.absolute(), options=options)
+            self.manager = ocp.CheckpointManager(directory, options=options)
         except OSError as error:
             raise CheckpointError(f"{directory} cannot be written: {error.strerror or error}") from None
 

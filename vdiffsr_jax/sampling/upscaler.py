@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vdiffsr_jax import checkpoint
+from vdiffsr_jax import checkpoint, storage
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.models import pyramid_var
 from vdiffsr_jax.models.build import Params
@@ -112,7 +112,7 @@ class Upscaler:
         if prior is None:
             items = checkpoint.load_model(directory, placement=place).items
         else:
-            source = Path(prior)
+            source = storage.place(prior)
             source = source.parent if source.name == "pvar" else source
             other_kind, other, _ = checkpoint.read_config(source)
             if config.prior is None or other_kind != "vdiffsr" or other.prior != config.prior:

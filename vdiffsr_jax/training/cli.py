@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax import compile_cache, distributed
+from etils import epath
+
+from vdiffsr_jax import compile_cache, distributed, storage
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
 
@@ -26,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         "(run the same command to continue).",
     )
     parser.add_argument("--config", required=True, type=Path, help="Python file with get_config(), see configs/")
-    parser.add_argument("--workdir", type=Path, help="where checkpoints, logs and samples go (made if needed)")
+    parser.add_argument("--workdir", help="where checkpoints, logs and samples go (made if needed); may be gs://")
     parser.add_argument(
         "--set",
         action="append",
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
 
 
-def runs(values: Mapping[str, Any], workdir: Path | None) -> dict[Path, Mapping[str, Any]]:
+def runs(values: Mapping[str, Any], workdir: str | None) -> dict[epath.Path, Mapping[str, Any]]:
     """{directory: settings}: one run, or a chain {name: settings} in directories of their own.
 
     In a chain, "{workdir}" in any text stands for the directory of the whole; a temporary one if none is given.
@@ -70,8 +72,8 @@ def runs(values: Mapping[str, Any], workdir: Path | None) -> dict[Path, Mapping[
     if "task" in values:
         if workdir is None:
             raise ConfigError("--workdir is needed: the directory for checkpoints, logs and samples")
-        return {workdir: values}
-    chain = workdir or Path(tempfile.mkdtemp(prefix="vdiffsr_"))
+        return {storage.place(workdir): values}
+    chain = storage.place(workdir or tempfile.mkdtemp(prefix="vdiffsr_"))
     if workdir is None:
         print(f"results in {chain}")
     return {chain / name: _filled(settings, str(chain)) for name, settings in values.items()}

@@ -10,7 +10,10 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
-from pathlib import Path
+
+from etils import epath
+
+from vdiffsr_jax.storage import GrowingFile
 
 _CASTAGNOLI = 0x82F63B78
 
@@ -70,14 +73,13 @@ def _event(step: int, content: bytes) -> bytes:
 class EventFile:
     """Appends to one new file per start of a run; TensorBoard reads all of a directory."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: epath.Path):
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
-        self.file = (directory / name).open("ab")
+        self.file = GrowingFile(directory / name)
         self._write(0, _bytes(3, b"brain.Event:2"))
 
     def _write(self, step: int, content: bytes) -> None:
         self.file.write(record(_event(step, content)))
-        self.file.flush()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One point of each curve."""

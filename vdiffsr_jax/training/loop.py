@@ -10,10 +10,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
 from vdiffsr_jax import checkpoint
 from vdiffsr_jax.config import ConfigError, to_dict
@@ -76,7 +76,7 @@ class Run:
     Raises on construction: ConfigError or CheckpointError if configuration, checkpoints or devices do not fit.
     """
 
-    def __init__(self, cfg: TrainConfig, workdir: Path, *, profile: tuple[int, int] | None = None):
+    def __init__(self, cfg: TrainConfig, workdir: epath.Path, *, profile: tuple[int, int] | None = None):
         self.cfg = cfg
         self.workdir = workdir
         self.profile = profile
@@ -249,7 +249,7 @@ class Run:
         }
         self.checkpoints.save(step, self.state, about, metrics, force=force)
 
-    def _export(self, directory: Path) -> None:
+    def _export(self, directory: epath.Path) -> None:
         kind, config, items = self.task.export(self.model())
         source = {"task": self.cfg.task, "step": int(self.state.step), "code": code_version()}
         checkpoint.save_model(directory, items, kind=kind, config=config, sources=[source], overwrite=True)
@@ -265,7 +265,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "
             yield f"{path}{name}: {a} -> {b}"
 
 
-def prepare(workdir: Path, cfg: TrainConfig) -> None:
+def prepare(workdir: epath.Path, cfg: TrainConfig) -> None:
     """Make the directory. Raises: ConfigError if it holds a run of another task or network, or cannot be written."""
     file = workdir / "config.json"
     now = to_dict(cfg)
@@ -279,7 +279,7 @@ def prepare(workdir: Path, cfg: TrainConfig) -> None:
             raise ConfigError(f"{workdir} holds a run with another {name}; choose another --workdir")
 
 
-def record(workdir: Path, cfg: TrainConfig) -> None:
+def record(workdir: epath.Path, cfg: TrainConfig) -> None:
     """Write the configuration that now continues, once the state has accepted it."""
     if jax.process_index() == 0:
         (workdir / "config.json").write_text(json.dumps(to_dict(cfg), indent=2) + "\n")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
+from vdiffsr_jax.storage import GrowingFile
 from vdiffsr_jax.training.events import EventFile
 from vdiffsr_jax.training.speed import Speed
 
@@ -101,18 +102,18 @@ def duration(seconds: float) -> str:
 class Log:
     """WORKDIR/log.jsonl, one object per line, and a TensorBoard event file; process 0 only."""
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: epath.Path):
         self.active = jax.process_index() == 0
         if self.active:
-            self.file = (workdir / "log.jsonl").open("a")
+            self.file = GrowingFile(workdir / "log.jsonl")
             self.events = EventFile(workdir)
 
     def scalars(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """`kind` is train or eval."""
         if self.active:
             rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
-            self.file.write(json.dumps({"step": step, "kind": kind, "time": round(time.time(), 1)} | rounded) + "\n")
-            self.file.flush()
+            line = {"step": step, "kind": kind, "time": round(time.time(), 1)} | rounded
+            self.file.write(f"{json.dumps(line)}\n".encode())
             self.events.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
 
     def image(self, step: int, name: str, png: bytes, size: tuple[int, int]) -> None:
@@ -132,7 +133,7 @@ class Log:
             self.events.close()
 
 
-def read_log(workdir: Path) -> list[dict[str, Any]]:
+def read_log(workdir: epath.Path) -> list[dict[str, Any]]:
     """The lines of WORKDIR/log.jsonl; of steps that were run twice (killed, resumed), the last."""
     lines: dict[tuple[str, int], dict[str, Any]] = {}
     for text in (workdir / "log.jsonl").read_text().splitlines():

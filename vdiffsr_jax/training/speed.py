@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import jax
+from etils import epath
 from jax.sharding import Mesh
 
 from vdiffsr_jax.training.hardware import Chip, chip_of
@@ -42,7 +42,7 @@ def flops(program: jax.stages.Compiled) -> float:
 class Trace:
     """Writes what happens in steps first..last to `directory`, one file per process."""
 
-    def __init__(self, directory: Path, steps: tuple[int, int] | None):
+    def __init__(self, directory: epath.Path, steps: tuple[int, int] | None):
         self.directory = directory
         self.first, self.last = steps or (0, 0)
         self.running = False

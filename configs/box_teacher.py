@@ -18,9 +18,9 @@ def get_config() -> dict:
         "model": {"first_stage": VQGAN, "denoiser": DENOISER, "schedule": SCHEDULE, "prior": None},
         "data": PHOTOS | {"degradation": "mild"},
         "batch_size": 8,
-        "steps": 8000,
-        "optimizer": {"learning_rate": 3e-4, "b2": 0.99, "warmup": 200, "final": 0.02},
-        "eval": {"every": 500, "batches": 4, "grid_rows": 8},
-        "checkpoint": {"every": 250},
+        "steps": 1000,
+        "optimizer": {"learning_rate": 5e-4, "b2": 0.99, "warmup": 100, "final": 0.02},
+        "eval": {"every": 200, "batches": 4, "grid_rows": 8},
+        "checkpoint": {"every": 100},
         "init_from": {"first_stage": "runs/box_vqgan/best"},
     }

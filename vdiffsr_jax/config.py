@@ -19,7 +19,7 @@ class ConfigError(ValueError):
     """A configuration is wrong; the message names the field and says what to do."""
 
 
-def _choice(config: Any, name: str, allowed: tuple[str, ...]) -> None:
+def check_choice(config: Any, name: str, allowed: tuple[str, ...]) -> None:
     if getattr(config, name) not in allowed:
         raise ConfigError(f"{name}={getattr(config, name)!r} must be one of {', '.join(allowed)}")
 
@@ -159,8 +159,8 @@ class PriorConfig:
         return tuple(round(self.var.depth * (i + 1) / num_taps) for i in range(num_taps))
 
     def __post_init__(self) -> None:
-        _choice(self, "train", ("none", "adapter", "lora", "full"))
-        _choice(self, "mode", ("teacher_forced", "shuffled", "random_weights"))
+        check_choice(self, "train", ("none", "adapter", "lora", "full"))
+        check_choice(self, "mode", ("teacher_forced", "shuffled", "random_weights"))
         if self.train == "lora" and not self.lora_rank:
             raise ConfigError("prior.train=lora needs prior.lora_rank of at least 1; or choose adapter, full or none")
         if self.taps:

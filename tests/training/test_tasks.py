@@ -19,7 +19,7 @@ from vdiffsr_jax.training.config import TrainConfig, parse_train, with_settings
 from vdiffsr_jax.training.optim import GROUPS, Flat
 from vdiffsr_jax.training.sharding import match, placed
 from vdiffsr_jax.training.step import accumulated
-from vdiffsr_jax.training.tasks.autoencoder import multiscale_l1
+from vdiffsr_jax.training.tasks.autoencoder import colour_weighted, multiscale_l1
 
 
 def config(root, name: str, *settings: str) -> TrainConfig:
@@ -210,3 +210,10 @@ def test_multiscale_l1_by_hand():
     assert multiscale_l1(checkerboard, 1) == 1.0
     assert multiscale_l1(checkerboard, 3) == pytest.approx(1 / 3), "texture vanishes in the smaller sizes"
     assert multiscale_l1(jnp.full((1, 4, 4, 3), -0.5), 3) == 0.5, "colour does not"
+
+
+def test_colour_weights_scale_their_axis_alone():
+    grey, magenta = jnp.full((1, 1, 1, 3), 0.5), jnp.array([[[[-1.0, 2.0, -1.0]]]])
+    np.testing.assert_allclose(colour_weighted(grey, (1, 1.5, 4)), grey, rtol=1e-6)
+    np.testing.assert_allclose(colour_weighted(magenta, (1, 1.5, 4)), 4 * magenta, rtol=1e-6)
+    np.testing.assert_array_equal(colour_weighted(magenta, (1, 1, 1)), magenta)

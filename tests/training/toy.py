@@ -16,7 +16,7 @@ from vdiffsr_jax.models.layers import Linear
 from vdiffsr_jax.training.config import TrainConfig, parse_train
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.sharding import placed
-from vdiffsr_jax.training.tasks.task import Export, Judgement, Placement, Task
+from vdiffsr_jax.training.tasks.task import Export, Judgement, LossTask, Placement
 
 
 class TwoMatrices(nnx.Module):
@@ -28,7 +28,7 @@ class TwoMatrices(nnx.Module):
         return self.outer(jnp.tanh(self.inner(x)))
 
 
-class ToyTask(Task):
+class ToyTask(LossTask):
     """Denoise pixels; random like the real ones, with a frozen network beside the trained one."""
 
     def __init__(self, cfg: TrainConfig):

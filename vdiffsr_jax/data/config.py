@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from vdiffsr_jax.config import ConfigError, _choice
+from vdiffsr_jax.config import ConfigError, check_choice
 
 RESIZES = ("area", "bilinear", "bicubic", "antialiased_bilinear", "antialiased_bicubic")
 Range = tuple[float, float]
@@ -197,7 +197,7 @@ class DataConfig:
         return bool(self.valid_sources) or self.synthetic_fraction == 1
 
     def __post_init__(self) -> None:
-        _choice(self, "degradation", DEGRADATIONS)
+        check_choice(self, "degradation", DEGRADATIONS)
         _probability(self, "synthetic_fraction")
         _range(self, "shrink", 1, 1e6)
         for name, least in {

@@ -14,7 +14,7 @@ from vdiffsr_jax.config import (
     VARTokenizerConfig,
     VDiffSRConfig,
     VQGANConfig,
-    _choice,
+    check_choice,
     parse,
 )
 from vdiffsr_jax.data.config import DataConfig
@@ -94,7 +94,7 @@ class DistillLoss:
     gt_start: str = "predicted"
 
     def __post_init__(self) -> None:
-        _choice(self, "gt_start", ("predicted", "sampled"))
+        check_choice(self, "gt_start", ("predicted", "sampled"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ class OptimizerConfig:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        _choice(self, "schedule", ("cosine", "constant"))
+        check_choice(self, "schedule", ("cosine", "constant"))
         if self.learning_rate <= 0:
             raise ConfigError(f"optimizer.learning_rate={self.learning_rate} must be positive")
 
@@ -211,8 +211,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("dtype", "frozen_dtype"):
-            _choice(self, name, ("float32", "bfloat16"))
-        _choice(self, "remat", POLICIES)
+            check_choice(self, name, ("float32", "bfloat16"))
+        check_choice(self, "remat", POLICIES)
         for name in ("batch_size", "steps", "accumulate", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")

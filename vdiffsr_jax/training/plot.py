@@ -118,9 +118,7 @@ def sheet(runs: Mapping[str, Lines], only: Sequence[str] = (), columns: int = 3)
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m vdiffsr_jax.training.plot", description=__doc__)
-    parser.add_argument(
-        "workdir", type=epath.Path, nargs="+", help="directories of runs; several are overlaid"
-    )
+    parser.add_argument("workdir", type=epath.Path, nargs="+", help="directories of runs; several are overlaid")
     parser.add_argument("--output", type=Path, help="PNG file (default: curves.png in the first directory)")
     parser.add_argument("--only", nargs="*", default=[], metavar="METRIC", help="draw these metrics only")
     args = parser.parse_args(argv)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,7 @@ from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.sharding import placed
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
-from vdiffsr_jax.training.tasks.task import Export, Judgement, Placement, Task, prefixed, refuse, upsampled
+from vdiffsr_jax.training.tasks.task import Export, Judgement, LossTask, Placement, Task, prefixed, refuse, upsampled
 
 Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -40,7 +41,7 @@ def source_config(flag: str, directory: str | None, model: VDiffSRConfig) -> VDi
     return found
 
 
-class RestorerTask(Task):
+class RestorerTask(LossTask):
     """Denoiser and, with a prior, PyramidVAR are trained around a frozen first stage."""
 
     start_flag = "denoiser"
@@ -147,9 +148,9 @@ class RestorerTask(Task):
         """denoise(x, t) of the trained model, the prior computed once."""
         return denoiser(self, flat, self.model, "denoiser", "pvar", lr, window)
 
+    @abc.abstractmethod
     def sample(self, denoise: Denoise, z_y: jax.Array, noise: jax.Array) -> jax.Array:
         """z_0 as the trained model is used."""
-        raise NotImplementedError
 
     def judge(self, flat: Flat, batch: Batch, key: jax.Array) -> Judgement:
         window = upsampled(batch)

@@ -61,18 +61,9 @@ class Task(abc.ABC):
         """Its learning rate's group, one of `optim.GROUPS`."""
         return "base"
 
-    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
-        """The scalar that is minimised and its parts, from all parameters."""
-        raise NotImplementedError
-
+    @abc.abstractmethod
     def gradients(self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Flat, Flat]:
         """({trained parameter: gradient}, {metric: scalar}, among them "loss")."""
-
-        def scalar(params: Flat) -> tuple[jax.Array, Flat]:
-            return self.loss(params | frozen, batch, key, step)
-
-        (loss, parts), grads = jax.value_and_grad(scalar, has_aux=True)(params)
-        return grads, parts | {"loss": loss}
 
     @abc.abstractmethod
     def judge(self, flat: Flat, batch: Batch, key: jax.Array) -> Judgement:
@@ -114,6 +105,21 @@ class Task(abc.ABC):
         # It runs once, so on a CPU half of the time went into optimising it.
         quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
         return jax.jit(init, out_shardings=shardings, compiler_options=quick)(key)
+
+
+class LossTask(Task):
+    """A task whose gradients are those of one scalar."""
+
+    @abc.abstractmethod
+    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
+        """The scalar that is minimised and its parts, from all parameters."""
+
+    def gradients(self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Flat, Flat]:
+        def scalar(params: Flat) -> tuple[jax.Array, Flat]:
+            return self.loss(params | frozen, batch, key, step)
+
+        (loss, parts), grads = jax.value_and_grad(scalar, has_aux=True)(params)
+        return grads, parts | {"loss": loss}
 
 
 def upsampled(batch: Batch) -> jax.Array:

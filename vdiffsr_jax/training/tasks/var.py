@@ -14,10 +14,10 @@ from vdiffsr_jax.training.config import TrainConfig, VARLoss
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
-from vdiffsr_jax.training.tasks.task import Export, Judgement, Placement, Task, refuse, upsampled
+from vdiffsr_jax.training.tasks.task import Export, Judgement, LossTask, Placement, refuse, upsampled
 
 
-class VARTask(Task):
+class VARTask(LossTask):
     """Cross-entropy of every level's tokens given all coarser levels; images without a label have the null class.
 
     With `loss.degraded` the context is the LR image's codes and the target the HR image's: VAR learns to read clean

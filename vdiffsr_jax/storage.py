@@ -39,13 +39,15 @@ class GrowingFile:
             self.content = path.read_bytes() if path.exists() else b""
             self.written = time.monotonic()
         else:
-            self.file = open(path, "ab")  # noqa: SIM115  (it lives as long as the run)
+            self.file = open(path, "ab", buffering=0)  # noqa: SIM115  (it lives as long as the run)
 
     def write(self, data: bytes) -> None:
-        """Add bytes; others see them at once, in a bucket within REMOTE_SECONDS."""
+        """Add bytes; others see them at once, in a bucket within REMOTE_SECONDS. Raises: OSError naming it."""
         if not self.remote:
-            self.file.write(data)
-            self.file.flush()
+            try:
+                self.file.write(data)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, os.fspath(self.path)) from None
             return
         self.content += data
         if time.monotonic() - self.written >= REMOTE_SECONDS:

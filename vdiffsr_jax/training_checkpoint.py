@@ -15,6 +15,8 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
 from vdiffsr_jax.checkpoint import CheckpointError
 
+_SAVING = (OSError, ValueError)  # tensorstore reports a full disk as the latter
+
 
 class TrainCheckpoints:
     """Numbered train states in one directory; every process of a job calls every method.
@@ -75,8 +77,8 @@ class TrainCheckpoints:
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(dict(about)))
         try:
             return self.manager.save(step, args=items, metrics=dict(metrics) if metrics else None, force=force)
-        except OSError as error:
-            raise CheckpointError(f"{self.directory}: saving step {step} failed: {error}") from error
+        except _SAVING as error:
+            raise self._not_saved(error) from error
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
         """The state of `step` in the shardings of `abstract`, whatever devices saved it, and what lies beside it.
@@ -94,11 +96,17 @@ class TrainCheckpoints:
             ) from error
         return restored.state, restored.about
 
+    def _not_saved(self, error: Exception) -> CheckpointError:
+        whole = self.manager.latest_step()
+        stays = "nothing was saved before" if whole is None else f"step {whole} is whole and the run continues there"
+        first = str(error).strip().partition("\n")[0]
+        return CheckpointError(f"{self.directory}: saving failed, {stays}: {first}")
+
     def close(self) -> None:
         """Wait until everything is written. Raises: CheckpointError if it could not be."""
         try:
             self.manager.wait_until_finished()
-        except OSError as error:
-            raise CheckpointError(f"{self.directory}: saving failed: {error}") from error
+        except _SAVING as error:
+            raise self._not_saved(error) from error
         finally:
             self.manager.close()

@@ -1,13 +1,17 @@
-"""Trains the toy or one task of configs/smoke.py for four steps in its own process; killed after the third if asked."""
+"""Trains the toy or one task of configs/smoke.py for four steps in its own process, which may end badly."""
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 from tests.training.toy import ToyTask, toy_config
+from vdiffsr_jax.checkpoint import CheckpointError
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.training import tasks
 from vdiffsr_jax.training.cli import runs
@@ -25,8 +29,12 @@ def config(root: Path, name: str) -> TrainConfig:
 
 
 def main() -> None:
-    """root, task, directory of the run, and "kill" or "keep"."""
-    root, name, workdir, end = sys.argv[1:]
+    """root, task, directory of the run, and its end.
+
+    "keep" trains on; "kill" kills after step 3; "kill_saving MS" so many ms into the saving of step 4; "full" lets no
+    file grow beyond what a log line needs after step 3, as a full disk does.
+    """
+    root, name, workdir, end, *delay = sys.argv[1:]
     if name == "toy":
         tasks.make = ToyTask  # type: ignore[assignment]
         Run._export = lambda self, directory: None  # type: ignore[method-assign]
@@ -38,9 +46,27 @@ def main() -> None:
         if step == 3 and end == "kill":
             run.checkpoints.manager.wait_until_finished()
             os.kill(os.getpid(), signal.SIGKILL)
+        if step == 3 and end == "full":
+            run.checkpoints.manager.wait_until_finished()
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
 
+    save = run._save
+
+    def maybe_kill_saving(step: int, *args: Any, **options: Any) -> None:
+        if step == 4 and end == "kill_saving":
+            run.checkpoints.manager.wait_until_finished()
+            threading.Timer(float(delay[0]) / 1000, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        save(step, *args, **options)
+
+    run._save = maybe_kill_saving  # type: ignore[method-assign]
     run._report = maybe_kill  # type: ignore[method-assign]
-    run.run()
+    try:
+        run.run()
+    except CheckpointError as error:  # as the command line does
+        sys.exit(str(error))
+    if end == "kill_saving":
+        threading.Event().wait()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,11 +21,11 @@ ROOT = Path(__file__).parents[2]
 TASKS = ("vqgan", "tokenizer", "var", "teacher", "distill")
 
 
-def start(root: Path, name: str, workdir: Path, end: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "tests.training.killed", str(root), name, str(workdir), end]
+def start(root: Path, name: str, workdir: Path, *end: str, **options: Any) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tests.training.killed", str(root), name, str(workdir), *end]
     # Compiling is nearly all of the time; what is compared does not depend on how well it is done.
     quick = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | quick, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | quick, stdout=subprocess.DEVNULL, **options)
 
 
 def killed_equals_unbroken(root: Path, name: str, tmp_path: Path) -> None:
@@ -52,3 +53,25 @@ def test_loop_killed_equals_unbroken(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", TASKS)
 def test_killed_equals_unbroken(chain, name, tmp_path):
     killed_equals_unbroken(chain, name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("milliseconds", [0, 10, 40, 120])
+def test_a_save_that_was_interrupted_is_not_the_latest(tmp_path, monkeypatch, milliseconds):
+    assert start(tmp_path, "toy", tmp_path / "a", "kill_saving", str(milliseconds)).wait() == -signal.SIGKILL
+    use_toy(monkeypatch)
+    with contextlib.closing(Run(killed.config(tmp_path, "toy"), tmp_path / "a")) as run:
+        assert int(run.state.step) in (2, 4)
+        assert run.data.get_state() == {"step": int(run.state.step)}
+    assert start(tmp_path, "toy", tmp_path / "a", "keep").wait() == 0
+
+
+def test_a_full_disk_is_told_and_the_state_before_it_stays(tmp_path, monkeypatch):
+    run = start(tmp_path, "toy", tmp_path / "a", "full", stderr=subprocess.PIPE, text=True)
+    error = run.communicate()[1]
+    assert run.returncode == 1
+    assert "saving failed, step 2 is whole and the run continues there: " in error
+    assert "File too large" in error
+    use_toy(monkeypatch)
+    with contextlib.closing(Run(killed.config(tmp_path, "toy"), tmp_path / "a")) as again:
+        assert int(again.state.step) == 2

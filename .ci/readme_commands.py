@@ -1,13 +1,13 @@
-"""Run the README's own commands: every ```bash block that follows a line `<!-- ci -->`, in order, in one folder.
+"""Run the README's own commands: every ```bash block that follows a line `<!-- ci -->`, in order.
 
-    python .ci/readme_commands.py README.md WORKFOLDER
+    python .ci/readme_commands.py README.md
 
-The blocks run from the repository root with $OUT set to WORKFOLDER; the first failing block stops with its exit code.
+The blocks run from the repository root, which must be a clean checkout; the first failing block stops with its exit
+code.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -15,17 +15,16 @@ import time
 from pathlib import Path
 
 
-def main(readme: str, folder: str) -> int:
+def main(readme: str) -> int:
     blocks = re.findall(r"<!-- ci -->\n```bash\n(.*?)```", Path(readme).read_text(), flags=re.DOTALL)
     if not blocks:
         print(f"{readme} has no block marked <!-- ci -->", file=sys.stderr)
         return 2
-    Path(folder).mkdir(parents=True, exist_ok=True)
     for block in blocks:
         print(block, flush=True)
         start = time.monotonic()
         script = "set -euo pipefail\n" + block
-        code = subprocess.run(["bash", "-c", script], env=os.environ | {"OUT": folder}, check=False).returncode
+        code = subprocess.run(["bash", "-c", script], check=False).returncode
         print(f"-- exit {code} after {time.monotonic() - start:.0f} s", flush=True)
         if code:
             return code

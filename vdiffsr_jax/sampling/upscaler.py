@@ -110,15 +110,17 @@ class Upscaler:
         _check_options(config, dtype, batch, tile)
         place = NamedSharding(tile_mesh(_devices(devices)), P())
         if prior is None:
-            items = checkpoint.load_model(directory, placement=place).items
+            items = checkpoint.load_model(directory, dtype=jnp.float32, placement=place).items
         else:
             source = storage.place(prior)
             source = source.parent if source.name == "pvar" else source
             other_kind, other, _ = checkpoint.read_config(source)
             if config.prior is None or other_kind != "vdiffsr" or other.prior != config.prior:
                 raise SamplingError(f"the prior of {source} is not the one {directory} was made for")
-            items = checkpoint.load_model(directory, items=["first_stage", "denoiser"], placement=place).items
-            items |= checkpoint.load_model(source, items=["pvar"], placement=place).items
+            items = checkpoint.load_model(
+                directory, items=["first_stage", "denoiser"], dtype=jnp.float32, placement=place
+            ).items
+            items |= checkpoint.load_model(source, items=["pvar"], dtype=jnp.float32, placement=place).items
         return cls(config, items, dtype=dtype, devices=devices, batch=batch, tile=tile)
 
     def __call__(self, image: np.ndarray, steps: int = 1, seed: int = 0, **settings: object) -> np.ndarray:

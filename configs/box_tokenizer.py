@@ -25,7 +25,7 @@ def get_config() -> dict:
         },
         "data": PHOTOS | {"degradation": "none"},
         "batch_size": 4,
-        "steps": 300,
+        "steps": 240,
         "optimizer": {"learning_rate": 6e-4, "b2": 0.99, "warmup": 50, "final": 0.02},
         "eval": {"every": 100, "batches": 4, "grid_rows": 8},
         "checkpoint": {"every": 250},

@@ -28,7 +28,7 @@ SCHEDULE = {"num_steps": 4, "min_noise_level": 0.2, "cap_sqrt_eta_1": False}
 LEVELS = [1, 2, 3, 4, 6, 8]
 TOKENIZER = {
     "ch": 32,
-    "ch_mult": [1, 1, 2, 2, 4],
+    "ch_mult": [1, 1, 2, 2, 2],
     "num_res_blocks": 1,
     "z_channels": 16,
     "vocab_size": 1024,
@@ -36,9 +36,9 @@ TOKENIZER = {
     "num_groups": 4,
 }
 VAR = {
-    "depth": 8,
-    "width": 256,
-    "num_heads": 8,
+    "depth": 4,
+    "width": 128,
+    "num_heads": 4,
     "num_classes": 1,
     "patch_nums": LEVELS,
     "vocab_size": 1024,

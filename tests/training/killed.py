@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from tests.training.toy import ToyTask, toy_config
 from vdiffsr_jax.checkpoint import CheckpointError
 from vdiffsr_jax.config_file import read_config_file
@@ -32,13 +34,13 @@ def main() -> None:
     """root, task, directory of the run, and its end.
 
     "keep" trains on; "kill" kills after step 3; "kill_saving MS" so many ms into the saving of step 4; "full" lets no
-    file grow beyond what a log line needs after step 3, as a full disk does.
+    file grow beyond what a log line needs after step 3, as a full disk does; "trace" traces steps 2 and 3.
     """
     root, name, workdir, end, *delay = sys.argv[1:]
     if name == "toy":
         tasks.make = ToyTask  # type: ignore[assignment]
         Run._export = lambda self, directory: None  # type: ignore[method-assign]
-    run = Run(config(Path(root), name), Path(workdir))
+    run = Run(config(Path(root), name), epath.Path(workdir), profile=(2, 3) if end == "trace" else None)
     report = run._report
 
     def maybe_kill(step: int, window: object) -> None:

@@ -27,7 +27,6 @@ def start(root: Path, name: str, workdir: Path, *end: str, **options: Any) -> su
     quick = {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
-        "JAX_ENABLE_COMPILATION_CACHE": "true",
         "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "programs"),
     }
     return subprocess.Popen(command, cwd=ROOT, env=os.environ | quick, stdout=subprocess.DEVNULL, **options)

@@ -7,7 +7,7 @@
 Hardware: two CPU cores, 2 GiB.
 """
 
-from parts.box import PHOTOS, TOKENIZER
+from parts.box import PHOTOS, RECONSTRUCTION, TOKENIZER
 
 
 def get_config() -> dict:
@@ -15,14 +15,7 @@ def get_config() -> dict:
     return {
         "task": "tokenizer",
         "model": TOKENIZER,
-        "loss": {
-            "l1": 1.5,
-            "l1_levels": 5,
-            "l1_colour": [1.0, 1.5, 4.0],
-            "perceptual": 0.3,
-            "codebook": 1.0,
-            "gan": 0.0,
-        },
+        "loss": RECONSTRUCTION,
         "data": PHOTOS | {"degradation": "none"},
         "batch_size": 4,
         "steps": 240,

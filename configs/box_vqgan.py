@@ -7,7 +7,7 @@
 Hardware: two CPU cores, 2 GiB.
 """
 
-from parts.box import PHOTOS, VQGAN
+from parts.box import PHOTOS, RECONSTRUCTION, VQGAN
 
 
 def get_config() -> dict:
@@ -15,14 +15,7 @@ def get_config() -> dict:
     return {
         "task": "vqgan",
         "model": VQGAN,
-        "loss": {
-            "l1": 1.5,
-            "l1_levels": 5,
-            "l1_colour": [1.0, 1.5, 4.0],
-            "perceptual": 0.3,
-            "codebook": 1.0,
-            "gan": 0.0,
-        },
+        "loss": RECONSTRUCTION,
         "data": PHOTOS | {"crop_size": 64, "degradation": "none"},
         "batch_size": 8,
         "steps": 2600,

@@ -20,6 +20,7 @@ class ConfigError(ValueError):
 
 
 def check_choice(config: Any, name: str, allowed: tuple[str, ...]) -> None:
+    """Raise ConfigError unless the field holds one of the allowed values."""
     if getattr(config, name) not in allowed:
         raise ConfigError(f"{name}={getattr(config, name)!r} must be one of {', '.join(allowed)}")
 

@@ -1,4 +1,4 @@
-"""What the runs that make the model in the box share: networks, schedule and photos.
+"""What the runs that make the model in the box share: networks, schedule, losses and photos.
 
 Groups of eight channels and more in every GroupNorm: with 32 groups these narrow networks lose the photo's colours.
 """
@@ -43,6 +43,14 @@ VAR = {
     "patch_nums": LEVELS,
     "vocab_size": 1024,
     "code_dim": 16,
+}
+RECONSTRUCTION = {
+    "l1": 1.5,
+    "l1_levels": 5,
+    "l1_colour": [1.0, 1.5, 4.0],
+    "perceptual": 0.3,
+    "codebook": 1.0,
+    "gan": 0.0,
 }
 PHOTOS = {
     "sources": ["photos/train"],

@@ -6,13 +6,14 @@ Design: tokenise the window, run VAR on these codes with the null class, read hi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from vdiffsr_jax.config import PriorConfig, VARConfig
+from vdiffsr_jax.config import PriorConfig, VARConfig, VDiffSRConfig
 from vdiffsr_jax.models.build import Params, build, flatten, unflatten
 from vdiffsr_jax.models.layers import KERNEL_INIT, LayerNorm, Linear
 from vdiffsr_jax.models.var import VARTrunk
@@ -116,6 +117,14 @@ def fold(params: Params, cfg: PriorConfig) -> tuple[Params, PriorConfig]:
     """Inference form: LoRA merged, VAR's AdaLN and class embedding reduced to the null class; same outputs."""
     var, _ = fold_class(merge_lora(params["var"]), cfg.var, cfg.var.num_classes)
     return params | {"var": var}, folded_config(cfg)
+
+
+def fold_model(items: Mapping[str, Params], cfg: VDiffSRConfig) -> tuple[dict[str, Params], VDiffSRConfig]:
+    """An assembled model with its prior in inference form; as it is if it has none or was folded before."""
+    if cfg.prior is None or cfg.prior.var.folded:
+        return dict(items), cfg
+    pvar, prior = fold(items["pvar"], cfg.prior)
+    return {**items, "pvar": pvar}, dataclasses.replace(cfg, prior=prior)
 
 
 def folded_config(cfg: PriorConfig) -> PriorConfig:

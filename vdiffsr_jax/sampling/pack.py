@@ -6,7 +6,6 @@ python -m vdiffsr_jax.sampling.pack runs/vdiffsr_x4/model checkpoints/vdiffsr_sm
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -28,10 +27,7 @@ def pack(source: str, target: str, *, dtype: str = "bfloat16", overwrite: bool =
     model = checkpoint.load_model(source, dtype=jnp.float32)
     if model.kind != "vdiffsr":
         raise CheckpointError(f"{source} holds a {model.kind} network alone; only assembled models can be packed")
-    items, config = model.items, model.config
-    if config.prior is not None and not config.prior.var.folded:
-        pvar, prior = pyramid_var.fold(items["pvar"], config.prior)
-        items, config = items | {"pvar": pvar}, dataclasses.replace(config, prior=prior)
+    items, config = pyramid_var.fold_model(model.items, model.config)
     small = {name: cast(params, jnp.dtype(dtype)) for name, params in items.items()}
     checkpoint.save_model(target, small, kind="vdiffsr", config=config, sources=model.sources, overwrite=overwrite)
 

@@ -75,9 +75,7 @@ class Upscaler:
         Raises: SamplingError for an impossible dtype, batch or tile; ValueError if the parameters do not fit.
         """
         self.tile = _check_options(config, dtype, batch, tile)
-        if config.prior is not None and not config.prior.var.folded:
-            pvar, prior = pyramid_var.fold(items["pvar"], config.prior)
-            items, config = {**items, "pvar": pvar}, dataclasses.replace(config, prior=prior)
+        items, config = pyramid_var.fold_model(items, config)
         self.config = config
         self._model = TileModel(config, items, mesh=tile_mesh(_devices(devices)), dtype=jnp.dtype(dtype))
         self.batch = self._batch_size(batch)

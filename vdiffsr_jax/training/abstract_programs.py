@@ -17,10 +17,8 @@ from vdiffsr_jax.sampling.tile_model import tile_mesh
 from vdiffsr_jax.sampling.tile_program import tile_program
 from vdiffsr_jax.training import tasks
 from vdiffsr_jax.training.config import TrainConfig, check_batch
-from vdiffsr_jax.training.optim import Optimizer
 from vdiffsr_jax.training.sharding import Layout, make_mesh
-from vdiffsr_jax.training.state import create
-from vdiffsr_jax.training.step import compile_step, make_train_step
+from vdiffsr_jax.training.step import make_program
 
 
 class Program(NamedTuple):
@@ -45,13 +43,10 @@ def train_program(cfg: TrainConfig, devices: Sequence[jax.Device]) -> Program:
         trained = task.trainable(name)
         place = (layout.parameter if trained else layout.frozen)(name, leaf)
         (params if trained else frozen)[name] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-    optimizer = Optimizer(cfg.optimizer, cfg.steps, task.group)
-    shapes = jax.eval_shape(lambda params: create(params, optimizer), params)
-    state = jax.tree.map(_placed, shapes, layout.tree(shapes))
-    step = make_train_step(task.gradients, optimizer, ema_decay=cfg.ema_decay, accumulate=cfg.accumulate)
+    _, state, step = make_program(cfg, task.gradients, task.group, params, layout)
     batch = _batch(cfg, layout.batch)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    lowered = compile_step(step, shapes, layout).lower(state, frozen, batch, key)
+    lowered = step.lower(state, frozen, batch, key)
     inputs = {
         "parameters": device_bytes(state.params),
         "average (EMA)": device_bytes(state.ema),

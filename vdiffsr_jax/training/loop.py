@@ -21,11 +21,11 @@ from vdiffsr_jax.training import feed, grids, tasks
 from vdiffsr_jax.training.config import TrainConfig, check_batch
 from vdiffsr_jax.training.heldout import HeldOut
 from vdiffsr_jax.training.metrics import Log, Window, progress_line
-from vdiffsr_jax.training.optim import Flat, Optimizer
+from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.sharding import Layout, make_mesh
 from vdiffsr_jax.training.speed import Speed, Trace
-from vdiffsr_jax.training.state import TrainState, create
-from vdiffsr_jax.training.step import Batch, compile_step, make_train_step
+from vdiffsr_jax.training.state import TrainState
+from vdiffsr_jax.training.step import Batch, make_program
 from vdiffsr_jax.training.version import code_version
 from vdiffsr_jax.training_checkpoint import TrainCheckpoints
 
@@ -120,21 +120,13 @@ class Run:
         frozen = {name: p for name, p in flat.items() if name not in params}
         if not params:
             raise ConfigError(f"task {self.cfg.task} with this configuration trains nothing")
-        optimizer = Optimizer(self.cfg.optimizer, self.cfg.steps, self.task.group)
-        shapes = jax.eval_shape(lambda params: create(params, optimizer), params)
-        shardings = self.layout.tree(shapes)
-        step = make_train_step(
-            self.task.gradients, optimizer, ema_decay=self.cfg.ema_decay, accumulate=self.cfg.accumulate
-        )
-        self.train_step = compile_step(step, shapes, self.layout)
+        program = make_program(self.cfg, self.task.gradients, self.task.group, params, self.layout)
+        self.train_step = program.step
         latest = self.checkpoints.latest()
         if latest is None:
-            return jax.jit(lambda params: create(params, optimizer), out_shardings=shardings)(params), frozen
+            return program.create(params), frozen
         del flat, params
-        abstract = jax.tree.map(
-            lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings
-        )
-        state, about = self.checkpoints.restore(latest, abstract)
+        state, about = self.checkpoints.restore(latest, program.abstract)
         self.data.set_state(about["data"])
         self.best = about["best"]
         self.log.say(f"continuing from step {latest} of {self.workdir}")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat, Optimizer
 from vdiffsr_jax.training.sharding import Layout
-from vdiffsr_jax.training.state import TrainState, average
+from vdiffsr_jax.training.state import TrainState, average, create
 
 Batch = dict[str, jax.Array]
 Gradients = Callable[[Flat, Flat, Batch, jax.Array, jax.Array], tuple[Flat, Flat]]
@@ -64,3 +65,24 @@ def make_train_step(gradients: Gradients, optimizer: Optimizer, *, ema_decay: fl
 def compile_step(train_step: TrainStep, abstract_state: Any, layout: Layout) -> jax.stages.Wrapped:
     """jit over the mesh: the state is donated and keeps its sharding, metrics are whole on every device."""
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout.tree(abstract_state), layout.whole))
+
+
+class TrainProgram(NamedTuple):
+    """What a run compiles: `create(params)` gives the first state, `abstract` is a state's shapes where they lie."""
+
+    create: Callable[[Flat], TrainState]
+    abstract: TrainState
+    step: jax.stages.Wrapped
+
+
+def make_program(
+    cfg: TrainConfig, gradients: Gradients, group: Callable[[str], str], params: Mapping[str, Any], layout: Layout
+) -> TrainProgram:
+    """The programs of one run; `params` may be arrays or their shapes."""
+    optimizer = Optimizer(cfg.optimizer, cfg.steps, group)
+    shapes = jax.eval_shape(lambda params: create(params, optimizer), params)
+    shardings = layout.tree(shapes)
+    abstract = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)
+    step = make_train_step(gradients, optimizer, ema_decay=cfg.ema_decay, accumulate=cfg.accumulate)
+    first = jax.jit(lambda params: create(params, optimizer), out_shardings=shardings)
+    return TrainProgram(first, abstract, compile_step(step, shapes, layout))

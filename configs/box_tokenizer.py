@@ -18,9 +18,9 @@ def get_config() -> dict:
         "loss": RECONSTRUCTION,
         "data": PHOTOS | {"degradation": "none"},
         "batch_size": 4,
-        "steps": 240,
+        "steps": 1000,
         "optimizer": {"learning_rate": 6e-4, "b2": 0.99, "warmup": 50, "final": 0.02},
-        "eval": {"every": 100, "batches": 4, "grid_rows": 8},
+        "eval": {"every": 250, "batches": 4, "grid_rows": 8},
         "checkpoint": {"every": 250},
         "init_from": {"perceptual": "runs/efficientnet_lite0"},
     }

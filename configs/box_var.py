@@ -22,9 +22,9 @@ def get_config() -> dict:
         "loss": {"degraded": False},
         "data": PHOTOS | {"degradation": "mild"},
         "batch_size": 8,
-        "steps": 160,
+        "steps": 500,
         "optimizer": {"learning_rate": 1e-3, "b2": 0.95, "warmup": 50, "weight_decay": 0.05, "final": 0.02},
-        "eval": {"every": 80, "batches": 4, "grid_rows": 8},
+        "eval": {"every": 125, "batches": 4, "grid_rows": 8},
         "checkpoint": {"every": 250},
         "init_from": {"tokenizer": "runs/box_tokenizer/best"},
     }

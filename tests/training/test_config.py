@@ -71,6 +71,7 @@ def test_set_overrides_and_names_of_the_ablation():
     assert (cfg.model.prior.train, cfg.model.prior.mode) == ("adapter", "shuffled")
     assert given == values(task="distill"), "the given mapping must not change"
     assert parse_train(with_settings(given, ["prior=none"])).model.prior is None
+    assert parse_train(with_settings(given, ["prior=full"])).model.prior.train == "full"
 
 
 def test_every_switch_reaches_a_setting():

@@ -63,7 +63,8 @@ def cells(switches: Sequence[Switch], *, one_at_a_time: bool) -> list[Cell]:
 
 
 def _cell(names: Sequence[str], values: Sequence[str], shown: Sequence[str]) -> Cell:
-    pairs = list(zip(names, values, strict=True))
+    # `prior` last: where it is none, its parts must have been set before it went.
+    pairs = sorted(zip(names, values, strict=True), key=lambda pair: pair[0] == "prior")
     parts = (
         f"{name}-{re.sub(r'[^A-Za-z0-9.]+', '_', value).strip('_') or 'all'}" for name, value in pairs if name in shown
     )

@@ -106,19 +106,21 @@ class Upscaler:
                 "--first-stage, --var, --tokenizer"
             )
         _check_options(config, dtype, batch, tile)
-        place = NamedSharding(tile_mesh(_devices(devices)), P())
-        if prior is None:
-            items = checkpoint.load_model(directory, dtype=jnp.float32, placement=place).items
-        else:
-            source = storage.place(prior)
+        source = storage.place(directory if prior is None else prior)
+        if prior is not None:
             source = source.parent if source.name == "pvar" else source
             other_kind, other, _ = checkpoint.read_config(source)
             if config.prior is None or other_kind != "vdiffsr" or other.prior != config.prior:
                 raise SamplingError(f"the prior of {source} is not the one {directory} was made for")
-            items = checkpoint.load_model(
-                directory, items=["first_stage", "denoiser"], dtype=jnp.float32, placement=place
-            ).items
-            items |= checkpoint.load_model(source, items=["pvar"], dtype=jnp.float32, placement=place).items
+        place = NamedSharding(tile_mesh(_devices(devices)), P())
+        items: dict[str, Params] = {}
+        if config.prior is not None:
+            # Read and folded first: unfolded, it is twice as large as the rest, which must not be there then.
+            items = checkpoint.load_model(source, items=["pvar"], dtype=jnp.float32, placement=place).items
+            items, config = pyramid_var.fold_model(items, config)
+        items |= checkpoint.load_model(
+            directory, items=["first_stage", "denoiser"], dtype=jnp.float32, placement=place
+        ).items
         return cls(config, items, dtype=dtype, devices=devices, batch=batch, tile=tile)
 
     def __call__(self, image: np.ndarray, steps: int = 1, seed: int = 0, **settings: object) -> np.ndarray:

@@ -267,7 +267,8 @@ def check_batch(cfg: TrainConfig, devices: int) -> None:
 def with_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """`values` with each "dotted.key=value" of `settings` applied; ablation names (SWITCHES) are allowed.
 
-    Values are Python literals, true/false/null in any case, otherwise text; prior=none takes the prior away.
+    Values are Python literals, true/false/null in any case, otherwise text. prior=none takes the prior away, another
+    value of `prior` is one of prior.train.
     Raises: ConfigError for a setting without "=" or a key below something that is not a mapping.
     """
     result = copy.deepcopy(_plain(values))
@@ -275,13 +276,15 @@ def with_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[st
         key, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set {setting}: write key=value")
+        absent = key in ("prior", "model.prior") and text.lower() == "none"
+        if key == "prior" and not absent:
+            key = "prior.train"
         *parents, last = SWITCHES.get(key, key).split(".")
         node = result
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"--set {setting}: {parent} is not a group of settings")
-        absent = SWITCHES.get(key, key) == "model.prior" and text.lower() == "none"
         node[last] = None if absent else _literal(text)
     return result
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -12,7 +14,16 @@ from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import build, flatten
 from vdiffsr_jax.models.patch_gan import PatchGAN
 from vdiffsr_jax.training.config import MeshConfig
-from vdiffsr_jax.training.sharding import TABLE, Layout, ShardingError, ShardRule, check_table, make_mesh, match
+from vdiffsr_jax.training.sharding import (
+    TABLE,
+    Layout,
+    ShardingError,
+    ShardRule,
+    check_table,
+    device_grid,
+    make_mesh,
+    match,
+)
 
 
 def all_names() -> set[str]:
@@ -93,3 +104,16 @@ def test_mesh_refuses_what_does_not_fit():
         make_mesh(MeshConfig(fsdp=3))
     with pytest.raises(ConfigError, match=r"mesh\.data=2 x mesh\.fsdp=2 does not use the 8 devices"):
         make_mesh(MeshConfig(data=2, fsdp=2))
+
+
+def test_slices_are_replicas():
+    """Two slices of four chips, listed in turn: fsdp stays inside a slice, `data` goes over one and then the other."""
+    chips = [
+        types.SimpleNamespace(id=i, slice_index=i % 2, platform="gpu", device_kind="chip", process_index=i)
+        for i in range(8)
+    ]
+    grid = device_grid(chips, data=4, fsdp=2)  # type: ignore[arg-type]
+    assert [[chip.slice_index for chip in row] for row in grid] == [[0, 0], [0, 0], [1, 1], [1, 1]]
+    assert sorted(chip.id for chip in grid.flat) == list(range(8))
+    with pytest.raises(ConfigError, match="must divide the 4 devices of each of the 2 slices"):
+        device_grid(chips, data=1, fsdp=8)  # type: ignore[arg-type]

@@ -42,13 +42,14 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--config", required=True, type=Path, help="as for train.py")
     p.add_argument("--topology", help="TPU generation and shape, such as v5e:4x4, v5p:4x4x4; default: devices here")
+    p.add_argument("--slices", type=int, default=1, help="how many of that topology, joined by a data-centre network")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="as for train.py")
     p.add_argument("--step", default="both", choices=("train", "sample", "both"), help="which step (default: both)")
     p.add_argument("--sample_batch", type=int, default=8, help="tiles a chip in the sampling step (default: 8)")
     p.add_argument("--sample_dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of its computation")
     p.add_argument("--optimization", default="O1", choices=("O0", "O1", "O2", "O3"),
-                   help="the compiler's effort for a --topology (default: O1, which takes a quarter of the time of what "
-                   "runs on chips and finds about the same memory)")  # fmt: skip
+                   help="the compiler's effort for a --topology (default: O1: a quarter of the time of what chips get, "
+                   "and about the same memory)")  # fmt: skip
     p.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     return p
 
@@ -71,6 +72,8 @@ def _plan(args: argparse.Namespace) -> int:
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         os.environ["JAX_PLATFORMS"] = "cpu"
         os.environ["JAX_OPTIMIZATION_LEVEL"] = args.optimization
+    if args.slices < 1 or (args.slices > 1 and not args.topology):
+        raise ConfigError(f"--slices {args.slices} is a number of --topology, at least 1")
     from vdiffsr_jax.training import abstract_programs
     from vdiffsr_jax.training.assumed import with_assumed_weights
     from vdiffsr_jax.training.config import parse_train, with_settings
@@ -79,7 +82,7 @@ def _plan(args: argparse.Namespace) -> int:
     if "task" not in values:
         raise ConfigError(f"--config {args.config} is a chain of runs; plan one of them")
     cfg = parse_train(with_settings(values, args.settings))
-    devices = topology_devices(args.topology) if args.topology else local_devices(cfg)
+    devices = topology_devices(args.topology, args.slices) if args.topology else local_devices(cfg)
     cfg = on_all(cfg, len(devices))
     if args.step == "sample" and not isinstance(cfg.model, VDiffSRConfig):
         raise ConfigError(f"task {cfg.task} trains a part; only teacher and distill have a sampling step")
@@ -101,12 +104,13 @@ def _plan(args: argparse.Namespace) -> int:
     return max(codes)
 
 
-def topology_devices(name: str) -> list[jax.Device]:
+def topology_devices(name: str, slices: int) -> list[jax.Device]:
     """The chips of a TPU topology that need not exist. Raises: ConfigError if it is unknown or the compiler absent."""
     from jax.experimental import topologies
 
     try:
-        return list(topologies.get_topology_desc(name, platform="tpu").devices)
+        several = {"num_slices": slices} if slices > 1 else {}
+        return list(topologies.get_topology_desc(name, platform="tpu", **several).devices)
     except Exception as error:
         first = str(error).strip().partition("\n")[0]
         raise ConfigError(

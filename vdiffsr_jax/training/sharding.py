@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vdiffsr_jax.config import ConfigError
@@ -65,12 +66,35 @@ def check_table(names: Iterable[str], table: tuple[ShardRule, ...] = TABLE) -> N
 
 
 def make_mesh(cfg: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """All devices, or the given ones, as (data, fsdp). Raises: ConfigError if their number does not fit."""
-    count = jax.device_count() if devices is None else len(devices)
+    """All devices, or the given ones, as (data, fsdp).
+
+    TPU slices that only a data-centre network joins are replicas: they divide `data`, and fsdp stays inside each.
+
+    Raises: ConfigError if their number does not fit.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    count = len(devices)
     data = cfg.data or count // cfg.fsdp
     if data * cfg.fsdp != count:
         raise ConfigError(f"mesh.data={cfg.data or 'all'} x mesh.fsdp={cfg.fsdp} does not use the {count} devices here")
-    return jax.make_mesh((data, cfg.fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2, devices=devices)
+    return Mesh(device_grid(devices, data, cfg.fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+
+
+def device_grid(devices: Sequence[jax.Device], data: int, fsdp: int) -> np.ndarray:
+    """(data, fsdp) devices, neighbours close in the network; slices follow each other along `data`.
+
+    Raises: ConfigError if fsdp would reach over slices.
+    """
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return mesh_utils.create_device_mesh((data, fsdp), devices, allow_split_physical_axes=True)
+    if data % slices:
+        raise ConfigError(
+            f"mesh.fsdp={fsdp} must divide the {len(devices) // slices} devices of each of the {slices} slices"
+        )
+    return mesh_utils.create_hybrid_device_mesh(
+        (data // slices, fsdp), (slices, 1), devices, allow_split_physical_axes=True
+    )
 
 
 class Layout:

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from vdiffsr_jax.training.config import TrainConfig
 
 FITS, DOES_NOT_FIT, USAGE = 0, 1, 2
+# The TPU library asks for these before it compiles; its answer depends on the topology alone.
+_NO_TPU_HOST = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+}
 _MFU = 0.4  # what well-shaped convolution networks reach; the compiler's own estimate stands beside it
 
 
@@ -68,8 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _plan(args: argparse.Namespace) -> int:
     if args.topology:
-        # The compiler alone: it must not look for chips, and nothing is to run on one.
-        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+        # The compiler alone: it must not look for chips, nor complain that it is on no TPU host.
+        for name, value in _NO_TPU_HOST.items():
+            os.environ.setdefault(name, value)
         os.environ["JAX_PLATFORMS"] = "cpu"
         os.environ["JAX_OPTIMIZATION_LEVEL"] = args.optimization
     if args.slices < 1 or (args.slices > 1 and not args.topology):
@@ -218,7 +226,7 @@ def _advice(problem: str, cfg: TrainConfig | None) -> str:
     first = problem.strip().partition("\n")[0]
     if cfg is None:
         return f"does not fit ({first}): lower --sample_batch"
-    ways = [f"--set mesh.fsdp={cfg.mesh.fsdp * 2} (shards weights and optimiser)"]
+    ways = [f"--set mesh.fsdp={cfg.mesh.fsdp * 2} --set mesh.data=0 (shards weights and optimiser)"]
     ways += [] if cfg.remat == "full" else ["--set remat=full"]
     ways += [] if cfg.frozen_dtype == "bfloat16" else ["--set frozen_dtype=bfloat16"]
     ways += [f"--set accumulate={cfg.accumulate * 2}", f"--set batch_size={max(cfg.batch_size // 2, 1)}"]

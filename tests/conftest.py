@@ -7,6 +7,10 @@ rounding. `python -m tests.parity` and the benchmarks run outside pytest and see
 from __future__ import annotations
 
 import os
+import signal
+
+# A suite in the background of a shell inherits that Ctrl-C is ignored, and so would the commands that it interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}".strip()

@@ -16,7 +16,6 @@ from vdiffsr_jax.sampling import image_files, images
 from vdiffsr_jax.sampling.compare import sheet
 from vdiffsr_jax.sampling.files import Task
 from vdiffsr_jax.sampling.images import ImageError, Photo
-from vdiffsr_jax.sampling.interruption import Interruption
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.resample import lanczos
 from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
@@ -65,11 +64,7 @@ class BatchJob:
 
         Raises: SamplingError, DeviceMemoryError; KeyboardInterrupt after what is being written was finished.
         """
-        with (
-            Interruption() as interruption,
-            ThreadPoolExecutor(1, "read") as reader,
-            ThreadPoolExecutor(1, "write") as writer,
-        ):
+        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
             writing: Future[None] | None = None
             try:
                 photos = self._read_ahead(reader, tasks)
@@ -79,7 +74,6 @@ class BatchJob:
                     inside.clear()
                     try:
                         for result in self._upscaler.stream(images_in, self._settings, self._progress.computed):
-                            interruption.check()
                             task, photo = inside.popleft()
                             if writing is not None:
                                 writing.result()

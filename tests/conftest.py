@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import signal
 
-# A suite in the background of a shell inherits that Ctrl-C is ignored, and so would the commands that it interrupts.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}".strip()
 
 import jax
+
+# A suite in the background of a shell inherits that Ctrl-C is ignored, and so would the commands that it interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_compilation_cache", False)  # what a test compiles is no use to its machine

@@ -34,7 +34,7 @@ class Speed:
 
 
 def flops(program: jax.stages.Compiled) -> float:
-    """FLOPs of one run on one device, the body of a loop (a teacher's chain) counted once; 0 if the compiler is silent."""
+    """FLOPs of one run on one device, a loop's body (a teacher's chain) counted once; 0 if the compiler is mute."""
     cost = program.cost_analysis()
     return float(cost.get("flops", 0.0)) if cost else 0.0
 

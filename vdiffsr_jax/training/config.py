@@ -277,9 +277,8 @@ def with_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[st
         if not equals:
             raise ConfigError(f"--set {setting}: write key=value")
         absent = key in ("prior", "model.prior") and text.lower() == "none"
-        if key == "prior" and not absent:
-            key = "prior.train"
-        *parents, last = SWITCHES.get(key, key).split(".")
+        path = SWITCHES["prior.train"] if key == "prior" and not absent else SWITCHES.get(key, key)
+        *parents, last = path.split(".")
         node = result
         for parent in parents:
             node = node.setdefault(parent, {})

@@ -55,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--sample_batch", type=int, default=8, help="tiles a chip in the sampling step (default: 8)")
     p.add_argument("--sample_dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of its computation")
     p.add_argument("--optimization", default="O1", choices=("O0", "O1", "O2", "O3"),
-                   help="the compiler's effort for a --topology (default: O1: a quarter of the time of what chips get, "
-                   "and about the same memory)")  # fmt: skip
+                   help="the compiler's effort for a --topology (default: O1; leaving it to the compiler takes "
+                   "four times as long and finds about the same memory)")  # fmt: skip
     p.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     return p
 
@@ -113,12 +113,14 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def topology_devices(name: str, slices: int) -> list[jax.Device]:
-    """The chips of a TPU topology that need not exist. Raises: ConfigError if it is unknown or the compiler absent."""
+    """The chips of `slices` TPU topologies that need not exist.
+
+    Raises: ConfigError if the topology is unknown or the compiler absent.
+    """
     from jax.experimental import topologies
 
     try:
-        several = {"num_slices": slices} if slices > 1 else {}
-        return list(topologies.get_topology_desc(name, platform="tpu", **several).devices)
+        return list(topologies.get_topology_desc(name, platform="tpu", num_slices=slices).devices)
     except Exception as error:
         first = str(error).strip().partition("\n")[0]
         raise ConfigError(

@@ -17,14 +17,16 @@ from vdiffsr_jax.sampling.tile_model import tile_mesh
 from vdiffsr_jax.sampling.tile_program import tile_program
 from vdiffsr_jax.training import tasks
 from vdiffsr_jax.training.config import TrainConfig, check_batch
+from vdiffsr_jax.training.flop_count import count_flops
 from vdiffsr_jax.training.sharding import Layout, make_mesh
 from vdiffsr_jax.training.step import make_program
 
 
 class Program(NamedTuple):
-    """A step, lowered but not compiled, and the bytes of its inputs on one device, by part."""
+    """A step, lowered but not compiled, its FLOPs and the bytes of its inputs on one device, by part."""
 
     lowered: jax.stages.Lowered
+    flops: float
     inputs: dict[str, int]
 
 
@@ -46,7 +48,7 @@ def train_program(cfg: TrainConfig, devices: Sequence[jax.Device]) -> Program:
     _, state, step = make_program(cfg, task.gradients, task.group, params, layout)
     batch = _batch(cfg, layout.batch)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    lowered = step.lower(state, frozen, batch, key)
+    traced = step.trace(state, frozen, batch, key)
     inputs = {
         "parameters": device_bytes(state.params),
         "average (EMA)": device_bytes(state.ema),
@@ -54,7 +56,7 @@ def train_program(cfg: TrainConfig, devices: Sequence[jax.Device]) -> Program:
         "frozen networks": device_bytes(frozen),
         "batch": device_bytes(batch),
     }
-    return Program(lowered, inputs)
+    return Program(traced.lower(), count_flops(traced.jaxpr) / mesh.size, inputs)
 
 
 def sampling_program(cfg: VDiffSRConfig, device: jax.Device, *, batch: int, dtype: str) -> Program:
@@ -71,8 +73,9 @@ def sampling_program(cfg: VDiffSRConfig, device: jax.Device, *, batch: int, dtyp
     tile, channels = cfg.tile_size, cfg.first_stage.embed_dim
     lr = jax.ShapeDtypeStruct((batch, tile, tile, 3), jnp.float32, sharding=split)
     noise = jax.ShapeDtypeStruct((batch, 1, tile, tile, channels), jnp.float32, sharding=split)
-    lowered = tile_program(cfg, networks, mesh, steps=1, method="ancestral").lower(params, lr, noise)
-    return Program(lowered, {"parameters": device_bytes(params), "batch": device_bytes((lr, noise))})
+    traced = tile_program(cfg, networks, mesh, steps=1, method="ancestral").trace(params, lr, noise)
+    inputs = {"parameters": device_bytes(params), "batch": device_bytes((lr, noise))}
+    return Program(traced.lower(), count_flops(traced.jaxpr), inputs)
 
 
 def device_bytes(tree: Any) -> int:

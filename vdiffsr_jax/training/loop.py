@@ -201,8 +201,9 @@ class Run:
         """One step of the state; the first compiles."""
         args = (self.state, self.frozen, batch, self.key)
         if self.program is None:
-            self.program = self.train_step.lower(*args).compile()
-            window.speed = Speed.of(self.program, self.layout.mesh)
+            traced = self.train_step.trace(*args)
+            self.program = traced.lower().compile()
+            window.speed = Speed.of(traced, self.layout.mesh)
             window.reset()
         self.state, metrics = self.program(*args)
         return metrics

@@ -155,7 +155,6 @@ def _report(title: str, program: Program, devices: Sequence[jax.Device], batch: 
 
     from vdiffsr_jax.training.collectives import collective_bytes
     from vdiffsr_jax.training.hardware import chip_of
-    from vdiffsr_jax.training.speed import flops
 
     chip = chip_of(devices[0].device_kind)
     print(f"\n{title}, per device\n\n| | |\n| --- | ---: |")
@@ -165,6 +164,7 @@ def _report(title: str, program: Program, devices: Sequence[jax.Device], batch: 
 
     for name, size in program.inputs.items():
         row(name, _gib(size))
+    row("work", f"{program.flops / 1e12:.2f} TFLOP")
     started = time.monotonic()
     try:
         compiled = program.lowered.compile()
@@ -181,15 +181,13 @@ def _report(title: str, program: Program, devices: Sequence[jax.Device], batch: 
     peak += memory.generated_code_size_in_bytes - memory.alias_size_in_bytes
     row("activations and temporaries", _gib(memory.temp_size_in_bytes))
     row("peak memory", _gib(peak) + (f" of {_gib(chip.memory)}" if chip else ""))
-    work = flops(compiled)
-    row("work", f"{work / 1e12:.2f} TFLOP")
     for kind, size in sorted(collective_bytes(text).items()):
         row(f"collectives, {kind}", f"{size / 2**20:.1f} MiB")
     estimate = (compiled.cost_analysis() or {}).get("optimal_seconds", 0.0)
     if estimate > 0:
         row("the compiler's own estimate", f"{estimate * 1000:.1f} ms, {batch / estimate:.1f} images/s")
     if chip:
-        seconds = work / (_MFU * chip.flops)
+        seconds = program.flops / (_MFU * chip.flops)
         row(
             f"at {_MFU:.0%} of {chip.flops / 1e12:.0f} TFLOP/s",
             f"{seconds * 1000:.1f} ms, {batch / seconds:.1f} images/s",

@@ -8,21 +8,22 @@ import jax
 from etils import epath
 from jax.sharding import Mesh
 
+from vdiffsr_jax.training.flop_count import count_flops
 from vdiffsr_jax.training.hardware import Chip, chip_of
 from vdiffsr_jax.training.optim import Flat
 
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """`flops`: of one step on one device, as the compiler counts them. `chip`: None where its peak is not known."""
+    """`flops`: of one step, a device's share. `chip`: None where its peak is not known."""
 
     flops: float
     chip: Chip | None
 
     @classmethod
-    def of(cls, program: jax.stages.Compiled, mesh: Mesh) -> Speed:
-        """Of a compiled step."""
-        return cls(flops(program), chip_of(mesh.devices.flat[0].device_kind))
+    def of(cls, program: jax.stages.Traced, mesh: Mesh) -> Speed:
+        """Of a traced step."""
+        return cls(count_flops(program.jaxpr) / mesh.size, chip_of(mesh.devices.flat[0].device_kind))
 
     def at(self, seconds: float) -> dict[str, float]:
         """`tflops_per_device` and, where the peak is known, `mfu` (0..1), of a step that takes so long.
@@ -31,12 +32,6 @@ class Speed:
         """
         rate = self.flops / seconds
         return {"tflops_per_device": rate / 1e12} | ({"mfu": rate / self.chip.flops} if self.chip else {})
-
-
-def flops(program: jax.stages.Compiled) -> float:
-    """FLOPs of one run on one device, a loop's body (a teacher's chain) counted once; 0 if the compiler is mute."""
-    cost = program.cost_analysis()
-    return float(cost.get("flops", 0.0)) if cost else 0.0
 
 
 class Trace:

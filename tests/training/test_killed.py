@@ -23,7 +23,7 @@ TASKS = ("vqgan", "tokenizer", "var", "teacher", "distill")
 
 def start(root: Path, name: str, workdir: Path, *end: str, **options: Any) -> subprocess.Popen:
     command = [sys.executable, "-m", "tests.training.killed", str(root), name, str(workdir), *end]
-    # Compiling is nearly all of the time: the resumed run takes what the first two compiled.
+    # Compiling is nearly all of the time: the other two runs take what the first one compiled.
     quick = {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
@@ -33,11 +33,10 @@ def start(root: Path, name: str, workdir: Path, *end: str, **options: Any) -> su
 
 
 def killed_equals_unbroken(root: Path, name: str, tmp_path: Path) -> None:
-    first, whole = start(root, name, tmp_path / "broken", "kill"), start(root, name, tmp_path / "unbroken", "keep")
-    assert first.wait() == -signal.SIGKILL
+    assert start(root, name, tmp_path / "broken", "kill").wait() == -signal.SIGKILL
     assert (tmp_path / "broken" / "checkpoints" / "2").exists()
-    assert start(root, name, tmp_path / "broken", "keep").wait() == 0
-    assert whole.wait() == 0
+    resumed, whole = (start(root, name, tmp_path / end, "keep") for end in ("broken", "unbroken"))
+    assert (resumed.wait(), whole.wait()) == (0, 0)
     with contextlib.ExitStack() as stack:
         broken, unbroken = (
             stack.enter_context(contextlib.closing(Run(killed.config(root, name), tmp_path / end)))

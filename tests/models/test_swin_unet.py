@@ -6,24 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.models.small_unet import SMALL_UNET
 from tests.parity_kinds import swin_unet as parity
 from vdiffsr_jax.config import SwinUNetConfig
 from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.swin_unet import SwinUNet, swin_places
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "swin_unet"
-TINY = SwinUNetConfig(
-    image_size=8,
-    model_channels=32,
-    channel_mult=(1, 2),
-    num_res_blocks=(1, 1),
-    attention_resolutions=(8,),
-    num_head_channels=16,
-    swin_depth=1,
-    swin_embed_dim=32,
-    window_size=4,
-    mlp_ratio=2.0,
-)
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +34,17 @@ def test_every_block_matches_the_original(io):
 
 
 def test_fuse_is_called_after_every_swin_layer_in_forward_order():
-    network = build(SwinUNet, TINY)
+    network = build(SwinUNet, SMALL_UNET)
     x = jnp.zeros((1, 8, 8, 3))
     seen = []
 
     def fuse(i, h, emb):
         seen.append((i, h.shape[-1], h.shape[1]))
-        assert emb.shape == (1, 4 * TINY.model_channels)
+        assert emb.shape == (1, 4 * SMALL_UNET.model_channels)
         return h
 
     jax.eval_shape(lambda p: network.apply(p, x, jnp.array([0]), x, fuse), network.abstract)
-    assert seen == [(i, *place) for i, place in enumerate(swin_places(TINY))]
+    assert seen == [(i, *place) for i, place in enumerate(swin_places(SMALL_UNET))]
 
 
 def test_published_places():
@@ -64,7 +53,7 @@ def test_published_places():
 
 
 def test_refusals_say_what_to_do():
-    network = build(SwinUNet, TINY)
+    network = build(SwinUNet, SMALL_UNET)
 
     def call(size, lr_size):
         x, lr = jnp.zeros((1, size, size, 3)), jnp.zeros((1, lr_size, lr_size, 3))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from tests.models.filled import filled
+from tests.models.small_unet import SMALL_UNET
 from vdiffsr_jax.config import (
     CoGUConfig,
     ConfigError,
     CSPAConfig,
     PriorConfig,
-    SwinUNetConfig,
     VARConfig,
     VARTokenizerConfig,
     VDiffSRConfig,
@@ -23,18 +23,7 @@ from vdiffsr_jax.models.vdiffsr import VDiffSR, aligned_level, from_unet
 
 LEVELS = (1, 2, 4)
 CFG = VDiffSRConfig(
-    denoiser=SwinUNetConfig(
-        image_size=8,
-        model_channels=32,
-        channel_mult=(1, 2),
-        num_res_blocks=(1, 1),
-        attention_resolutions=(8,),
-        num_head_channels=16,
-        swin_depth=1,
-        swin_embed_dim=32,
-        window_size=4,
-        mlp_ratio=2.0,
-    ),
+    denoiser=SMALL_UNET,
     prior=PriorConfig(
         tokenizer=VARTokenizerConfig(ch=32, ch_mult=(1, 1, 1, 1), z_channels=8, vocab_size=16, patch_nums=LEVELS),
         var=VARConfig(depth=4, width=32, num_heads=2, patch_nums=LEVELS, vocab_size=16, code_dim=8),

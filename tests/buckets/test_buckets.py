@@ -1,0 +1,76 @@
+"""Photos, runs and models in gs://, through the libraries that would open a real bucket."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+MODEL = """
+import numpy as np
+from tests.sampling.conftest import random_items, tiny_config
+from vdiffsr_jax import checkpoint
+from vdiffsr_jax.models.build import flatten
+
+config = tiny_config(prior=False)
+items = random_items(config)
+checkpoint.save_model("gs://bucket/model", items, kind="vdiffsr", config=config)
+model = checkpoint.load_model("gs://bucket/model")
+assert model.config == config
+for item, params in items.items():
+    again = flatten(model.items[item])
+    for name, leaf in flatten(params).items():
+        np.testing.assert_array_equal(again[name], leaf, err_msg=name)
+"""
+PHOTOS = """
+from vdiffsr_jax.data import sources
+
+photos = sources.Collection(["gs://bucket/shards"], sources.Broken())
+print(*(int(photos.pixels(i).astype(int).sum()) for i in range(len(photos.names))))
+"""
+
+
+def test_photos_are_packed_into_a_bucket_and_read_from_it(bucket, python, tmp_path):
+    rng = np.random.default_rng(0)
+    photos = [rng.integers(0, 256, (40, 50, 3), np.uint8) for _ in range(3)]
+    for i, photo in enumerate(photos):
+        Image.fromarray(photo).save(tmp_path / f"{i}.png")
+    packed = python("-m", "vdiffsr_jax.data.pack", "--input", tmp_path, "--output", "gs://bucket/shards")
+    assert packed.returncode == 0, packed.stderr
+    assert bucket.files("shards") == ["photos-00000.array_record"]
+    read = python("-c", PHOTOS)
+    assert read.returncode == 0, read.stderr
+    assert read.stdout.split() == [str(photo.astype(int).sum()) for photo in photos]
+
+
+def test_a_model_in_a_bucket_is_what_was_saved(bucket, python):
+    run = python("-c", MODEL)
+    assert run.returncode == 0, run.stderr
+    assert "config.json" in bucket.files("model")
+
+
+def test_a_run_in_a_bucket_that_was_killed_equals_an_unbroken_one_here(bucket, python, tmp_path):
+    def train(workdir: object, end: str) -> int:
+        return python("-m", "tests.training.killed", tmp_path, "toy", workdir, end).returncode
+
+    assert train("gs://bucket/run", "kill") == -signal.SIGKILL
+    assert "checkpoints/2/_CHECKPOINT_METADATA" in bucket.files("run")
+    assert train("gs://bucket/run", "keep") == 0
+    assert train(tmp_path / "run", "keep") == 0
+    lines = {
+        place: [json.loads(line) for line in text.splitlines()]
+        for place, text in (
+            ("bucket", bucket.store.objects["run/log.jsonl"].content),
+            ("here", (tmp_path / "run" / "log.jsonl").read_bytes()),
+        )
+    }
+    losses = {place: {line["step"]: (line["loss"], line["grad_norm"]) for line in found if line["kind"] == "train"}
+              for place, found in lines.items()}  # fmt: skip
+    assert sorted(losses["here"]) == [1, 2, 3, 4]
+    assert sorted(losses["bucket"])[-2:] == [3, 4], "the resumed run's own steps"
+    assert all(losses["here"][step] == numbers for step, numbers in losses["bucket"].items())

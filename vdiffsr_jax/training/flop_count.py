@@ -22,6 +22,7 @@ def count_flops(program: ClosedJaxpr | Jaxpr) -> int:
 
 
 def _equation(eqn: JaxprEqn) -> int:
+    inner = [count_flops(part) for part in _inner(eqn)]
     match eqn.primitive.name:
         case "dot_general":
             (contracted, _), _ = eqn.params["dimension_numbers"]
@@ -30,14 +31,14 @@ def _equation(eqn: JaxprEqn) -> int:
         case "conv_general_dilated":
             return _convolution(eqn)
         case "cond":
-            return max(count_flops(branch) for branch in eqn.params["branches"])
+            return max(inner)
         case "scan":
-            return eqn.params["length"] * sum(map(count_flops, _inner(eqn)))
+            return eqn.params["length"] * sum(inner)
         case "shard_map":  # its body is the part of one device
             axes = eqn.params["newly_manual_axes"]
             devices = math.prod(eqn.params["mesh"].shape[axis] for axis in axes)
-            return devices * sum(map(count_flops, _inner(eqn)))
-    return sum(map(count_flops, _inner(eqn)))
+            return devices * sum(inner)
+    return sum(inner)
 
 
 def _convolution(eqn: JaxprEqn) -> int:

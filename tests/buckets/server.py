@@ -31,7 +31,7 @@ class Store:
 
     def __init__(self) -> None:
         self.objects: dict[str, Object] = {}
-        self.uploads: dict[str, tuple[str, bytearray]] = {}  # of resumable uploads: name, what came so far
+        self.uploads: dict[str, str] = {}  # names of resumable uploads that have begun
         self.lock = threading.Lock()
         self.count = itertools.count(1)
 
@@ -121,81 +121,43 @@ class Handler(BaseHTTPRequestHandler):
         path, query = self._asked()
         self._answer(self.server.store.delete(_object(path), query))
 
-    def do_PUT(self) -> None:
-        """A part of a resumable upload."""
-        self.do_POST()
-
     def do_POST(self) -> None:
-        """Write or copy an object, or remove several."""
+        """Write or move an object."""
         path, query = self._asked()
         body = self._body()
         if path == f"/upload{OBJECTS}":
             self._upload(query, body)
-        elif path == "/batch/storage/v1":
-            self._batch(body)
-        elif match := re.fullmatch(rf"{OBJECTS}/([^/]+)/(rewriteTo|copyTo|moveTo)/(?:b/{BUCKET}/)?o/([^/]+)", path):
-            source, kind, target = (unquote(part) for part in match.groups())
-            self._copy(source, target, kind, query)
+        elif match := re.fullmatch(rf"{OBJECTS}/([^/]+)/moveTo/o/([^/]+)", path):
+            self._move(*map(unquote, match.groups()), query)
         else:
             self._answer(404, b"no such method")
 
     def _upload(self, query: dict[str, str], body: bytes) -> None:
-        store = self.server.store
-        kind, name = query["uploadType"], query.get("name", "")
+        """The whole object in one request, or (resumable) its name in one and its content in the next."""
+        store, name = self.server.store, query.get("name", "")
         if "upload_id" in query:
-            name, content = store.uploads[query["upload_id"]]
-            content += body
-            if self.headers.get("Content-Range", "").endswith("/*"):
-                self._answer(308, headers={"Range": f"bytes=0-{len(content) - 1}"})
-                return
-            body = bytes(content)
-        elif kind == "resumable":
+            name = store.uploads.pop(query["upload_id"])
+        elif query["uploadType"] == "resumable":
             upload = str(next(store.count))
-            store.uploads[upload] = (name or json.loads(body)["name"], bytearray())
+            store.uploads[upload] = name
             place = f"{self.server.url}/upload{OBJECTS}?uploadType=resumable&upload_id={upload}"
             self._answer(200, headers={"Location": place})
             return
-        elif kind == "multipart":
-            boundary = self.headers["Content-Type"].partition("boundary=")[2].strip("'\" ").encode()
-            about, content = (part.partition(b"\r\n\r\n")[2] if b"\r\n\r\n" in part else part.partition(b"\n\n")[2]
-                              for part in body.split(b"--" + boundary)[1:3])  # fmt: skip
-            name, body = json.loads(about)["name"], re.sub(rb"\r?\n$", b"", content)
         written = store.put(name, body, query)
         self._json(written) if written else self._answer(412)
 
-    def _copy(self, source: str, target: str, kind: str, query: dict[str, str]) -> None:
+    def _move(self, source: str, target: str, query: dict[str, str]) -> None:
         store = self.server.store
-        if source not in store.objects:
-            self._answer(404, b"no such object")
-            return
-        content = store.objects[source].content
-        written = store.put(target, content, query)
-        if kind == "moveTo":
-            store.delete(source, {})
-        self._json({"done": True, "resource": written} if kind == "rewriteTo" else written)
-
-    def _batch(self, body: bytes) -> None:
-        answers = []
-        for path in re.findall(rb"DELETE (\S+) HTTP", body):
-            status = self.server.store.delete(_object(urlsplit(path.decode()).path), {})
-            head = f"--answer\r\nContent-Type: application/http\r\nContent-ID: <response-{len(answers) + 1}>\r\n\r\n"
-            answers.append(f"{head}HTTP/1.1 {status} -\r\nContent-Length: 0\r\n\r\n\r\n")
-        content = "".join(answers) + "--answer--\r\n"
-        self._answer(200, content.encode(), {"Content-Type": "multipart/mixed; boundary=answer"})
+        written = store.put(target, store.objects[source].content, query)
+        store.delete(source, {})
+        self._json(written)
 
     def _asked(self) -> tuple[str, dict[str, str]]:
         parts = urlsplit(self.path)
         return parts.path, dict(parse_qsl(parts.query, keep_blank_values=True))
 
     def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        chunks = []
-        while size := int(self.rfile.readline(), 16):
-            chunks.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(chunks)
+        return self.rfile.read(int(self.headers["Content-Length"]))
 
     def _media(self, found: Object) -> None:
         content, total = found.content, len(found.content)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 
+# The processes that tests start inherit both.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}".strip()
 

@@ -25,8 +25,7 @@ def bucket() -> Iterator[Server]:
 @pytest.fixture
 def python(bucket) -> Command:
     """`python(*arguments)` in a process of its own: what opens buckets reads the environment once."""
-    quick = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    env = os.environ | quick | bucket.environment()
+    env = os.environ | {"JAX_PLATFORMS": "cpu"} | bucket.environment()
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *map(str, arguments)]

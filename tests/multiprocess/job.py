@@ -32,7 +32,7 @@ def start(
 ) -> list[subprocess.Popen[str]]:
     """Processes of `tests.multiprocess.worker`; `ends`: {process: (kill or term, after which step)}."""
     port = free_port()
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    env = os.environ | {"JAX_PLATFORMS": "cpu"}
     running = []
     workdir.mkdir(parents=True, exist_ok=True)
     for i in range(processes):

@@ -23,7 +23,7 @@ def sample(photos: Path, output: Path, model: Path, processes: int, *flags: str)
     port = job.free_port()
     command = [sys.executable, "sample.py", "-i", str(photos), "-o", str(output), "--ckpt", str(model), *flags]
     command += ["--compile_cache=off"]
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    env = os.environ | {"JAX_PLATFORMS": "cpu"}
     share = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={processes}"]
     running = [
         subprocess.Popen(

@@ -27,7 +27,6 @@ def start(root: Path, name: str, workdir: Path, *end: str, **options: Any) -> su
     # Compiling is nearly all of the time: the other two runs take what the first one compiled.
     quick = {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
         "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "programs"),
     }
     return subprocess.Popen(command, cwd=ROOT, env=os.environ | quick, stdout=subprocess.DEVNULL, **options)

@@ -2,7 +2,7 @@
 
 import sys
 
-from vdiffsr_jax.sampling.cli import main
+from vdiffsr_jax.cli.sample import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from vdiffsr_jax.training.cli import main
+from vdiffsr_jax.cli.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -19,13 +19,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vdiffsr_jax import checkpoint
 from vdiffsr_jax.config import PriorConfig, SwinUNetConfig, VARConfig, VARTokenizerConfig, VDiffSRConfig, VQGANConfig
 from vdiffsr_jax.diffusion import sampler, schedule
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import Params, cast, flatten
 from vdiffsr_jax.models.pyramid_var import fold
 from vdiffsr_jax.ops.resize import bicubic
+from vdiffsr_jax.weights import checkpoint
 
 TILE_32 = VDiffSRConfig(
     first_stage=VQGANConfig(ch=32, ch_mult=(1, 2, 2), num_res_blocks=1, n_embed=4096),

@@ -13,30 +13,31 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each room may touch besides itself.
 MAY_IMPORT = {
-    "ops": set(),
     "config": set(),
     "config_file": {"config"},
-    "compile_cache": set(),
-    "distributed": {"config"},
-    "host_memory": set(),
-    "storage": {"config"},
-    "lazy_array": set(),
+    "ops": set(),
+    "runtime": {"config"},
     "models": {"ops", "config"},
     "diffusion": {"ops", "config"},
-    "conversion": {"ops", "models", "config", "checkpoint", "diffusion", "lazy_array"},
-    "metrics": {"ops", "models", "config", "checkpoint"},
-    "data": {"ops", "config"},
-    "checkpoint": {"models", "config", "host_memory", "lazy_array", "storage"},
-    "training_checkpoint": {"config", "checkpoint"},
-    "sampling": {"ops", "models", "diffusion", "metrics", "config", "checkpoint", "host_memory", "compile_cache",
-                 "distributed", "storage"},
-    "evaluation": {"ops", "models", "diffusion", "metrics", "data", "sampling", "config", "config_file", "checkpoint"},
-    "training": {"ops", "models", "diffusion", "metrics", "data", "sampling", "config", "config_file", "checkpoint",
-                 "training_checkpoint", "compile_cache", "distributed",
-                 "storage"},
+    "weights": {"models", "config", "runtime"},
+    "conversion": {"ops", "models", "config", "weights", "diffusion"},
+    "photos": {"config"},
+    "metrics": {"ops", "models", "config", "weights"},
+    "data": {"ops", "config", "photos"},
+    "sampling": {"ops", "models", "diffusion", "metrics", "config", "weights", "runtime", "photos"},
+    "evaluation": {"ops", "models", "diffusion", "metrics", "data", "sampling", "config", "config_file", "weights",
+                   "photos", "cli"},
+    "training": {"ops", "models", "diffusion", "metrics", "data", "config", "config_file", "weights", "runtime",
+                 "photos"},
+    "planning": {"ops", "models", "diffusion", "training", "sampling", "data", "config", "config_file", "weights",
+                 "runtime"},
+    "cli": {"models", "diffusion", "conversion", "metrics", "data", "sampling", "evaluation", "training", "config",
+            "config_file", "weights", "runtime", "photos"},
     "__init__": {"sampling"},
 }  # fmt: skip
-ORBAX = {"checkpoint.py", "training_checkpoint.py"}
+# Commands whose documented name lies in another room than their code.
+DOORS = {"training/plan.py"}
+ORBAX = {"checkpoint.py", "train_state.py"}
 
 
 def imported(file: Path) -> set[str]:
@@ -52,6 +53,8 @@ def imported(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
 def test_imports_go_down_only(file: Path):
+    if file.relative_to(PACKAGE).as_posix() in DOORS:
+        return
     room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
     assert room in MAY_IMPORT, f"{room} is not in the plan of the house"
     for name in imported(file):

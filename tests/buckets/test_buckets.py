@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 MODEL = """
 import numpy as np
 from tests.sampling.conftest import random_items, tiny_config
-from vdiffsr_jax import checkpoint
+from vdiffsr_jax.weights import checkpoint
 from vdiffsr_jax.models.build import flatten
 
 config = tiny_config(prior=False)

@@ -16,9 +16,9 @@ from vdiffsr_jax.conversion.convert import Part, configure, convert, dropped, me
 from vdiffsr_jax.conversion.original_names import original_names
 from vdiffsr_jax.conversion.presets import PRESETS
 from vdiffsr_jax.conversion.rules import ConversionError, convert_lazily
-from vdiffsr_jax.lazy_array import LazyArray
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import flatten
+from vdiffsr_jax.weights.lazy_array import LazyArray
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MANIFESTS = sorted((GOLDEN / "published_manifests").glob("*.json"))

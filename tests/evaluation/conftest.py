@@ -9,8 +9,8 @@ from PIL import Image
 
 from tests.pictures import dead_leaves
 from tests.sampling.conftest import random_items, tiny_config
-from vdiffsr_jax import checkpoint
 from vdiffsr_jax.models import registry
+from vdiffsr_jax.weights import checkpoint
 
 
 @pytest.fixture(scope="session")

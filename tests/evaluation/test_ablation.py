@@ -13,12 +13,13 @@ import time
 import pytest
 
 from tests.sampling.conftest import random_items, tiny_config
-from vdiffsr_jax import checkpoint
-from vdiffsr_jax.evaluation import ablation, cli, grid
+from vdiffsr_jax.cli import evaluate as cli
+from vdiffsr_jax.evaluation import ablation, grid
 from vdiffsr_jax.evaluation.ablation import main
 from vdiffsr_jax.evaluation.grid import cells, parse_switch
 from vdiffsr_jax.sampling.files import UsageError
 from vdiffsr_jax.training.config import SWITCHES
+from vdiffsr_jax.weights import checkpoint
 
 CONFIG = """
 from tests.sampling.conftest import tiny_config

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.multiprocess import job
 from tests.sampling.conftest import random_items, tiny_config
-from vdiffsr_jax import checkpoint
+from vdiffsr_jax.weights import checkpoint
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.multiprocess import job
-from vdiffsr_jax.training.cli import DONE, FAILED, INTERRUPTED
+from vdiffsr_jax.cli.train import DONE, FAILED, INTERRUPTED
 from vdiffsr_jax.training.metrics import read_log
 
 pytestmark = pytest.mark.slow

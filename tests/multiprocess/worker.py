@@ -15,7 +15,7 @@ import numpy as np
 
 def parser() -> argparse.ArgumentParser:
     """Flags of the job, and what is to go wrong."""
-    from vdiffsr_jax import distributed
+    from vdiffsr_jax.runtime import processes as distributed
 
     parser = argparse.ArgumentParser()
     parser.add_argument("workdir", type=Path)
@@ -33,9 +33,9 @@ def main() -> int:
     import jax
 
     from tests.training.toy import ToyTask, toy_config
-    from vdiffsr_jax import distributed
+    from vdiffsr_jax.cli.train import DONE, FAILED, INTERRUPTED
+    from vdiffsr_jax.runtime import processes as distributed
     from vdiffsr_jax.training import tasks
-    from vdiffsr_jax.training.cli import DONE, FAILED, INTERRUPTED
     from vdiffsr_jax.training.loop import Run
 
     jax.config.update("jax_num_cpu_devices", args.devices)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdiffsr_jax import Upscaler, checkpoint
+from vdiffsr_jax import Upscaler
 from vdiffsr_jax.config import (
     CSPAConfig,
     PriorConfig,
@@ -18,6 +18,7 @@ from vdiffsr_jax.config import (
 )
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import flatten, unflatten
+from vdiffsr_jax.weights import checkpoint
 
 PATCH_NUMS = (1, 2, 4)
 

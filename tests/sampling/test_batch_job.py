@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vdiffsr_jax.sampling import batch_job, files, image_files, images
+from vdiffsr_jax.photos import read as images
+from vdiffsr_jax.photos import write as image_files
+from vdiffsr_jax.photos.compare import sheet
+from vdiffsr_jax.photos.read import ImageError, Photo
+from vdiffsr_jax.sampling import batch_job, files
 from vdiffsr_jax.sampling.batch_job import BatchJob, Output
-from vdiffsr_jax.sampling.compare import sheet
-from vdiffsr_jax.sampling.images import ImageError, Photo
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.upscaler import Settings
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from vdiffsr_jax import Upscaler, checkpoint
+from vdiffsr_jax import Upscaler
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.sampling import pack
+from vdiffsr_jax.weights import checkpoint
 
 
 def size(folder) -> int:

@@ -11,10 +11,11 @@ import pytest
 import vdiffsr_jax
 from tests.sampling.conftest import random_items, tiny_config
 from tests.sampling.seams import seam_ratio
-from vdiffsr_jax import Upscaler, checkpoint
-from vdiffsr_jax.sampling.resample import cubic_rows
+from vdiffsr_jax import Upscaler
+from vdiffsr_jax.photos.resample import cubic_rows
 from vdiffsr_jax.sampling.tile_model import TileModel
 from vdiffsr_jax.sampling.upscaler import DeviceMemoryError, SamplingError, Settings
+from vdiffsr_jax.weights import checkpoint
 
 BOX = pathlib.Path(vdiffsr_jax.__file__).parent / "assets" / "box"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from vdiffsr_jax.cli.train import runs
 from vdiffsr_jax.config import to_dict
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.models import registry
-from vdiffsr_jax.training.cli import runs
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "configs" / "smoke.py"

@@ -13,12 +13,12 @@ from typing import Any
 from etils import epath
 
 from tests.training.toy import ToyTask, toy_config
-from vdiffsr_jax.checkpoint import CheckpointError
+from vdiffsr_jax.cli.train import runs
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.training import tasks
-from vdiffsr_jax.training.cli import runs
 from vdiffsr_jax.training.config import TrainConfig, parse_train
 from vdiffsr_jax.training.loop import Run
+from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 
 def config(root: Path, name: str) -> TrainConfig:

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from tests.training.test_tasks import config
-from vdiffsr_jax.training.abstract_programs import train_program
+from vdiffsr_jax.planning.abstract_programs import train_program
 from vdiffsr_jax.training.flop_count import count_flops
 
 A = jnp.zeros((8, 32))

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from tests.training.toy import ToyTask, toy_config, use_toy
-from vdiffsr_jax.checkpoint import CheckpointError
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.loop import Outcome, Run, differences
 from vdiffsr_jax.training.metrics import NonFiniteError, read_log
+from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 
 def assert_same_state(a, b) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax.checkpoint import load_lazily, read_config
 from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.conversion import recognise, weights_file
 from vdiffsr_jax.conversion.convert import Part, configure, dropped
 from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import flatten
+from vdiffsr_jax.weights.checkpoint import load_lazily, read_config
 
 
 def inspect(path: Path, preset: str | None = None, settings: Mapping[str, Any] | None = None) -> list[str]:

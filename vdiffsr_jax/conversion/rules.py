@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vdiffsr_jax.lazy_array import LazyArray
+from vdiffsr_jax.weights.lazy_array import LazyArray
 
 
 class ConversionError(ValueError):

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from vdiffsr_jax.conversion.rules import WeightsFileError
-from vdiffsr_jax.lazy_array import LazyArray
+from vdiffsr_jax.weights.lazy_array import LazyArray
 
 _DTYPES: dict[str, np.dtype] = {
     "BOOL": np.dtype(np.bool_),

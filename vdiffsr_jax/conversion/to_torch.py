@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from vdiffsr_jax.checkpoint import load_lazily, read_config
 from vdiffsr_jax.conversion import recognise, safetensors_file
 from vdiffsr_jax.conversion.buffers import buffers
 from vdiffsr_jax.conversion.original_names import original_names
 from vdiffsr_jax.conversion.rules import ConversionError, Op
-from vdiffsr_jax.lazy_array import LazyArray
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import Params, flatten
+from vdiffsr_jax.weights.checkpoint import load_lazily, read_config
+from vdiffsr_jax.weights.lazy_array import LazyArray
 
 
 def to_torch(directory: Path, output: Path, *, item: str | None = None, dtype: Any = None) -> list[str]:

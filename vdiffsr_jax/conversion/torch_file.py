@@ -14,7 +14,7 @@ import numpy as np
 from vdiffsr_jax.conversion import pickle_reader
 from vdiffsr_jax.conversion.pickle_reader import Global, PickleError
 from vdiffsr_jax.conversion.rules import WeightsFileError
-from vdiffsr_jax.lazy_array import LazyArray
+from vdiffsr_jax.weights.lazy_array import LazyArray
 
 _DTYPES: dict[str, np.dtype] = {
     "float16": np.dtype(np.float16),

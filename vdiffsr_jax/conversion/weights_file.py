@@ -9,7 +9,7 @@ from typing import Any
 
 from vdiffsr_jax.conversion import safetensors_file, torch_file
 from vdiffsr_jax.conversion.rules import WeightsFileError
-from vdiffsr_jax.lazy_array import LazyArray
+from vdiffsr_jax.weights.lazy_array import LazyArray
 
 StateDict = dict[str, LazyArray]
 

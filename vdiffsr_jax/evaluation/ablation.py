@@ -17,13 +17,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax.checkpoint import CONFIG_FILE, CheckpointError
+from vdiffsr_jax.cli import evaluate as cli
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
-from vdiffsr_jax.evaluation import cli, models
+from vdiffsr_jax.evaluation import models
 from vdiffsr_jax.evaluation.grid import SWITCHES, Cell, cells, parse_switch
 from vdiffsr_jax.metrics.niqe import NiqeError
 from vdiffsr_jax.sampling.files import UsageError
+from vdiffsr_jax.weights.checkpoint import CONFIG_FILE, CheckpointError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 RECORD = "ablation.json"
@@ -132,7 +133,7 @@ def train_command(config: Path, workdir: Path, settings: Sequence[str]) -> list[
     return [
         sys.executable,
         "-m",
-        "vdiffsr_jax.training.cli",
+        "vdiffsr_jax.cli.train",
         "--config",
         str(config),
         "--workdir",

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vdiffsr_jax import checkpoint
 from vdiffsr_jax.evaluation.protocol import Case
 from vdiffsr_jax.sampling.files import UsageError
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.tile_model import step_choices
 from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
+from vdiffsr_jax.weights import checkpoint
 
 BICUBIC = "bicubic"
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from vdiffsr_jax.data.config import PRESETS
 from vdiffsr_jax.data.degradation import degrade
-from vdiffsr_jax.sampling import images
+from vdiffsr_jax.photos import read as images
+from vdiffsr_jax.photos.read import ImageError
 from vdiffsr_jax.sampling.files import find
-from vdiffsr_jax.sampling.images import ImageError
 
 # Below this, SSIM's window and AlexNet's strides leave nothing.
 LEAST = 64

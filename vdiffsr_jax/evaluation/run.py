@@ -15,7 +15,7 @@ from vdiffsr_jax.evaluation.protocol import Case, Protocol
 from vdiffsr_jax.evaluation.scores import PSNR, Scorer
 from vdiffsr_jax.metrics.niqe import NiqeError
 from vdiffsr_jax.metrics.report import Report
-from vdiffsr_jax.sampling.image_files import write_whole
+from vdiffsr_jax.photos.write import write_whole
 
 TABLE, SCORES, SHEET = "table.md", "scores.csv", "sheet.png"
 

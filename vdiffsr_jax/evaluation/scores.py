@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vdiffsr_jax import checkpoint
 from vdiffsr_jax.metrics.niqe import NiqeError, Pristine, niqe
 from vdiffsr_jax.metrics.psnr_ssim import luma, psnr, ssim
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import Params
+from vdiffsr_jax.weights import checkpoint
 
 PSNR, SSIM, NIQE = "PSNR-Y", "SSIM-Y", "NIQE"
 # What has no learned heads is no LPIPS.

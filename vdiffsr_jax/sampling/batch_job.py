@@ -12,12 +12,13 @@ import numpy as np
 
 from vdiffsr_jax.metrics.psnr_ssim import luma, psnr, ssim
 from vdiffsr_jax.metrics.report import Report
-from vdiffsr_jax.sampling import image_files, images
-from vdiffsr_jax.sampling.compare import sheet
+from vdiffsr_jax.photos import read as images
+from vdiffsr_jax.photos import write as image_files
+from vdiffsr_jax.photos.compare import sheet
+from vdiffsr_jax.photos.read import ImageError, Photo
+from vdiffsr_jax.photos.resample import lanczos
 from vdiffsr_jax.sampling.files import Task
-from vdiffsr_jax.sampling.images import ImageError, Photo
 from vdiffsr_jax.sampling.progress import Progress
-from vdiffsr_jax.sampling.resample import lanczos
 from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
 
 _READ_AHEAD = 2

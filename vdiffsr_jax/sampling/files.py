@@ -7,8 +7,8 @@ import glob
 from collections import Counter
 from pathlib import Path
 
-from vdiffsr_jax.sampling.image_files import EXTENSIONS
-from vdiffsr_jax.sampling.images import SUFFIXES
+from vdiffsr_jax.photos.read import SUFFIXES
+from vdiffsr_jax.photos.write import EXTENSIONS
 
 _FORMAT_OF = {suffix: format for format, suffix in EXTENSIONS.items()} | {".jpeg": "jpeg", ".tiff": "tiff"}
 

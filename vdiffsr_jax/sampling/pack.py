@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from vdiffsr_jax import checkpoint
-from vdiffsr_jax.checkpoint import CheckpointError
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.models import pyramid_var
 from vdiffsr_jax.models.build import cast
+from vdiffsr_jax.weights import checkpoint
+from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 
 def pack(source: str, target: str, *, dtype: str = "bfloat16", overwrite: bool = False) -> None:

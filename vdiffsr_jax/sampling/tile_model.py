@@ -10,10 +10,10 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vdiffsr_jax import host_memory
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import Params
+from vdiffsr_jax.runtime import host_memory
 from vdiffsr_jax.sampling.tile_program import need_company, tile_program
 
 SAMPLERS = ("ancestral", "deterministic")

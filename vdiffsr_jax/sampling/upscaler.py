@@ -15,12 +15,13 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vdiffsr_jax import checkpoint, storage
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.models import pyramid_var
 from vdiffsr_jax.models.build import Params
-from vdiffsr_jax.sampling import color, tiling
+from vdiffsr_jax.photos import color
+from vdiffsr_jax.sampling import tiling
 from vdiffsr_jax.sampling.tile_model import SAMPLERS, TileModel, step_choices, tile_mesh
+from vdiffsr_jax.weights import checkpoint, storage
 
 _ACCELERATOR_TILES = 8
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from etils import epath
 
-from vdiffsr_jax.storage import GrowingFile
+from vdiffsr_jax.weights.storage import GrowingFile
 
 _CASTAGNOLI = 0x82F63B78
 

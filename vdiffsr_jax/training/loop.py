@@ -15,7 +15,6 @@ from typing import Any
 import jax
 from etils import epath
 
-from vdiffsr_jax import checkpoint
 from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.training import feed, grids, tasks
 from vdiffsr_jax.training.config import TrainConfig, check_batch
@@ -27,7 +26,8 @@ from vdiffsr_jax.training.speed import Speed, Trace
 from vdiffsr_jax.training.state import TrainState
 from vdiffsr_jax.training.step import Batch, make_program
 from vdiffsr_jax.training.version import code_version
-from vdiffsr_jax.training_checkpoint import TrainCheckpoints
+from vdiffsr_jax.weights import checkpoint
+from vdiffsr_jax.weights.train_state import TrainCheckpoints
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 from etils import epath
 
-from vdiffsr_jax.storage import GrowingFile
 from vdiffsr_jax.training.events import EventFile
 from vdiffsr_jax.training.speed import Speed
+from vdiffsr_jax.weights.storage import GrowingFile
 
 # Metrics that have a place of their own on the progress line.
 ELSEWHERE = ("loss", "learning_rate", "images_per_second", "data_wait", "step_ms", "tflops_per_device", "mfu")

@@ -7,11 +7,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from vdiffsr_jax import checkpoint
 from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.tasks.task import Placement, prefixed
+from vdiffsr_jax.weights import checkpoint
 
 # flag of init_from -> {kind of checkpoint: (its item, how its configuration holds the network's)}
 ACCEPTED: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {

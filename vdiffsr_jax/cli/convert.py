@@ -16,7 +16,6 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from vdiffsr_jax.checkpoint import check_free, save_model
 from vdiffsr_jax.conversion import presets, weights_file
 from vdiffsr_jax.conversion.assemble import assemble
 from vdiffsr_jax.conversion.convert import convert, parts
@@ -24,6 +23,7 @@ from vdiffsr_jax.conversion.inspect import inspect
 from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.conversion.to_torch import to_torch
 from vdiffsr_jax.models.build import flatten
+from vdiffsr_jax.weights.checkpoint import check_free, save_model
 
 _DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16), "float16": np.dtype(np.float16)}
 _EXAMPLES = """examples:

@@ -12,9 +12,11 @@ from typing import Any
 
 from etils import epath
 
-from vdiffsr_jax import compile_cache, distributed, storage
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
+from vdiffsr_jax.runtime import compile_cache
+from vdiffsr_jax.runtime import processes as distributed
+from vdiffsr_jax.weights import storage
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 

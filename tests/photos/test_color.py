@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from vdiffsr_jax.ops import resize
-from vdiffsr_jax.sampling import color
-from vdiffsr_jax.sampling.resample import cubic_rows, lanczos
+from vdiffsr_jax.photos import color
+from vdiffsr_jax.photos.resample import cubic_rows, lanczos
 
 
 def scene(height, width, seed=0):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vdiffsr_jax.sampling.resample import lanczos
+from vdiffsr_jax.photos.resample import lanczos
 
 _LARGEST, _HEADER, _GAP = 2048, 20, 4
 

@@ -21,11 +21,12 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from vdiffsr_jax import host_memory, storage
 from vdiffsr_jax.config import ConfigError, to_dict
-from vdiffsr_jax.lazy_array import LazyArray
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import Params, flatten, unflatten
+from vdiffsr_jax.runtime import host_memory
+from vdiffsr_jax.weights import storage
+from vdiffsr_jax.weights.lazy_array import LazyArray
 
 CONFIG_FILE = "config.json"
 FORMAT = 1

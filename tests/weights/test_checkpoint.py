@@ -12,11 +12,11 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.models.filled import filled
-from vdiffsr_jax.checkpoint import CheckpointError, load_lazily, load_model, read_config, save_model
 from vdiffsr_jax.config import ConfigError, VQGANConfig
-from vdiffsr_jax.lazy_array import LazyArray
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import flatten
+from vdiffsr_jax.weights.checkpoint import CheckpointError, load_lazily, load_model, read_config, save_model
+from vdiffsr_jax.weights.lazy_array import LazyArray
 
 CFG = VQGANConfig(ch=32, ch_mult=(1, 1), num_res_blocks=1, n_embed=16)
 

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from vdiffsr_jax import Upscaler
-from vdiffsr_jax.sampling import cli, images
+from vdiffsr_jax.cli import sample as cli
+from vdiffsr_jax.photos import read as images
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -141,7 +142,7 @@ def test_unexpected_errors_are_one_line_unless_verbose(folder, tmp_path, capsys,
 
 def test_importing_the_package_and_help_do_not_import_jax():
     code = (
-        "import sys, vdiffsr_jax, vdiffsr_jax.sampling.cli as c\n"
+        "import sys, vdiffsr_jax, vdiffsr_jax.cli.sample as c\n"
         "try: c.main(['--help'])\nexcept SystemExit: pass\n"
         "sys.exit('jax' in sys.modules)"
     )

@@ -7,8 +7,8 @@ import argparse
 import jax
 import pytest
 
-from vdiffsr_jax import distributed
 from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.runtime import processes as distributed
 
 
 def flags(*arguments: str) -> argparse.Namespace:

@@ -14,13 +14,13 @@ import pytest
 from tests.conversion.test_pickle_reader import hostile
 from tests.conversion.torch_writer import archive, save
 from tests.models.filled import filled
-from vdiffsr_jax.checkpoint import load_model, read_config, save_model
+from vdiffsr_jax.cli.convert import main
 from vdiffsr_jax.config import SwinUNetConfig, VARConfig, VARTokenizerConfig, VQGANConfig
 from vdiffsr_jax.conversion import safetensors_file
-from vdiffsr_jax.conversion.cli import main
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.models.swin_unet import swin_places
+from vdiffsr_jax.weights.checkpoint import load_model, read_config, save_model
 
 ROOT = Path(__file__).parents[2]
 VAR_FILE = ROOT / "tests/golden/var_transformer_b/weights.pth"
@@ -277,7 +277,7 @@ def test_peak_memory_of_a_conversion_is_a_part_of_the_file(tmp_path: Path):
         file.truncate(8 + len(header) + begin)
     # VmHWM is this program's own; ru_maxrss would begin with what the test process held when it forked.
     code = (
-        "import sys; from vdiffsr_jax.conversion.cli import main; "
+        "import sys; from vdiffsr_jax.cli.convert import main; "
         f"status = main([{str(path)!r}, '--output', {str(tmp_path / 'out')!r}]); "
         "print(open('/proc/self/status').read()); sys.exit(status)"
     )

@@ -6,8 +6,8 @@ import pytest
 
 from tests.training.conftest import SMOKE
 from vdiffsr_jax.config_file import read_config_file
-from vdiffsr_jax.training import plan
-from vdiffsr_jax.training.collectives import collective_bytes
+from vdiffsr_jax.planning import plan
+from vdiffsr_jax.planning.collectives import collective_bytes
 from vdiffsr_jax.training.config import parse_train
 
 HLO = """HloModule jit_step, entry_computation_layout={()->f32[]}

@@ -12,12 +12,13 @@ from PIL import Image
 
 from tests.pictures import dead_leaves
 from vdiffsr_jax import Upscaler
-from vdiffsr_jax.evaluation.cli import main
+from vdiffsr_jax.cli.evaluate import main
 from vdiffsr_jax.evaluation.protocol import Protocol
 from vdiffsr_jax.evaluation.scores import Distance, Scorer
 from vdiffsr_jax.metrics import niqe
 from vdiffsr_jax.metrics.psnr_ssim import luma, psnr
-from vdiffsr_jax.sampling import images, tiling
+from vdiffsr_jax.photos import read as images
+from vdiffsr_jax.sampling import tiling
 
 
 class Stub:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from vdiffsr_jax.checkpoint import CheckpointError
+from vdiffsr_jax.cli.sample import BUNDLED_MODEL
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.evaluation import models
 from vdiffsr_jax.evaluation.models import Entry
@@ -17,11 +17,11 @@ from vdiffsr_jax.evaluation.protocol import DEGRADATIONS, LEAST, Protocol, read_
 from vdiffsr_jax.evaluation.run import SHEET, Evaluation, Method, evaluate
 from vdiffsr_jax.evaluation.scores import Distance, Scorer
 from vdiffsr_jax.metrics.niqe import NiqeError, Pristine
-from vdiffsr_jax.sampling.cli import BUNDLED_MODEL
 from vdiffsr_jax.sampling.files import UsageError, find
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.tile_model import SAMPLERS
 from vdiffsr_jax.sampling.upscaler import SamplingError
+from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 _LEAST_CELL = 32
 _EPILOG = """\

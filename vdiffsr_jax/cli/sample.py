@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdiffsr_jax import compile_cache, distributed
+from vdiffsr_jax.photos.write import EXTENSIONS, write_whole
+from vdiffsr_jax.runtime import compile_cache
+from vdiffsr_jax.runtime import processes as distributed
 from vdiffsr_jax.sampling import files
 from vdiffsr_jax.sampling.files import UsageError
-from vdiffsr_jax.sampling.image_files import EXTENSIONS, write_whole
 from vdiffsr_jax.sampling.progress import MessageHandler, Progress
 
 if TYPE_CHECKING:
@@ -95,10 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, UsageError):
         return str(error), 2
-    from vdiffsr_jax.checkpoint import CheckpointError
     from vdiffsr_jax.config import ConfigError
-    from vdiffsr_jax.sampling.images import ImageError
+    from vdiffsr_jax.photos.read import ImageError
     from vdiffsr_jax.sampling.upscaler import DeviceMemoryError, SamplingError
+    from vdiffsr_jax.weights.checkpoint import CheckpointError
 
     if isinstance(error, (CheckpointError, ConfigError, SamplingError)):
         return str(error), 2

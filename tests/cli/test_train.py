@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from vdiffsr_jax.cli import train as cli
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
-from vdiffsr_jax.training import cli
 
 CONFIG = """
 def get_config():

@@ -7,8 +7,8 @@ import sys
 import pytest
 from etils import epath
 
-from vdiffsr_jax import storage
 from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.weights import storage
 
 
 @pytest.mark.parametrize("remote", [False, True])

@@ -14,9 +14,9 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from vdiffsr_jax.sampling import images
-from vdiffsr_jax.sampling.image_files import EXTENSIONS, write
-from vdiffsr_jax.sampling.images import ImageError, Photo, read
+from vdiffsr_jax.photos import read as images
+from vdiffsr_jax.photos.read import ImageError, Photo, read
+from vdiffsr_jax.photos.write import EXTENSIONS, write
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 DATE, WIDTH = 0x9003, 0xA002

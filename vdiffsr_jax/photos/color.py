@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vdiffsr_jax.sampling.resample import cubic_rows
+from vdiffsr_jax.photos.resample import cubic_rows
 
 METHODS = ("none", "wavelet", "adain")
 _LEVELS = 5

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
-from vdiffsr_jax.checkpoint import CheckpointError
+from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 _SAVING = (OSError, ValueError)  # tensorstore reports a full disk as the latter
 

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax.checkpoint import CONFIG_FILE, FORMAT
 from vdiffsr_jax.config import VARConfig, VARTokenizerConfig, VDiffSRConfig, to_dict
 from vdiffsr_jax.models.registry import DenoiserConfig, PerceptualConfig
 from vdiffsr_jax.training.config import TrainConfig
+from vdiffsr_jax.weights.checkpoint import CONFIG_FILE, FORMAT
 
 
 def with_assumed_weights(cfg: TrainConfig, folder: Path) -> tuple[TrainConfig, list[str]]:

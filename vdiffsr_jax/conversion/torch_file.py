@@ -40,7 +40,6 @@ _STORAGES = {
     "LongStorage": "int64",
     "BoolStorage": "bool",
 }
-_LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 _LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 
 
@@ -83,14 +82,12 @@ def _check_start(path: Path, file: BinaryIO) -> None:
         raise WeightsFileError(f"{path} is empty")
     if start.startswith(b"PK\x03\x04"):
         return
-    if start.startswith(_LEGACY_MAGIC) or start[257:262] == b"ustar":
+    if start[257:262] == b"ustar":
         raise WeightsFileError(
-            f"{path} is in PyTorch's old format from before version 1.6, which is refused. Resave it where PyTorch is "
-            f'installed: python -c "import torch; '
+            f"{path} is in PyTorch's oldest format, from before version 0.1.10, which is refused. "
+            f'Resave it where PyTorch is installed: python -c "import torch; '
             f"torch.save(torch.load('{path.name}', map_location='cpu', weights_only=True), 'resaved.pth')\""
         )
-    if start[:1] == b"\x80":
-        raise WeightsFileError(f"{path} is a bare pickle, not a file of torch.save; it is not read")
     raise WeightsFileError(f"{path} is not a file of torch.save (no zip archive)")
 
 

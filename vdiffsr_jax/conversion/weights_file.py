@@ -1,4 +1,4 @@
-"""A weights file of either format, and the layers that trainers wrap around a state dict."""
+"""A weights file of any format, and the layers that trainers wrap around a state dict."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax.conversion import safetensors_file, torch_file
+from vdiffsr_jax.conversion import package_file, safetensors_file, torch_file, torch_legacy
 from vdiffsr_jax.conversion.rules import WeightsFileError
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
@@ -22,13 +22,17 @@ _PREFIXES = ("module.", "_orig_mod.")
 def read(path: str | os.PathLike[str]) -> dict[str, StateDict]:
     """The state dicts of a file, {where they were in it: tensors by their bare names}; "" for a plain one.
 
-    VAR's own trainer keeps two, "var" and "tokenizer". Prefixes of data parallelism and compilation are taken off.
+    VAR's own trainer keeps two, "var" and "tokenizer", a package as many as it ships. Prefixes of data parallelism and
+    compilation are taken off.
     Raises: WeightsFileError if the file cannot be read or holds no tensors.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
         return {"": _bare(path, safetensors_file.read(path))}
-    content = torch_file.read(path)
+    if package_file.is_package(path):
+        inside = package_file.read(path)
+        return {name if len(inside) > 1 else "": _bare(path, state) for name, state in inside.items()}
+    content = package_file.pickled(path.read_bytes(), str(path)) if _is_pickle(path) else torch_file.read(path)
     if not isinstance(content, dict):
         raise WeightsFileError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors")
     trainer = content.get("trainer")
@@ -42,6 +46,14 @@ def read(path: str | os.PathLike[str]) -> dict[str, StateDict]:
         if isinstance(content.get(wrapper), dict):
             return {wrapper: _bare(path, content[wrapper])}
     return {"": _bare(path, content)}
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether it begins as a pickle: PyTorch's old format, or numpy arrays; torch_file has its words for the rest."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(1) == torch_legacy.MAGIC[:1]
 
 
 def _bare(path: Path, state: dict[Any, Any]) -> StateDict:

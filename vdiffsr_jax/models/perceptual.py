@@ -6,7 +6,7 @@ EfficientNet-Lite0, which has no learned heads and is never called LPIPS.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,11 @@ from vdiffsr_jax.ops.conv import Padding
 # LPIPS standardises images in [-1, 1] with these (its `ScalingLayer`).
 LPIPS_SHIFT = (-0.030, -0.088, -0.188)
 LPIPS_SCALE = (0.458, 0.448, 0.450)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """Halves a map by 2x2 maxima."""
+    return nnx.max_pool(x, (2, 2), (2, 2))
 
 
 class VGG16(nnx.Module):
@@ -32,13 +37,13 @@ class VGG16(nnx.Module):
             [Conv(c, o, 3, dtype=dtype, rngs=rngs) for c, o in zip([3, *widths[:-1]], widths, strict=True)]
         )
 
-    def __call__(self, x: jax.Array) -> list[jax.Array]:
-        """(b, h, w, 3) standardised -> five maps, halved at each stage."""
+    def __call__(self, x: jax.Array, pool: Callable[[jax.Array], jax.Array] = max_pool) -> list[jax.Array]:
+        """(b, h, w, 3) standardised -> five maps, halved by `pool` at each stage."""
         convs = iter(self.convs)
         features = []
         for i, stage in enumerate(self.stages):
             if i:
-                x = nnx.max_pool(x, (2, 2), (2, 2))
+                x = pool(x)
             for _ in stage:
                 x = jax.nn.relu(next(convs)(x))
             features.append(x)

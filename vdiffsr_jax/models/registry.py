@@ -31,7 +31,7 @@ class DenoiserConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PerceptualConfig:
-    """A perceptual distance: vgg16, alexnet or efficientnet_lite0."""
+    """A perceptual distance: vgg16 or alexnet (LPIPS), dists, or efficientnet_lite0 (no learned weights)."""
 
     backbone: str = "vgg16"
 
@@ -96,9 +96,18 @@ def network(kind: str, item: str, config: Any, *, dtype: jnp.dtype = jnp.float32
         from vdiffsr_jax.models.pyramid_var import PyramidVAR
 
         return build(PyramidVAR, config.prior, dtype=dtype)
+    return perceptual(config.backbone, dtype=dtype)
+
+
+def perceptual(backbone: str, *, dtype: jnp.dtype = jnp.float32) -> Network:
+    """The perceptual distance of one backbone; all have `features`, `compare` and a call of two images.
+
+    Raises: ValueError for an unknown one.
+    """
+    from vdiffsr_jax.models.dists import DISTS
     from vdiffsr_jax.models.perceptual import PerceptualDistance
 
-    return build(PerceptualDistance, config.backbone, dtype=dtype)
+    return build(DISTS, dtype=dtype) if backbone == "dists" else build(PerceptualDistance, backbone, dtype=dtype)
 
 
 def networks(kind: str, config: Any, *, dtype: jnp.dtype = jnp.float32) -> dict[str, Network]:

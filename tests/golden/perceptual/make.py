@@ -1,6 +1,7 @@
 """Reference numbers of the perceptual distances, computed by torch (development only; writes io.npz beside this file).
 
     python tests/golden/perceptual/make.py        with torch, and efficientnet_lite_pytorch for the third network
+    python tests/golden/perceptual/make.py dists  only the numbers of DISTS, into io.npz as it is
 
 Weights are `fill` recipes, made non-negative where a variance or a head needs it (see `weight`).
 """
@@ -68,6 +69,38 @@ def efficientnet_features(net: nn.Module, x: torch.Tensor) -> list[torch.Tensor]
     return out
 
 
+def dists(net: nn.ModuleDict, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """DISTS_pytorch 0.1 with the pooling written out and the batch kept."""
+    window = torch.from_numpy(np.outer(np.hanning(5)[1:-1], np.hanning(5)[1:-1]).astype(np.float32))
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+
+    def features(x: torch.Tensor) -> list[torch.Tensor]:
+        x = (x + 1) / 2
+        out, x = [x], (x - mean) / std
+        for i, layer in enumerate(net.features):
+            if isinstance(layer, nn.MaxPool2d):
+                kernel = (window / window.sum()).repeat(x.shape[1], 1, 1, 1)
+                x = (nn.functional.conv2d(x**2, kernel, stride=2, padding=1, groups=x.shape[1]) + 1e-12).sqrt()
+            else:
+                x = layer(x)
+            if i in (3, 8, 15, 22, 29):
+                out.append(x)
+        return out
+
+    pairs = list(zip(features(a), features(b), strict=True))
+    alpha, beta = (torch.from_numpy(weight(n, (1, 1475, 1, 1))) for n in ("alpha", "beta"))
+    total, score, start = alpha.sum() + beta.sum(), torch.ones(len(a)), 0
+    for x, y in pairs:
+        w, v = (p[:, start : start + x.shape[1], 0, 0] / total for p in (alpha, beta))
+        start += x.shape[1]
+        mx, my = x.mean((2, 3), keepdim=True), y.mean((2, 3), keepdim=True)
+        lum = (2 * mx * my + 1e-6) / (mx**2 + my**2 + 1e-6)
+        cov = (x * y).mean((2, 3)) - (mx * my)[..., 0, 0]
+        s = (2 * cov + 1e-6) / (((x - mx) ** 2).mean((2, 3)) + ((y - my) ** 2).mean((2, 3)) + 1e-6)
+        score = score - (w * lum[..., 0, 0]).sum(1) - (v * s).sum(1)
+    return score
+
+
 def unit(f: torch.Tensor) -> torch.Tensor:
     return f / (f.pow(2).sum(1, keepdim=True).sqrt() + 1e-10)
 
@@ -77,6 +110,11 @@ def main() -> None:
     a = torch.from_numpy(rng.uniform(-1, 1, (2, 3, 64, 64)).astype(np.float32))
     b = (a + torch.from_numpy(rng.normal(0, 0.2, (2, 3, 64, 64)).astype(np.float32))).clamp(-1, 1)
     io = {"a": a.numpy(), "b": b.numpy()}
+    with torch.no_grad():
+        io["dists_distance"] = dists(loaded(nn.ModuleDict({"features": vgg16()})), a, b).numpy()
+    if sys.argv[1:] == ["dists"]:
+        np.savez_compressed(HERE / "io.npz", **(dict(np.load(HERE / "io.npz")) | io))
+        return
     from efficientnet_lite_pytorch import EfficientNet
 
     nets = {

@@ -12,6 +12,6 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     w = fill(name, shape, seed=21)
     if name.endswith("running_var"):
         return 1.0 + w
-    if name.startswith("lin"):
+    if name.startswith("lin") or name in ("alpha", "beta"):
         return np.abs(w)
     return w * np.float32(np.sqrt(2.0)) if w.ndim == 4 else w

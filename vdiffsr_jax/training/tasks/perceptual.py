@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from vdiffsr_jax.models.build import Params, build
-from vdiffsr_jax.models.perceptual import PerceptualDistance
+from vdiffsr_jax.models import registry
+from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.tasks import sources
@@ -20,7 +20,7 @@ class Perceptual:
         config = sources.describe("perceptual", cfg.init_from.perceptual)[2]
         self.directory = str(cfg.init_from.perceptual)
         self.dtype = jnp.dtype(cfg.frozen_dtype)
-        self.network = build(PerceptualDistance, config.backbone, dtype=jnp.dtype(cfg.dtype))
+        self.network = registry.perceptual(config.backbone, dtype=jnp.dtype(cfg.dtype))
 
     def load(self, placement: Placement) -> Flat:
         """{"perceptual/path": array}."""

@@ -1,4 +1,4 @@
-"""Normalisations with statistics in float32, two-pass variance (the fast one loses the last digits)."""
+"""Normalisations with statistics in float32, of differences from a first mean: sums of squares lose the last digits."""
 
 from __future__ import annotations
 
@@ -28,26 +28,30 @@ def _group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, num_groups: int
 
 
 def _group_norm_forward(x, scale, bias, num_groups, eps):
-    x32 = x.astype(jnp.float32)
-    mean = _group_mean(x32.sum(axis=1), num_groups, x.shape[1])
-    var = _group_mean(jnp.square(x32 - mean).sum(axis=1), num_groups, x.shape[1])
+    positions = x.shape[1]
+    # float32 cannot hold a mean of 500 to more than 3e-5: what the first mean misses is measured on the differences,
+    # which are exact, and only those are ever multiplied.
+    shift = _group_mean(x.astype(jnp.float32).sum(axis=1), num_groups, positions)
+    shifted = x.astype(jnp.float32) - shift
+    rest = _group_mean(shifted.sum(axis=1), num_groups, positions)
+    var = _group_mean(jnp.square(shifted).sum(axis=1), num_groups, positions) - jnp.square(rest)
     inv_std = jax.lax.rsqrt(var + eps)
     gain = inv_std * scale.reshape(1, 1, -1)
-    return x32 * gain + (bias.reshape(1, 1, -1) - mean * gain), (x, scale, mean, inv_std)
+    return shifted * gain + (bias.reshape(1, 1, -1) - rest * gain), (x, scale, shift, rest, inv_std)
 
 
 def _group_norm_backward(num_groups, eps, residuals, dy):
-    x, scale, mean, inv_std = residuals
-    x32 = x.astype(jnp.float32)
+    x, scale, shift, rest, inv_std = residuals
+    shifted = x.astype(jnp.float32) - shift
     sum_dy = dy.sum(axis=1)
     # sum over positions of dy * normalised x
-    sum_dyx = ((dy * x32).sum(axis=1) - mean[:, 0] * sum_dy) * inv_std[:, 0]
+    sum_dyx = ((dy * shifted).sum(axis=1) - rest[:, 0] * sum_dy) * inv_std[:, 0]
     gain = inv_std * scale.reshape(1, 1, -1)
     mean_dy = _group_mean(sum_dy * scale.reshape(1, -1), num_groups, x.shape[1])
     mean_dyx = _group_mean(sum_dyx * scale.reshape(1, -1), num_groups, x.shape[1])
-    # dx = inv_std (scale dy - mean_dy - normalised x * mean_dyx), as one multiply-add of dy and x
+    # dx = inv_std (scale dy - mean_dy - normalised x * mean_dyx), as one multiply-add of dy and shifted x
     slope = jnp.square(inv_std) * mean_dyx
-    dx = dy * gain - x32 * slope + (mean * slope - inv_std * mean_dy)
+    dx = dy * gain - shifted * slope + (rest * slope - inv_std * mean_dy)
     return dx.astype(x.dtype), sum_dyx.sum(axis=0), sum_dy.sum(axis=0)
 
 

@@ -37,6 +37,13 @@ def _groups(config: Any, name: str, channels: list[int]) -> None:
         )
 
 
+def _autoencoder(config: Any) -> None:
+    if config.patch_size < 1:
+        raise ConfigError(f"{type(config).__name__}.patch_size={config.patch_size} must be at least 1")
+    if config.num_groups:
+        _groups(config, "ch", [config.ch * m for m in config.ch_mult])
+
+
 def _increasing(config: Any, name: str, values: tuple[int, ...]) -> None:
     if not values or any(b <= a for a, b in itertools.pairwise(values)):
         raise ConfigError(f"{type(config).__name__}.{name}={values} must increase")
@@ -44,10 +51,13 @@ def _increasing(config: Any, name: str, values: tuple[int, ...]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class VQGANConfig:
-    """First stage: VQGAN with downsampling factor 2^(len(ch_mult)-1); the defaults are the published VQ-f4.
+    """First stage: VQGAN that reduces by patch_size * 2^(len(ch_mult)-1); the defaults are the published VQ-f4.
 
     `num_groups` of every GroupNorm: with one or two channels a group, as 32 gives a narrow network, normalisation
-    removes the mean colour of the image, and no training brings it back. Four channels and more keep it.
+    removes the mean colour of the image, and no training brings it back. Four channels and more keep it; 0 leaves all
+    normalisation out. `patch_size`: patches of pixels enter and leave as channels, so that no convolution runs at the
+    image's resolution. `attention`: over all positions of the deepest level. `num_codebooks`: a latent is cut into so
+    many vectors, each moved to the nearest of the same `n_embed` codes.
     """
 
     ch: int = 128
@@ -59,21 +69,26 @@ class VQGANConfig:
     in_channels: int = 3
     out_channels: int = 3
     num_groups: int = 32
+    patch_size: int = 1
+    attention: bool = True
+    num_codebooks: int = 1
 
     @property
     def factor(self) -> int:
         """Image pixels per latent pixel."""
-        return 2 ** (len(self.ch_mult) - 1)
+        return self.patch_size * 2 ** (len(self.ch_mult) - 1)
 
     def __post_init__(self) -> None:
-        _groups(self, "ch", [self.ch * m for m in self.ch_mult])
+        _autoencoder(self)
+        if self.embed_dim % self.num_codebooks:
+            raise ConfigError(f"embed_dim={self.embed_dim} must divide by num_codebooks={self.num_codebooks}")
 
 
 @dataclasses.dataclass(frozen=True)
 class VARTokenizerConfig:
     """Multi-scale residual VQ-VAE of VAR; the defaults are the published `vae_ch160v4096z32`.
 
-    `num_groups`: as for the first stage.
+    `num_groups`, `patch_size`, `attention`: as for the first stage.
     """
 
     vocab_size: int = 4096
@@ -86,11 +101,13 @@ class VARTokenizerConfig:
     quant_resi: float = 0.5
     beta: float = 0.25
     num_groups: int = 32
+    patch_size: int = 1
+    attention: bool = True
 
     @property
     def factor(self) -> int:
         """Image pixels per finest-level token."""
-        return 2 ** (len(self.ch_mult) - 1)
+        return self.patch_size * 2 ** (len(self.ch_mult) - 1)
 
     @property
     def window_size(self) -> int:
@@ -98,7 +115,7 @@ class VARTokenizerConfig:
         return self.factor * self.patch_nums[-1]
 
     def __post_init__(self) -> None:
-        _groups(self, "ch", [self.ch * m for m in self.ch_mult])
+        _autoencoder(self)
         _increasing(self, "patch_nums", self.patch_nums)
 
 

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vdiffsr_jax.config import VARTokenizerConfig, VQGANConfig
-from vdiffsr_jax.models.layers import Conv, GroupNorm, Linear
+from vdiffsr_jax.models.layers import KERNEL_INIT, ZEROS, Conv, GroupNorm, Linear
 from vdiffsr_jax.ops.attention import attention
 from vdiffsr_jax.ops.conv import upsample2x_conv2d
+from vdiffsr_jax.ops.shuffle import channels_to_pixels, pixels_to_channels
 
 EPS = 1e-6
 
@@ -28,14 +29,29 @@ class Reconstruction(NamedTuple):
     usage: dict[str, jax.Array]
 
 
+class Identity(nnx.Module):
+    """Stands where a network without normalisation has none."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x
+
+
+def make_norm(c: int, *, num_groups: int, dtype: jnp.dtype) -> GroupNorm | Identity:
+    """GroupNorm, or nothing where `num_groups` is 0."""
+    return GroupNorm(c, eps=EPS, num_groups=num_groups, dtype=dtype) if num_groups else Identity()
+
+
 class ResBlock(nnx.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 map on the skip where the channels change."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 map on the skip where the channels change.
+
+    Without normalisation the second convolution starts at zero, so that a deep stack starts as the identity.
+    """
 
     def __init__(self, c: int, o: int, *, num_groups: int, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.norm1 = GroupNorm(c, eps=EPS, num_groups=num_groups, dtype=dtype)
+        self.norm1 = make_norm(c, num_groups=num_groups, dtype=dtype)
         self.conv1 = Conv(c, o, 3, dtype=dtype, rngs=rngs)
-        self.norm2 = GroupNorm(o, eps=EPS, num_groups=num_groups, dtype=dtype)
-        self.conv2 = Conv(o, o, 3, dtype=dtype, rngs=rngs)
+        self.norm2 = make_norm(o, num_groups=num_groups, dtype=dtype)
+        self.conv2 = Conv(o, o, 3, dtype=dtype, kernel_init=KERNEL_INIT if num_groups else ZEROS, rngs=rngs)
         self.shortcut = Linear(c, o, dtype=dtype, rngs=rngs) if c != o else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -48,7 +64,7 @@ class AttentionBlock(nnx.Module):
     """x + W_o attention(q, k, v) over all h*w positions, one head; q, k, v from one map or from three."""
 
     def __init__(self, c: int, *, fused_qkv: bool, num_groups: int, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.norm = GroupNorm(c, eps=EPS, num_groups=num_groups, dtype=dtype)
+        self.norm = make_norm(c, num_groups=num_groups, dtype=dtype)
         if fused_qkv:
             self.qkv = Linear(c, 3 * c, dtype=dtype, rngs=rngs)
         else:
@@ -116,11 +132,17 @@ class Stage(nnx.Module):
 
 
 class Middle(nnx.Module):
-    """ResBlock, attention, ResBlock."""
+    """ResBlock, attention if `attention`, ResBlock."""
 
-    def __init__(self, c: int, *, fused_qkv: bool, num_groups: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(
+        self, c: int, *, attention: bool, fused_qkv: bool, num_groups: int, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):  # fmt: skip
         self.block_1 = ResBlock(c, c, num_groups=num_groups, dtype=dtype, rngs=rngs)
-        self.attn_1 = AttentionBlock(c, fused_qkv=fused_qkv, num_groups=num_groups, dtype=dtype, rngs=rngs)
+        self.attn_1 = (
+            AttentionBlock(c, fused_qkv=fused_qkv, num_groups=num_groups, dtype=dtype, rngs=rngs)
+            if attention
+            else Identity()
+        )
         self.block_2 = ResBlock(c, c, num_groups=num_groups, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -128,7 +150,7 @@ class Middle(nnx.Module):
 
 
 class Encoder(nnx.Module):
-    """Image -> features at 1 / 2^(len(ch_mult) - 1) of the size; level 0 is the finest.
+    """Image -> features at 1 / (patch_size 2^(len(ch_mult) - 1)) of the size; level 0 is the finest.
 
     `deep_attention`: attention after every block of the deepest level too, and one fused q, k, v map (VAR's tokenizer).
     """
@@ -145,14 +167,15 @@ class Encoder(nnx.Module):
     ):
         widths = [cfg.ch * m for m in cfg.ch_mult]
         last = len(widths) - 1
-        self.conv_in = Conv(in_channels, cfg.ch, 3, dtype=dtype, rngs=rngs)
+        self.patch_size = cfg.patch_size
+        self.conv_in = Conv(in_channels * cfg.patch_size**2, cfg.ch, 3, dtype=dtype, rngs=rngs)
         self.down = nnx.List(
             [
                 Stage(
                     widths[i - 1] if i else cfg.ch,
                     widths[i],
                     cfg.num_res_blocks,
-                    attention=deep_attention and i == last,
+                    attention=cfg.attention and deep_attention and i == last,
                     resample=None if i == last else Downsample,
                     num_groups=cfg.num_groups,
                     dtype=dtype,
@@ -161,8 +184,15 @@ class Encoder(nnx.Module):
                 for i in range(len(widths))
             ]
         )
-        self.mid = Middle(widths[-1], fused_qkv=deep_attention, num_groups=cfg.num_groups, dtype=dtype, rngs=rngs)
-        self.norm_out = GroupNorm(widths[-1], eps=EPS, num_groups=cfg.num_groups, dtype=dtype)
+        self.mid = Middle(
+            widths[-1],
+            attention=cfg.attention,
+            fused_qkv=deep_attention,
+            num_groups=cfg.num_groups,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.norm_out = make_norm(widths[-1], num_groups=cfg.num_groups, dtype=dtype)
         self.conv_out = Conv(widths[-1], out_channels, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -170,10 +200,10 @@ class Encoder(nnx.Module):
 
         Raises: ValueError if the size does not divide.
         """
-        factor = 2 ** (len(self.down) - 1)
+        factor = self.patch_size * 2 ** (len(self.down) - 1)
         if image.shape[1] % factor or image.shape[2] % factor:
             raise ValueError(f"an image of {image.shape[1]}x{image.shape[2]} pixels must divide by {factor}")
-        x = self.conv_in(image)
+        x = self.conv_in(pixels_to_channels(image, self.patch_size))
         for stage in self.down:
             x = stage(x)
         return self.conv_out(jax.nn.silu(self.norm_out(self.mid(x))))
@@ -195,14 +225,21 @@ class Decoder(nnx.Module):
         widths = [cfg.ch * m for m in cfg.ch_mult]
         last = len(widths) - 1
         self.conv_in = Conv(in_channels, widths[-1], 3, dtype=dtype, rngs=rngs)
-        self.mid = Middle(widths[-1], fused_qkv=deep_attention, num_groups=cfg.num_groups, dtype=dtype, rngs=rngs)
+        self.mid = Middle(
+            widths[-1],
+            attention=cfg.attention,
+            fused_qkv=deep_attention,
+            num_groups=cfg.num_groups,
+            dtype=dtype,
+            rngs=rngs,
+        )
         self.up = nnx.List(
             [
                 Stage(
                     widths[min(i + 1, last)],
                     widths[i],
                     cfg.num_res_blocks + 1,
-                    attention=deep_attention and i == last,
+                    attention=cfg.attention and deep_attention and i == last,
                     resample=Upsample if i else None,
                     num_groups=cfg.num_groups,
                     dtype=dtype,
@@ -211,12 +248,13 @@ class Decoder(nnx.Module):
                 for i in range(len(widths))
             ]
         )
-        self.norm_out = GroupNorm(widths[0], eps=EPS, num_groups=cfg.num_groups, dtype=dtype)
-        self.conv_out = Conv(widths[0], out_channels, 3, dtype=dtype, rngs=rngs)
+        self.norm_out = make_norm(widths[0], num_groups=cfg.num_groups, dtype=dtype)
+        self.patch_size = cfg.patch_size
+        self.conv_out = Conv(widths[0], out_channels * cfg.patch_size**2, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, z: jax.Array) -> jax.Array:
         """(b, h, w, in_channels) -> (b, factor h, factor w, out_channels)."""
         x = self.mid(self.conv_in(z))
         for stage in reversed(list(self.up)):
             x = stage(x)
-        return self.conv_out(jax.nn.silu(self.norm_out(x)))
+        return channels_to_pixels(self.conv_out(jax.nn.silu(self.norm_out(x))), self.patch_size)

@@ -29,7 +29,8 @@ class VQGAN(nnx.Module):
         orthogonal = jax.nn.initializers.orthogonal()
         self.quant_conv = Linear(cfg.z_channels, cfg.embed_dim, dtype=dtype, kernel_init=orthogonal, rngs=rngs)
         # Codes spread as wide as fresh latents: a codebook that starts in one point keeps most of its codes unused.
-        self.codebook = nnx.Param(jax.random.normal(rngs.params(), (cfg.n_embed, cfg.embed_dim), jnp.float32))
+        shape = (cfg.n_embed, cfg.embed_dim // cfg.num_codebooks)
+        self.codebook = nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32))
         self.post_quant_conv = Linear(cfg.embed_dim, cfg.z_channels, dtype=dtype, kernel_init=orthogonal, rngs=rngs)
         self.decoder = Decoder(cfg, cfg.z_channels, cfg.out_channels, deep_attention=False, dtype=dtype, rngs=rngs)
 
@@ -40,11 +41,12 @@ class VQGAN(nnx.Module):
     def quantize(self, z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Nearest codes.
 
-        Returns: z_q (the codes, with the gradient passed straight to z), indices (b, h, w) int32, and the loss
-            mean (sg[z_q] - z)^2 + 0.25 mean (z_q - sg[z])^2.
+        Returns: z_q (the codes, with the gradient passed straight to z), indices (b, h, w num_codebooks) int32, and the
+            loss mean (sg[z_q] - z)^2 + 0.25 mean (z_q - sg[z])^2.
         """
-        indices = nearest_code(z, self.codebook[...])
-        z_q = self.codebook[...][indices]
+        b, h, w, c = z.shape
+        indices = nearest_code(z.reshape(b, h, w * self.cfg.num_codebooks, -1), self.codebook[...])
+        z_q = self.codebook[...][indices].reshape(b, h, w, c)
         return straight_through(z, z_q), indices, vq_loss(z, z_q, commitment=COMMITMENT, codebook=CODEBOOK)
 
     def decode(self, z: jax.Array, quantize: bool = True) -> jax.Array:

@@ -124,7 +124,8 @@ class VARConfig:
     """VAR transformer; the defaults are the published depth 16.
 
     `folded`: the AdaLN projections are replaced by the constants they give for one class (inference only).
-    `lora_rank` > 0 adds low-rank updates to qkv, proj, fc1 and fc2 of every block.
+    `lora_rank` > 0 adds low-rank updates to qkv, proj, fc1 and fc2 of every block. `attention`: causal, a level sees
+    itself and all coarser ones; full, every level sees every other, which reads images but cannot generate them.
     """
 
     depth: int = 16
@@ -140,6 +141,7 @@ class VARConfig:
     norm_eps: float = 1e-6
     lora_rank: int = 0
     folded: bool = False
+    attention: str = "causal"
 
     @property
     def num_tokens(self) -> int:
@@ -149,6 +151,7 @@ class VARConfig:
     def __post_init__(self) -> None:
         if self.width % self.num_heads:
             raise ConfigError(f"var.width={self.width} must divide by var.num_heads={self.num_heads}")
+        check_choice(self, "attention", ("causal", "full"))
         _increasing(self, "patch_nums", self.patch_nums)
 
 
@@ -157,7 +160,8 @@ class PriorConfig:
     """PyramidVAR: where VAR's hidden states are read out, and what of it is trained.
 
     `taps` are 1-based block numbers; empty means four, evenly spaced, the last at the top (design section 5).
-    `mode`: teacher_forced, or one of two controls: shuffled (another image's prior), random_weights.
+    `mode`: teacher_forced, or one of two controls: shuffled (another image's prior), random_weights. `attention`: what
+    VAR's levels see of each other, whatever VAR was trained with (VARestorer, once adapted: full).
     """
 
     tokenizer: VARTokenizerConfig = VARTokenizerConfig()
@@ -167,6 +171,7 @@ class PriorConfig:
     train: str = "lora"
     lora_rank: int = 16
     mode: str = "teacher_forced"
+    attention: str = "causal"
 
     @property
     def tap_layers(self) -> tuple[int, ...]:
@@ -179,6 +184,7 @@ class PriorConfig:
     def __post_init__(self) -> None:
         check_choice(self, "train", ("none", "adapter", "lora", "full"))
         check_choice(self, "mode", ("teacher_forced", "shuffled", "random_weights"))
+        check_choice(self, "attention", ("causal", "full"))
         if self.train == "lora" and not self.lora_rank:
             raise ConfigError("prior.train=lora needs prior.lora_rank of at least 1; or choose adapter, full or none")
         if self.taps:

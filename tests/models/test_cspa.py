@@ -8,8 +8,7 @@ import pytest
 from tests.models.filled import filled
 from vdiffsr_jax.config import CSPAConfig
 from vdiffsr_jax.models.build import build
-from vdiffsr_jax.models.cspa import CSPA, CrossScale, SameScale
-from vdiffsr_jax.ops.resize import bilinear
+from vdiffsr_jax.models.cspa import CSPA, CrossScale, Places, SameScale
 
 LEVELS = (1, 2, 4)
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -79,21 +78,42 @@ def test_cross_scale_attends_to_the_token_at_the_same_place():
     kv[1:, 32:47] = np.eye(15)  # values of the first head: which token it was
     params["cross"]["kv"] = {"kernel": kv, "bias": np.zeros(64, np.float32)}
     params["cross"]["level_bias"] = jax.tree.map(np.zeros_like, params["cross"]["level_bias"])
-    network_cross = build(CrossScale, 4, 16, 12, LEVELS, CSPAConfig(dim=32, head_dim=16, levels=(2,)))
+    places = Places(heads=2, head_dim=16, finest=4)
+    network_cross = build(CrossScale, 16, 12, LEVELS, CSPAConfig(dim=32, head_dim=16, levels=(2,)), places)
     q = jnp.tile(jnp.asarray([6.0] * 8 + [0.0] * 8), 2).reshape(1, 1, 1, 32) * jnp.ones((1, 4, 4, 1))
     levels = (jnp.zeros((1, 1, 1, 16)), jnp.zeros((1, 2, 2, 16)), prior)
     prepared = network_cross.apply(params["cross"], levels, method="prepare")
-    read = network_cross.apply(params["cross"], q, prepared, EMB[:1]).reshape(16, 32)[:15, :15]
+    read = network_cross.apply(params["cross"], places.rotate_map(q), prepared, EMB[:1]).reshape(16, 32)[:15, :15]
     np.testing.assert_array_equal(np.argmax(read, axis=-1), np.arange(15))
 
 
-def test_same_scale_projects_then_resizes_which_is_the_same():
-    network = build(SameScale, 4, 16, CSPAConfig(dim=32, head_dim=16, window_size=2))
+@pytest.mark.parametrize(("size", "cells", "window"), [(8, 4, 2), (6, 3, 2)])
+def test_same_scale_reads_the_cells_of_its_window_by_hand(size: int, cells: int, window: int):
+    """Windows of 2x2 cells under 4x4 queries each; three cells do not divide, so one window is the whole level."""
+    places = Places(heads=1, head_dim=4, finest=cells)
+    network = build(SameScale, size, cells, 5, CSPAConfig(dim=4, head_dim=4, window_size=window), places)
     params = filled(network.abstract)
-    p = pyramid(1)[1]
-    k, v = network.apply(params, p, method="prepare")
-    want = bilinear(p, (4, 4)) @ params["kv"]["kernel"] + params["kv"]["bias"].reshape(1, 1, 1, -1)
-    np.testing.assert_allclose(jnp.concatenate([k, v], axis=-1), want, rtol=0, atol=1e-5)
+    p, q = (jax.random.normal(KEYS[i], (1, n, n, d)) for i, n, d in ((0, cells, 5), (1, size, 4)))
+    read = network.apply(params, places.rotate_map(q), network.apply(params, p, method="prepare"))
+
+    side = window if cells % window == 0 else cells
+    table = np.asarray(params["bias_table"]).reshape(2 * side - 1, 2 * side - 1)
+    kv = np.asarray(p[0]) @ np.asarray(params["kv"]["kernel"]) + np.asarray(params["kv"]["bias"])[None, None]
+    keys, values = np.asarray(places.rotate_map(kv[None, ..., :4])[0]), kv[..., 4:]
+    queries = np.asarray(places.rotate_map(q)[0])
+    for a, b in ((0, 0), (size - 1, 1), (size // 2, size - 1)):
+        row, col = a * cells // size, b * cells // size
+        area = (row // side, col // side)
+        near = [(i, j) for i in range(cells) for j in range(cells) if (i // side, j // side) == area]
+        logits = [queries[a, b] @ keys[i, j] / 2 + table[row - i + side - 1, col - j + side - 1] for i, j in near]
+        weights = np.exp(logits) / np.exp(logits).sum()
+        want = sum(w * values[i, j] for w, (i, j) in zip(weights, near, strict=True))
+        np.testing.assert_allclose(read[0, a, b], want, rtol=0, atol=1e-5)
+
+
+def test_a_stage_that_does_not_divide_into_its_levels_windows_is_refused():
+    with pytest.raises(ValueError, match="7x7 does not divide into its level's 2x2 windows"):
+        build(SameScale, 7, 4, 5, CSPAConfig(dim=4, head_dim=4, window_size=2), Places(1, 4, 4))
 
 
 def test_a_unit_without_branches_is_refused():

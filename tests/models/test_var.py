@@ -55,6 +55,16 @@ def test_a_level_sees_itself_and_coarser_levels_only(variant: str):
     assert (np.abs(changed[:, 5:] - before[:, 5:]).max(axis=-1) > 1e-4).all()
 
 
+def test_full_attention_sees_finer_levels_and_cannot_generate():
+    network = build(VAR, dataclasses.replace(CFG, attention="full"))
+    params = random(network)
+    forward = jax.jit(lambda x: network.apply(params, LABEL, x))
+    difference = np.abs(forward(x_in().at[:, 6].add(1.0)) - forward(x_in())).max(axis=-1)
+    assert (difference[:, :5] > 1e-4).all()
+    with pytest.raises(ValueError, match="it needs causal"):
+        network.apply(params, None, LABEL, jax.random.key(0), method="generate")
+
+
 def test_dot_product_attention_scale_without_l2_norm():
     cfg = dataclasses.replace(CFG, attn_l2_norm=False, patch_nums=(2,), depth=1)
     network = build(VAR, cfg)

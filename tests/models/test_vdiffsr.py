@@ -18,8 +18,9 @@ from vdiffsr_jax.config import (
     VDiffSRConfig,
 )
 from vdiffsr_jax.models.build import build, flatten
+from vdiffsr_jax.models.cspa import aligned_level
 from vdiffsr_jax.models.swin_unet import SwinUNet
-from vdiffsr_jax.models.vdiffsr import VDiffSR, aligned_level, from_unet
+from vdiffsr_jax.models.vdiffsr import VDiffSR, from_unet
 
 LEVELS = (1, 2, 4)
 CFG = VDiffSRConfig(

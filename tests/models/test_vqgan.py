@@ -66,6 +66,25 @@ def test_decoding_quantises_unless_told_not_to(small):
     assert np.abs(decode(z, True) - decode(z, False)).max() > 1e-3
 
 
+def test_patches_and_several_codes_a_latent_without_normalisation():
+    cfg = VQGANConfig(
+        ch=16, ch_mult=(1, 1), num_res_blocks=1, num_groups=0, attention=False, patch_size=2, n_embed=9, embed_dim=4,
+        z_channels=4, num_codebooks=2,
+    )  # fmt: skip
+    network = build(VQGAN, cfg)
+    assert not [name for name in flatten(network.abstract) if "norm" in name or "attn" in name]
+    params, x = jax.tree.map(jnp.asarray, filled(network.abstract)), image(1, 8, 8, 3)
+    z = network.apply(params, x, method="encode")
+    assert z.shape == (1, 8 // cfg.factor, 8 // cfg.factor, 4)
+    z_q, indices, _ = network.apply(params, z, method="quantize")
+    codes = params["codebook"].reshape(9, 1, 2)
+    for half in (slice(0, 2), slice(2, 4)):  # each half of a latent is the code nearest to it
+        distance = jnp.square(z[..., half].reshape(1, -1, 2) - codes).sum(axis=-1)
+        np.testing.assert_allclose(z_q[..., half].reshape(-1, 2), codes[:, 0][distance.argmin(axis=0)], atol=1e-6)
+    assert indices.size == 2 * z.size // 4
+    assert network.apply(params, x).image.shape == x.shape
+
+
 def test_bfloat16_keeps_latents_and_pictures_in_float32():
     network = build(VQGAN, SMALL, dtype=jnp.bfloat16)
     z = jax.eval_shape(lambda p, x: network.apply(p, x, method="encode"), network.abstract, image(1, 8, 8, 3))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,35 +13,68 @@ from flax import nnx
 from vdiffsr_jax.config import CSPAConfig
 from vdiffsr_jax.models.layers import ZEROS, GroupNorm, Linear
 from vdiffsr_jax.ops.embed import grid_centres, rotary_angles, rotate
-from vdiffsr_jax.ops.resize import bilinear
-from vdiffsr_jax.ops.window import check_divides, relative_position_bias, window_attention
+from vdiffsr_jax.ops.window import relative_position_bias, window_attention
 
 NORM_EPS = 1e-5
 BIAS_TABLE_INIT = jax.nn.initializers.truncated_normal(0.02)
 KeyValue = tuple[jax.Array, jax.Array]
 
 
-class SameScale(nnx.Module):
-    """Queries of each window attend to the aligned prior map in that window, with a bias per relative position."""
+class Places(NamedTuple):
+    """Rotary encoding of the centres of a grid's cells in one unit square, so that all scales share coordinates."""
 
-    def __init__(self, size: int, prior_dim: int, cfg: CSPAConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
-        self.size = size
-        self.window = min(cfg.window_size, size)
-        check_divides(size, size, self.window)
+    heads: int
+    head_dim: int
+    finest: int
+
+    def rotate(self, x: jax.Array, places: np.ndarray) -> jax.Array:
+        """Heads of (b, n, dim) at `places` (n, 2), rotated: (b, n, heads, head_dim)."""
+        heads = x.reshape(*x.shape[:2], self.heads, self.head_dim)
+        return rotate(heads, rotary_angles(places, self.head_dim, finest=self.finest))
+
+    def rotate_map(self, x: jax.Array) -> jax.Array:
+        """(b, s, s, dim) -> the same, every cell rotated by its own centre."""
+        return self.rotate(x.reshape(x.shape[0], -1, x.shape[-1]), grid_centres(x.shape[1])).reshape(x.shape)
+
+
+class SameScale(nnx.Module):
+    """Queries attend to the aligned level's own cells in their window, with a bias per relative cell.
+
+    A window holds `cfg.window_size` squared cells, or the whole level where that does not divide it; its queries are
+    all finer positions in the same area.
+    Raises: ValueError if the stage does not divide into the level's windows.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        cells: int,
+        prior_dim: int,
+        cfg: CSPAConfig,
+        places: Places,
+        *,
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.window = cells if cells % cfg.window_size else cfg.window_size
+        windows = cells // self.window
+        if size % windows:
+            raise ValueError(f"a stage of {size}x{size} does not divide into its level's {windows}x{windows} windows")
+        self.queries = size // windows
+        self.places = places
         self.kv = Linear(prior_dim, 2 * cfg.dim, dtype=dtype, rngs=rngs)
-        table = ((2 * self.window - 1) ** 2, cfg.dim // cfg.head_dim)
+        table = ((2 * self.window - 1) ** 2, places.heads)
         self.bias_table = nnx.Param(BIAS_TABLE_INIT(rngs.params(), table, jnp.float32))
 
     def prepare(self, p: jax.Array) -> KeyValue:
-        """Keys and values of the aligned map, (b, p_k, p_k, prior_dim) -> two of (b, R, R, dim)."""
-        # A linear map per pixel and bilinear weights that sum to one commute; projecting the small map is cheaper.
-        k, v = jnp.split(bilinear(self.kv(p), (self.size, self.size)), 2, axis=-1)
-        return k, v
+        """Rotated keys, and values, of the aligned level, (b, p_k, p_k, prior_dim) -> two of (b, p_k, p_k, dim)."""
+        k, v = jnp.split(self.kv(p), 2, axis=-1)
+        return self.places.rotate_map(k), v
 
     def __call__(self, q: jax.Array, prepared: KeyValue) -> jax.Array:
-        """(b, R, R, dim) -> (b, R, R, dim)."""
-        bias = relative_position_bias(self.bias_table[...], self.window)
-        return window_attention(q, *prepared, bias, window=self.window)
+        """Rotated queries (b, R, R, dim) -> (b, R, R, dim)."""
+        bias = relative_position_bias(self.bias_table[...], self.window, self.queries)
+        return window_attention(q, *prepared, bias, window=self.queries)
 
 
 class CrossScale(nnx.Module):
@@ -51,49 +87,54 @@ class CrossScale(nnx.Module):
 
     def __init__(
         self,
-        size: int,
         prior_dim: int,
         emb_dim: int,
         patch_nums: tuple[int, ...],
         cfg: CSPAConfig,
+        places: Places,
         *,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.size = size
         self.patch_nums = patch_nums
         self.levels = cfg.levels or tuple(range(len(patch_nums)))
-        self.head_dim = cfg.head_dim
-        self.num_heads = cfg.dim // cfg.head_dim
+        self.places = places
         self.kv = Linear(prior_dim, 2 * cfg.dim, dtype=dtype, rngs=rngs)
-        self.level_bias = Linear(emb_dim, self.num_heads * len(patch_nums), kernel_init=ZEROS, rngs=rngs)
+        self.level_bias = Linear(emb_dim, places.heads * len(patch_nums), kernel_init=ZEROS, rngs=rngs)
 
     def prepare(self, pyramid: tuple[jax.Array, ...]) -> KeyValue:
         """Rotated keys and values of all tokens read: two of (b, tokens, heads, head_dim)."""
         tokens = jnp.concatenate(
             [pyramid[k].reshape(pyramid[k].shape[0], -1, pyramid[k].shape[-1]) for k in self.levels], 1
         )
-        k, v = (x.reshape(*x.shape[:2], self.num_heads, self.head_dim) for x in jnp.split(self.kv(tokens), 2, axis=-1))
-        places = np.concatenate([grid_centres(self.patch_nums[k]) for k in self.levels])
-        return rotate(k, self._angles(places)), v
+        k, v = jnp.split(self.kv(tokens), 2, axis=-1)
+        k = self.places.rotate(k, np.concatenate([grid_centres(self.patch_nums[k]) for k in self.levels]))
+        return k, v.reshape(k.shape)
 
     def __call__(self, q: jax.Array, prepared: KeyValue, emb: jax.Array) -> jax.Array:
         """softmax(q k^T / sqrt(d) + level bias) v, the softmax in float32.
 
-        Args: q: (b, R, R, dim). emb: (b, emb_dim). Returns: (b, R, R, dim).
+        Args: q: (b, R, R, dim), rotated. emb: (b, emb_dim). Returns: (b, R, R, dim).
         """
         k, v = prepared
-        rotated = rotate(
-            q.reshape(q.shape[0], -1, self.num_heads, self.head_dim), self._angles(grid_centres(self.size))
-        )
-        logits = jnp.einsum("bnkd,bmkd->bknm", rotated * self.head_dim**-0.5, k, preferred_element_type=jnp.float32)
+        heads, d = self.places.heads, self.places.head_dim
+        queries = q.reshape(q.shape[0], -1, heads, d) * d**-0.5
+        logits = jnp.einsum("bnkd,bmkd->bknm", queries, k, preferred_element_type=jnp.float32)
         level_of_token = np.concatenate([np.full(self.patch_nums[level] ** 2, level) for level in self.levels])
-        bias = self.level_bias(emb).reshape(-1, self.num_heads, 1, len(self.patch_nums))[..., level_of_token]
+        bias = self.level_bias(emb).reshape(-1, heads, 1, len(self.patch_nums))[..., level_of_token]
         weights = jax.nn.softmax(logits + bias, axis=-1).astype(v.dtype)
         return jnp.einsum("bknm,bmkd->bnkd", weights, v).reshape(q.shape)
 
-    def _angles(self, places: np.ndarray) -> np.ndarray:
-        return rotary_angles(places, self.head_dim, finest=max(self.patch_nums))
+
+def aligned_level(patch_nums: Sequence[int], size: int) -> int:
+    """Index of the finest level that is not finer than a stage of size x size.
+
+    Raises: ValueError if every level is finer.
+    """
+    fitting = [k for k, p in enumerate(patch_nums) if p <= size]
+    if not fitting:
+        raise ValueError(f"no prior level of {tuple(patch_nums)} fits a stage of {size}x{size}")
+    return fitting[-1]
 
 
 class CSPA(nnx.Module):
@@ -119,9 +160,11 @@ class CSPA(nnx.Module):
             raise ValueError("CSPA needs cspa.same or cspa.cross; with neither there is no unit to build")
         self.norm = GroupNorm(channels, eps=NORM_EPS, num_groups=num_groups, dtype=dtype)
         self.w_q = Linear(channels, cfg.dim, dtype=dtype, rngs=rngs)
-        self.same = SameScale(size, prior_dim, cfg, dtype=dtype, rngs=rngs) if cfg.same else None
+        self.places = places = Places(cfg.dim // cfg.head_dim, cfg.head_dim, finest=max(patch_nums))
+        cells = patch_nums[aligned_level(patch_nums, size)]
+        self.same = SameScale(size, cells, prior_dim, cfg, places, dtype=dtype, rngs=rngs) if cfg.same else None
         self.cross = (
-            CrossScale(size, prior_dim, emb_dim, patch_nums, cfg, dtype=dtype, rngs=rngs) if cfg.cross else None
+            CrossScale(prior_dim, emb_dim, patch_nums, cfg, places, dtype=dtype, rngs=rngs) if cfg.cross else None
         )
         self.w_o = Linear((cfg.same + cfg.cross) * cfg.dim, channels, dtype=dtype, kernel_init=ZEROS, rngs=rngs)
 
@@ -141,7 +184,7 @@ class CSPA(nnx.Module):
         Args: h: (b, R, R, channels). prepared: from `prepare`. emb: (b, emb_dim), the timestep embedding.
         """
         same, cross = prepared
-        q = self.w_q(self.norm(h))
+        q = self.places.rotate_map(self.w_q(self.norm(h)))
         read = []
         if self.same is not None and same is not None:
             read.append(self.same(q, same))

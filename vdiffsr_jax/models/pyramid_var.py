@@ -24,8 +24,8 @@ Pyramid = tuple[jax.Array, ...]  # one (b, p_k, p_k, dim) per level, coarse to f
 
 
 def trunk_config(cfg: PriorConfig) -> VARConfig:
-    """The part of VAR that the prior needs: blocks up to the last tap, with the prior's own LoRA rank."""
-    return dataclasses.replace(cfg.var, depth=cfg.tap_layers[-1], lora_rank=cfg.lora_rank)
+    """The part of VAR that the prior needs: blocks up to the last tap, with the prior's own LoRA rank and attention."""
+    return dataclasses.replace(cfg.var, depth=cfg.tap_layers[-1], lora_rank=cfg.lora_rank, attention=cfg.attention)
 
 
 class ReadOut(nnx.Module):

@@ -164,9 +164,12 @@ class VAR(VARTrunk):
 
         Args: next_input: (k, f_hat, tokens of level k) -> (f_hat with level k, input of level k + 1 (b, n, code_dim) or
                 None after the last). label: (b,) int32.
+        Raises: ValueError if the class is folded in or attention is full.
         Source: arXiv:2404.02905, section 3.2; guidance arXiv:2207.12598, eq. 6.
         """
         cfg, batch = self.cfg, label.shape[0]
+        if cfg.attention == "full":
+            raise ValueError("attention=full sees finer levels, which generation does not have yet: it needs causal")
         cond = self.condition(jnp.concatenate([label, jnp.full_like(label, cfg.num_classes)]))
         if cond is None:
             raise ValueError("a folded VAR knows one class only and cannot be guided; use the unfolded parameters")

@@ -35,6 +35,7 @@ class SelfAttention(nnx.Module):
         self.dtype = dtype
         self.scale = 1.0 if cfg.attn_l2_norm else 0.25 / math.sqrt(width // cfg.num_heads)
         self.level_sizes = level_sizes(cfg)
+        self.full = cfg.attention == "full"
         lora: dict[str, Any] = {"lora_rank": cfg.lora_rank, "dtype": dtype, "rngs": rngs}
         self.qkv = Linear(width, 3 * width, use_bias=False, kernel_init=normal_init(cfg), **lora)
         self.q_bias = nnx.Param(jnp.zeros((width,), jnp.float32))
@@ -45,10 +46,11 @@ class SelfAttention(nnx.Module):
     def __call__(self, x: jax.Array, past: Cache | None = None) -> tuple[jax.Array, Cache]:
         """All levels at once, (b, n, width); or with `past` the next level alone, which sees all of `past`."""
         q, k, v = self._qkv(x)
-        if past is None:
+        if past is None and not self.full:
             y = level_causal_attention(q, k, v, level_sizes=self.level_sizes, scale=self.scale)
         else:
-            k, v = (jnp.concatenate(pair, axis=1) for pair in zip(past, (k, v), strict=True))
+            if past is not None:
+                k, v = (jnp.concatenate(pair, axis=1) for pair in zip(past, (k, v), strict=True))
             y = attention(q, k, v, scale=self.scale)
         return self.proj(y.reshape(x.shape)), (k, v)
 

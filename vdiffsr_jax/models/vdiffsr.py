@@ -12,7 +12,7 @@ from flax import nnx
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.models.build import Params, build
 from vdiffsr_jax.models.cogu import CoGU
-from vdiffsr_jax.models.cspa import CSPA, KeyValue
+from vdiffsr_jax.models.cspa import CSPA, KeyValue, aligned_level
 from vdiffsr_jax.models.remat import remat_block
 from vdiffsr_jax.models.swin_unet import SwinUNet, swin_places
 
@@ -26,17 +26,6 @@ class PriorCache(NamedTuple):
     mean: jax.Array
     cogu: tuple[jax.Array, ...]
     cspa: tuple[tuple[KeyValue | None, KeyValue | None], ...]
-
-
-def aligned_level(patch_nums: Sequence[int], size: int) -> int:
-    """Index of the finest level that is not finer than a stage of size x size.
-
-    Raises: ValueError if every level is finer.
-    """
-    fitting = [k for k, p in enumerate(patch_nums) if p <= size]
-    if not fitting:
-        raise ValueError(f"no prior level of {tuple(patch_nums)} fits a stage of {size}x{size}")
-    return fitting[-1]
 
 
 class Units(nnx.Module):

@@ -32,16 +32,23 @@ def shift_mask(h: int, w: int, window: int, shift: int) -> np.ndarray:
     return np.where(region[:, :, None] == region[:, None, :], 0.0, -100.0).astype(np.float32)
 
 
-def relative_position_index(window: int) -> np.ndarray:
-    """Row of the bias table for each query and key, (dy + window - 1) (2 window - 1) + dx + window - 1: (n, n)."""
+def relative_position_index(window: int, queries: int = 0) -> np.ndarray:
+    """Row of the bias table for each query and key, (dy + window - 1) (2 window - 1) + dx + window - 1: (m, n).
+
+    Keys are the window x window cells. Queries stand in the same area, `queries` a side (0: one in each cell), and
+    count from the cell they lie in.
+    """
+    queries = queries or window
     y, x = np.divmod(np.arange(window * window), window)
-    dy, dx = y[:, None] - y[None, :], x[:, None] - x[None, :]
+    cell = ((np.arange(queries) + 0.5) * window / queries).astype(int)
+    a, b = np.repeat(cell, queries), np.tile(cell, queries)
+    dy, dx = a[:, None] - y[None, :], b[:, None] - x[None, :]
     return (dy + window - 1) * (2 * window - 1) + dx + window - 1
 
 
-def relative_position_bias(table: jax.Array, window: int) -> jax.Array:
-    """Bias of every pair of pixels in a window: ((2 window - 1)^2, k) -> (k, window^2, window^2) float32."""
-    return jnp.moveaxis(table.astype(jnp.float32)[relative_position_index(window)], -1, 0)
+def relative_position_bias(table: jax.Array, window: int, queries: int = 0) -> jax.Array:
+    """Bias of every query and key of a window: ((2 window - 1)^2, k) -> (k, m, window^2) float32, see the index."""
+    return jnp.moveaxis(table.astype(jnp.float32)[relative_position_index(window, queries)], -1, 0)
 
 
 def window_attention(
@@ -49,19 +56,23 @@ def window_attention(
 ) -> jax.Array:
     """softmax(q k^T / sqrt(d) + bias + mask) v within each window, the softmax in float32.
 
-    Args: q, k, v: (b, h, w, heads * d). bias: (heads, window^2, window^2). mask: as `shift_mask` gives.
+    Args: q: (b, h, w, heads * d). k, v: the same, or coarser maps of as many windows. bias: (heads, queries, keys of a
+        window). window: side of a window of q. mask: as `shift_mask` gives.
     Returns: (b, h, w, heads * d).
-    Raises: ValueError if the map does not divide into windows.
+    Raises: ValueError if q does not divide into windows or k into as many.
     Source: Swin Transformer, eq. 4.
     """
     b, h, w, width = q.shape
     check_divides(h, w, window)
     heads, rows, cols = bias.shape[0], h // window, w // window
     d = width // heads
+    if k.shape[1] % rows or k.shape[2] % cols:
+        raise ValueError(f"keys of {k.shape[1]}x{k.shape[2]} do not divide into {rows}x{cols} windows")
 
     def split(x: jax.Array) -> jax.Array:
-        x = x.reshape(b, rows, window, cols, window, heads, d).transpose(0, 1, 3, 5, 2, 4, 6)
-        return x.reshape(b, rows * cols, heads, window * window, d)
+        height, breadth = x.shape[1] // rows, x.shape[2] // cols
+        x = x.reshape(b, rows, height, cols, breadth, heads, d).transpose(0, 1, 3, 5, 2, 4, 6)
+        return x.reshape(b, rows * cols, heads, height * breadth, d)
 
     logits = jnp.einsum("bwknd,bwkmd->bwknm", split(q) * d**-0.5, split(k), preferred_element_type=jnp.float32)
     logits = logits + bias[None, None]

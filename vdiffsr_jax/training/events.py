@@ -10,10 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
-
-from etils import epath
-
-from vdiffsr_jax.weights.storage import GrowingFile
+from pathlib import Path
 
 _CASTAGNOLI = 0x82F63B78
 
@@ -73,9 +70,9 @@ def _event(step: int, content: bytes) -> bytes:
 class EventFile:
     """Appends to one new file per start of a run; TensorBoard reads all of a directory."""
 
-    def __init__(self, directory: epath.Path):
+    def __init__(self, directory: Path):
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
-        self.file = GrowingFile(directory / name)
+        self.file = open(directory / name, "ab", buffering=0)  # noqa: SIM115  (it lives as long as the run)
         self._write(0, _bytes(3, b"brain.Event:2"))
 
     def _write(self, step: int, content: bytes) -> None:

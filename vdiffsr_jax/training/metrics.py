@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,13 @@ import numpy as np
 from etils import epath
 
 from vdiffsr_jax.training.events import EventFile
+from vdiffsr_jax.training.log_folder import LogFolder, parts
 from vdiffsr_jax.training.speed import Speed
-from vdiffsr_jax.weights.storage import GrowingFile
 
 # Metrics that have a place of their own on the progress line.
 ELSEWHERE = ("loss", "learning_rate", "images_per_second", "data_wait", "step_ms", "tflops_per_device", "mfu")
+
+NAME = "log.jsonl"
 
 
 class NonFiniteError(RuntimeError):
@@ -100,13 +103,14 @@ def duration(seconds: float) -> str:
 
 
 class Log:
-    """WORKDIR/log.jsonl, one object per line, and a TensorBoard event file; process 0 only."""
+    """WORKDIR/log.jsonl, one object per line, and a TensorBoard event file, in a LogFolder; process 0 only."""
 
     def __init__(self, workdir: epath.Path):
         self.active = jax.process_index() == 0
         if self.active:
-            self.file = GrowingFile(workdir / "log.jsonl")
-            self.events = EventFile(workdir)
+            self.place = LogFolder(workdir)
+            self.file = open(self.place.folder / NAME, "ab", buffering=0)  # noqa: SIM115  (it lives as long as the run)
+            self.events = EventFile(self.place.folder)
 
     def scalars(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """`kind` is train or eval."""
@@ -127,16 +131,23 @@ class Log:
             print(text, flush=True)
 
     def close(self) -> None:
-        """Close both files."""
+        """Close both files and ship them. Raises: OSError if a bucket does not take them."""
         if self.active:
             self.file.close()
             self.events.close()
+            self.place.close()
 
 
 def read_log(workdir: epath.Path) -> list[dict[str, Any]]:
-    """The lines of WORKDIR/log.jsonl; of steps that were run twice (killed, resumed), the last."""
+    """The lines of WORKDIR/log.jsonl; of steps that were run twice (killed, resumed), the last.
+
+    Raises: FileNotFoundError if there is none.
+    """
+    files = parts(workdir, NAME)
+    if not files:
+        raise FileNotFoundError(errno.ENOENT, "no log of a run", str(workdir / NAME))
     lines: dict[tuple[str, int], dict[str, Any]] = {}
-    for text in (workdir / "log.jsonl").read_text().splitlines():
+    for text in (line for file in files for line in file.read_text().splitlines()):
         try:
             line = json.loads(text)
         except json.JSONDecodeError:  # the line that a kill cut off

@@ -110,9 +110,11 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 def _sample(args: argparse.Namespace) -> int:
     _check(args)
+    process, processes = distributed.join(args, pass_on_sigterm=False)
+    if processes > 1:
+        distributed.work_alone()
     tasks = files.plan(files.find(args.input), args.output, format=args.format, suffix=args.suffix)
     references = files.references(tasks, args.references) if args.references else None
-    process, processes = distributed.join(args, pass_on_sigterm=False)
     tasks = tasks[process::processes]
     if not tasks:
         print(f"fewer photos than the {processes} processes: nothing to do for process {process}")

@@ -62,6 +62,16 @@ def join(
     return jax.process_index(), jax.process_count()
 
 
+def work_alone() -> None:
+    """After `join`: number and count stay known, but from here on this process waits for no other, and its end,
+    good or bad, does not touch the others. For work that is shared without any exchange.
+    """
+    import jax
+
+    if jax.distributed.is_initialized():
+        jax.distributed.shutdown()
+
+
 def end_job(code: int) -> None:
     """Leave a job of many processes at once after a failure; returns if this process is alone.
 

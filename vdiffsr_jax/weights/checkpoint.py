@@ -95,6 +95,14 @@ def _handler() -> ocp.PyTreeCheckpointHandler:
     return ocp.PyTreeCheckpointHandler(type_handler_registry=types, use_compression=False)
 
 
+def _reader() -> ocp.Checkpointer:
+    """Of this process alone: one that reads another model, or none, is not waited for."""
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
+    )
+    return ocp.Checkpointer(_handler(), multiprocessing_options=alone)
+
+
 def save_model(
     directory: str | os.PathLike[str],
     items: Mapping[str, Params],
@@ -282,7 +290,7 @@ def _read(path: epath.Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
         branch[keys[-1].key] = struct
     how = jax.tree.map(lambda struct: ocp.RestoreArgs(restore_type=np.ndarray, dtype=struct.dtype), tree)
     try:
-        with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
+        with _quiet(), _reader() as checkpointer:
             found = checkpointer.restore(path, args=ocp.args.PyTreeRestore(tree, how, partial_restore=True))
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {_first_line(error)}") from error
@@ -306,7 +314,7 @@ def _target(path: epath.Path, abstract: Params, dtype: jnp.dtype | None, placeme
     if not path.is_dir():
         raise CheckpointError(f"{path} is missing: the checkpoint is incomplete")
     try:
-        with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
+        with _quiet(), _reader() as checkpointer:
             stored = flatten(checkpointer.metadata(path).item_metadata.tree)
     except (ValueError, OSError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged: {_first_line(error)}") from error

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "weights": {"models", "config", "runtime"},
     "conversion": {"ops", "models", "config", "weights", "diffusion"},
     "photos": {"config"},
-    "metrics": {"ops", "models", "config", "weights"},
+    "metrics": {"ops", "models", "config", "weights", "photos"},
     "data": {"ops", "config", "photos"},
     "sampling": {"ops", "models", "diffusion", "metrics", "config", "weights", "runtime", "photos"},
     "evaluation": {"ops", "models", "diffusion", "metrics", "data", "sampling", "config", "config_file", "weights",

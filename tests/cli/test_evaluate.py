@@ -17,7 +17,7 @@ from vdiffsr_jax.evaluation.protocol import Protocol
 from vdiffsr_jax.evaluation.scores import Distance, Scorer
 from vdiffsr_jax.metrics import niqe
 from vdiffsr_jax.metrics.psnr_ssim import luma, psnr
-from vdiffsr_jax.photos import read as images
+from vdiffsr_jax.photos.read import read
 from vdiffsr_jax.sampling import tiling
 
 
@@ -71,7 +71,7 @@ def test_a_broken_photo_is_left_out_and_the_exit_code_says_so(evaluated):
 def test_scores_are_those_of_the_result(evaluated, perceptual, photos):
     scores = rows(evaluated[0])
     assert [method for method, image in scores if image == "mean"] == ["bicubic", "one", "four"]
-    case = Protocol(crop=64).case("a.png", images.read(photos / "a.png").color)
+    case = Protocol(crop=64).case("a.png", read(photos / "a.png").color)
     inside = (slice(4, -4),) * 2
     result = stub(case.lr, 1)
     for method, image in (("bicubic", case.bicubic), ("one", result)):
@@ -112,7 +112,7 @@ def test_the_sheet_shows_the_chosen_photo_in_every_column(evaluated, photos):
     with Image.open(evaluated[0] / "sheet.png") as image:
         sheet = np.asarray(image)
     assert sheet.shape == (18 + 48, 5 * 48 + 4 * 4, 3)
-    case = Protocol(crop=64).case("b.jpg", images.read(photos / "b.jpg").color)
+    case = Protocol(crop=64).case("b.jpg", read(photos / "b.jpg").color)
     cells = [sheet[18:, 52 * i : 52 * i + 48] for i in range(5)]
     np.testing.assert_array_equal(cells[0], case.lr[2:14, 2:14].repeat(4, 0).repeat(4, 1))
     np.testing.assert_array_equal(cells[1], case.bicubic[8:56, 8:56])

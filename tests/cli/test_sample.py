@@ -15,7 +15,7 @@ from PIL import Image
 
 from vdiffsr_jax import Upscaler
 from vdiffsr_jax.cli import sample as cli
-from vdiffsr_jax.photos import read as images
+from vdiffsr_jax.photos.read import read
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -53,7 +53,7 @@ def test_upscaling_a_folder_with_one_bad_file(folder, tmp_path, plain_model, cac
     assert "4 pixels cropped on every side" in out
     assert (tmp_path / "out/metrics.csv").read_text().startswith("image,PSNR,SSIM\na.png,")
     want = Upscaler.load(plain_model, devices=1)(photo[:16, :20])
-    assert np.abs(images.read(tmp_path / "out/a.png").color.astype(int) - want).max() <= 1
+    assert np.abs(read(tmp_path / "out/a.png").color.astype(int) - want).max() <= 1
     assert list(cache.iterdir())
 
 
@@ -62,7 +62,7 @@ def test_the_originals_command_line_and_an_interruption(folder, tmp_path, model,
     process = command("-i", folder, "-o", tmp_path / "out", *arguments, cache=cache)
     _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, ""), err
-    assert images.read(tmp_path / "out/a.png").color.shape == (64, 80, 3)
+    assert read(tmp_path / "out/a.png").color.shape == (64, 80, 3)
 
     for i in range(200):
         Image.fromarray(photo).save(folder / f"b{i:03}.png")
@@ -80,7 +80,7 @@ def test_the_originals_command_line_and_an_interruption(folder, tmp_path, model,
     for path in results:
         assert path.suffix == ".png"
         assert not path.name.startswith(".")
-        images.read(path)
+        read(path)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from vdiffsr_jax.data import contact_sheet
 
 def test_a_sheet_holds_lr_enlarged_beside_hr():
     hr, lr = coordinates(3, 8, 8), noise(0, 2, 2)
-    paper = contact_sheet.sheet([(hr, lr), (hr, lr), (hr, lr)], columns=2)
-    np.testing.assert_array_equal(paper[4:12, 20:28], hr)
-    np.testing.assert_array_equal(paper[4:12, 8:16], lr.repeat(4, axis=0).repeat(4, axis=1))
-    assert (paper[16:24, 40:48] == 255).all()  # the fourth cell is empty
+    paper = np.asarray(contact_sheet.sheet([(hr, lr), (hr, lr), (hr, lr)], columns=2))
+    np.testing.assert_array_equal(paper[18:26, 12:20], hr)
+    np.testing.assert_array_equal(paper[18:26, :8], lr.repeat(4, axis=0).repeat(4, axis=1))
+    assert (paper[30 + 18 :, 24:] == 255).all()  # the fourth pair is missing
 
 
 def test_the_command_writes_a_png_from_a_folder_and_from_a_config(folder: Path, tmp_path: Path, capsys):

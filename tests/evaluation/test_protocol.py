@@ -10,7 +10,7 @@ from tests.pictures import dead_leaves
 from vdiffsr_jax.data.config import PRESETS
 from vdiffsr_jax.evaluation import protocol
 from vdiffsr_jax.evaluation.protocol import Protocol, read_cases
-from vdiffsr_jax.photos.read import ImageError
+from vdiffsr_jax.photos.photo import ImageError
 
 
 def test_the_crop_is_the_middle_and_lr_belongs_to_it():

@@ -14,9 +14,10 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from vdiffsr_jax.photos import read as images
-from vdiffsr_jax.photos.read import ImageError, Photo, read
-from vdiffsr_jax.photos.write import EXTENSIONS, write
+from vdiffsr_jax.photos.kinds import EXTENSIONS
+from vdiffsr_jax.photos.photo import ImageError, Photo, upright
+from vdiffsr_jax.photos.read import read
+from vdiffsr_jax.photos.write import write
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 DATE, WIDTH = 0x9003, 0xA002
@@ -90,7 +91,7 @@ def test_orientation_is_applied_once(tmp_path, orientation, kind):
     scene = np.zeros((16, 24, 3), np.uint8)
     scene[:8, :8], scene[:8, 16:], scene[8:, :8] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
     inverse = {6: 8, 8: 6}.get(orientation, orientation)
-    stored = np.ascontiguousarray(images.upright(scene, inverse))
+    stored = np.ascontiguousarray(upright(scene, inverse))
     path = tmp_path / "photo"
     if kind == "tiff16":
         tifffile.imwrite(path, stored.astype(np.uint16) * 257, photometric="rgb", extratags=[(274, 3, 1, orientation)])
@@ -107,8 +108,8 @@ def test_upright_agrees_with_the_exif_standard():
     pixels = np.arange(6).reshape(2, 3)
     turned = {6: np.rot90(pixels, -1), 8: np.rot90(pixels), 3: np.rot90(pixels, 2), 2: pixels[:, ::-1]}
     for orientation, expected in turned.items():
-        np.testing.assert_array_equal(images.upright(pixels, orientation), expected)
-    np.testing.assert_array_equal(images.upright(pixels, 5), pixels.T)
+        np.testing.assert_array_equal(upright(pixels, orientation), expected)
+    np.testing.assert_array_equal(upright(pixels, 5), pixels.T)
 
 
 def test_palettes_and_colour_keys(tmp_path):

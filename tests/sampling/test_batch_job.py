@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vdiffsr_jax.photos import read as images
-from vdiffsr_jax.photos import write as image_files
-from vdiffsr_jax.photos.compare import sheet
-from vdiffsr_jax.photos.read import ImageError, Photo
+from vdiffsr_jax.photos import write
+from vdiffsr_jax.photos.photo import ImageError, Photo
+from vdiffsr_jax.photos.read import read
+from vdiffsr_jax.photos.sheet import before_and_after
 from vdiffsr_jax.sampling import batch_job, files
 from vdiffsr_jax.sampling.batch_job import BatchJob, Output
 from vdiffsr_jax.sampling.progress import Progress
@@ -63,40 +63,40 @@ def test_bad_photos_are_named_and_the_others_done(run, folder, tmp_path, plain_u
     assert "\r" not in said
     assert job.done == 3
     assert written(tmp_path) == ["a.png", "b.png", "c.png"]
-    np.testing.assert_array_equal(images.read(tmp_path / "out/a.png").color, plain_upscaler(photo[:16, :16]))
+    np.testing.assert_array_equal(read(tmp_path / "out/a.png").color, plain_upscaler(photo[:16, :16]))
 
 
 def test_alpha_depth_and_grey_survive(run, tmp_path, photo):
     (tmp_path / "in").mkdir()
     alpha = np.tile(np.linspace(0, 65535, 16).astype(np.uint16), (16, 1))
     deep = Photo(photo[:16, :16].astype(np.uint16) * 257, alpha)
-    image_files.write(tmp_path / "in/deep.tif", deep, "tiff")
-    image_files.write(tmp_path / "in/grey.png", Photo(photo[:16, :16, :1].repeat(3, -1), grey=True), "png")
+    write.write(tmp_path / "in/deep.tif", deep, "tiff")
+    write.write(tmp_path / "in/grey.png", Photo(photo[:16, :16, :1].repeat(3, -1), grey=True), "png")
     run()
-    result = images.read(tmp_path / "out/deep.png")
+    result = read(tmp_path / "out/deep.png")
     assert result.depth == 16
     assert result.color.shape == (64, 64, 3)
     ramp = ((np.arange(64) + 0.5) / 4 - 0.5) * 4369
     assert np.abs(result.alpha - ramp[None])[:, 8:-8].max() < 65535 / 100
-    assert images.read(tmp_path / "out/grey.png").grey
+    assert read(tmp_path / "out/grey.png").grey
 
 
 def test_outscale_format_and_comparison(run, folder, tmp_path):
     run(format="jpeg", scale=2.5, compare=tmp_path / "out/compare")
-    assert images.read(tmp_path / "out/b.jpg").color.shape == (50, 60, 3)
-    assert images.read(tmp_path / "out/compare/b.png").color.shape == (70, 124, 3)
+    assert read(tmp_path / "out/b.jpg").color.shape == (50, 60, 3)
+    assert read(tmp_path / "out/compare/b.png").color.shape == (70, 124, 3)
 
 
 def test_sheet_shows_the_middle_of_large_results(photo):
     after = np.zeros((2100, 3000, 3), np.uint16)
-    assert sheet(photo.astype(np.uint16), after).shape == (2048 + 20, 2 * 2048 + 4, 3)
+    assert before_and_after(photo.astype(np.uint16), after).shape == (2048 + 20, 2 * 2048 + 4, 3)
 
 
 def test_scores_against_references(run, folder, tmp_path, plain_upscaler, photo):
     hr = tmp_path / "hr"
     hr.mkdir()
     result = plain_upscaler(photo[:16, :16]).astype(int)
-    image_files.write(hr / "a.png", Photo(np.clip(result + 10, 0, 255).astype(np.uint8)), "png")
+    write.write(hr / "a.png", Photo(np.clip(result + 10, 0, 255).astype(np.uint8)), "png")
     Image.fromarray(photo[:20, :20]).save(hr / "b.png")
     job, said = run(references=hr)
     assert list(job.report.rows) == ["a.png"]
@@ -118,14 +118,14 @@ def test_existing_results_are_skipped(run, folder, tmp_path):
 
 
 def test_a_full_disk_is_reported_per_photo(run, folder, tmp_path, monkeypatch):
-    original = image_files.write_whole
+    original = write.write_whole
 
     def full(path, parts):
         if path.name == "b.png":
             raise ImageError(f"cannot be written to {path}: the disk is full")
         original(path, parts)
 
-    monkeypatch.setattr(image_files, "write_whole", full)
+    monkeypatch.setattr(write, "write_whole", full)
     job, said = run()
     assert job.failures[0][0] == "b.jpg"
     assert "the disk is full" in said
@@ -149,7 +149,7 @@ def test_a_photo_too_large_for_host_memory_is_skipped(run, folder, tmp_path, mon
 
 def test_an_interruption_keeps_what_was_finished(run, folder, tmp_path, monkeypatch):
     writing = threading.Event()
-    original = image_files.write_whole
+    original = write.write_whole
 
     def slow(path, parts):
         writing.set()
@@ -160,12 +160,12 @@ def test_an_interruption_keeps_what_was_finished(run, folder, tmp_path, monkeypa
         writing.wait(10)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(image_files, "write_whole", slow)
+    monkeypatch.setattr(write, "write_whole", slow)
     monkeypatch.setattr(batch_job.Progress, "computed", lambda self, tiles: writing.is_set() and interrupted(None))
     with pytest.raises(KeyboardInterrupt):
         run()
     assert written(tmp_path) == ["a.png"]
-    assert images.read(tmp_path / "out/a.png").color.shape == (64, 64, 3)
+    assert read(tmp_path / "out/a.png").color.shape == (64, 64, 3)
 
 
 def test_the_bar_is_for_terminals(run, folder):

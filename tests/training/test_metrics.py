@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from vdiffsr_jax.metrics.psnr_ssim import luma, psnr
+from vdiffsr_jax.photos import sheet
 from vdiffsr_jax.training import grids, plot
 from vdiffsr_jax.training.events import EventFile, crc32c, record
 from vdiffsr_jax.training.heldout import psnr_y
@@ -126,7 +127,7 @@ def test_grid_places_columns():
     pixels = np.asarray(image)
     assert (pixels[18:34, :16] == 0).all()
     assert (pixels[18:34, 20:] == 255).all()
-    assert Image.open(io.BytesIO(grids.png(image))).size == image.size
+    assert Image.open(io.BytesIO(sheet.png(image))).size == image.size
     assert grids.to_uint8(np.array([-2.0, -1.0, 0.0, 1.0, 2.0])).tolist() == [0, 0, 128, 255, 255]
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdiffsr_jax.photos.write import EXTENSIONS, write_whole
+from vdiffsr_jax.photos.kinds import EXTENSIONS
+from vdiffsr_jax.photos.write import write_whole
 from vdiffsr_jax.runtime import compile_cache
 from vdiffsr_jax.runtime import processes as distributed
 from vdiffsr_jax.sampling import files
@@ -97,7 +98,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, UsageError):
         return str(error), 2
     from vdiffsr_jax.config import ConfigError
-    from vdiffsr_jax.photos.read import ImageError
+    from vdiffsr_jax.photos.photo import ImageError
     from vdiffsr_jax.sampling.upscaler import DeviceMemoryError, SamplingError
     from vdiffsr_jax.weights.checkpoint import CheckpointError
 

@@ -17,28 +17,18 @@ from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.data.cli import add_data_flags, data_config, run
 from vdiffsr_jax.data.photos import DataError
 from vdiffsr_jax.data.pipeline import SPLITS, Samples
-
-_GAP, _PAPER = 4, 255
-
-
-def sheet(pairs: Sequence[tuple[np.ndarray, np.ndarray | None]], columns: int) -> np.ndarray:
-    """Pairs HR (s, s, 3), LR (s / k, s / k, 3) or None, uint8, as rows of `columns` cells LR | HR, (h, w, 3) uint8."""
-    cells = [_cell(hr, lr) for hr, lr in pairs]
-    height, width = cells[0].shape[0] + _GAP, cells[0].shape[1] + 3 * _GAP
-    rows = -(-len(cells) // columns)
-    paper = np.full((rows * height + _GAP, columns * width, 3), _PAPER, np.uint8)
-    for n, cell in enumerate(cells):
-        top, left = n // columns * height + _GAP, n % columns * width + 2 * _GAP
-        paper[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
-    return paper
+from vdiffsr_jax.photos.sheet import draw, repeat
 
 
-def _cell(hr: np.ndarray, lr: np.ndarray | None) -> np.ndarray:
-    if lr is None:
-        return hr
-    scale = hr.shape[0] // lr.shape[0]
-    gap = np.full((hr.shape[0], _GAP, 3), _PAPER, np.uint8)
-    return np.concatenate([lr.repeat(scale, axis=0).repeat(scale, axis=1), gap, hr], axis=1)
+def sheet(pairs: Sequence[tuple[np.ndarray, np.ndarray | None]], columns: int) -> Image.Image:
+    """Pairs HR (s, s, 3), LR (s / k, s / k, 3) or None, uint8, as rows of `columns` times LR | HR."""
+    cells = [_cells(hr, lr) for hr, lr in pairs]
+    return draw([[cell for pair in cells[n : n + columns] for cell in pair] for n in range(0, len(cells), columns)])
+
+
+def _cells(hr: np.ndarray, lr: np.ndarray | None) -> list[tuple[str, np.ndarray]]:
+    low = [] if lr is None else [("LR", repeat(lr, hr.shape[0] // lr.shape[0]))]
+    return [*low, ("HR", hr)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         samples = Samples(data_config(args), seed=args.seed, split=args.split)
         pairs = [samples.images(args.first + n) for n in range(args.count)]
         try:
-            Image.fromarray(sheet(pairs, args.columns)).save(args.output, "PNG")
+            sheet(pairs, args.columns).save(args.output, "PNG")
         except OSError as error:
             raise DataError(f"{args.output} cannot be written: {error.strerror or error}") from error
         left_out = f"; {samples.broken.count} broken, {samples.too_small} too small" if samples.broken.count else ""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import os
 import shutil
 import tempfile
 import threading
-import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+
+from vdiffsr_jax.photos.photo import ImageError
+from vdiffsr_jax.photos.read import read, read_size
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-_ORIENTATION, _TURNED = 274, (5, 6, 7, 8)
+_MAX_PIXELS = 180_000_000
 
 
 class DataError(RuntimeError):
@@ -35,40 +34,18 @@ class BrokenPhotoError(Exception):
 
 def size(data: Path | bytes) -> tuple[int, int]:
     """Upright (height, width) from the header alone. Raises: BrokenPhotoError."""
-    return _guarded(data, _upright_size)
+    try:
+        return read_size(data)
+    except ImageError as error:
+        raise BrokenPhotoError(str(error)) from error
 
 
 def decode(data: Path | bytes) -> np.ndarray:
     """Upright pixels, (h, w, 3) uint8; transparency is laid on white. Raises: BrokenPhotoError."""
-    return _guarded(data, _pixels)
-
-
-def _guarded(data: Path | bytes, work: Callable[[Image.Image], Any]) -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and of large photos; both are fine here
-            with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
-                return work(image)
-    # A decoder given a damaged file may raise anything at all.
-    except Exception as error:
-        raise BrokenPhotoError(str(error) or type(error).__name__) from error
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    turned = image.getexif().get(_ORIENTATION) in _TURNED
-    return (image.width, image.height) if turned else (image.height, image.width)
-
-
-def _pixels(image: Image.Image) -> np.ndarray:
-    image.load()
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16") or image.mode == "I":
-        grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
+        return read(data, max_pixels=_MAX_PIXELS).rgb8()
+    except ImageError as error:
+        raise BrokenPhotoError(str(error)) from error
 
 
 class Broken:

@@ -12,6 +12,7 @@ import numpy as np
 
 from vdiffsr_jax.data import photos
 from vdiffsr_jax.data.photos import Broken, BrokenPhotoError, DataError
+from vdiffsr_jax.photos.kinds import SUFFIXES, is_photo
 
 SHARD_SUFFIX = ".array_record"
 INDEX_FORMAT = "vdiffsr_jax photos 1"
@@ -102,9 +103,9 @@ def open_source(path: str, broken: Broken) -> Source:
         shards = sorted(str(p) for p in place.glob(f"*{SHARD_SUFFIX}"))
         if shards:
             return Records(shards)
-        files = sorted(p for p in place.rglob("*") if p.suffix.lower() in photos.SUFFIXES and p.is_file())
+        files = sorted(p for p in place.rglob("*") if is_photo(p) and p.is_file())
         if not files:
-            raise DataError(f"{path} holds no photos ({', '.join(photos.SUFFIXES)}) and no {SHARD_SUFFIX} shards")
+            raise DataError(f"{path} holds no photos ({', '.join(SUFFIXES)}) and no {SHARD_SUFFIX} shards")
         return Files(files, [_key(p.relative_to(place).as_posix()) for p in files], broken)
     if place.suffix == ".txt" and place.is_file():
         lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]

@@ -12,8 +12,8 @@ from PIL import Image
 
 from vdiffsr_jax.data.config import PRESETS
 from vdiffsr_jax.data.degradation import degrade
-from vdiffsr_jax.photos import read as images
-from vdiffsr_jax.photos.read import ImageError
+from vdiffsr_jax.photos.photo import ImageError
+from vdiffsr_jax.photos.read import read
 from vdiffsr_jax.sampling.files import find
 
 # Below this, SSIM's window and AlexNet's strides leave nothing.
@@ -114,8 +114,7 @@ def read_cases(
 
 
 def _read(path: Path) -> np.ndarray:
-    color = images.read(path).color
-    return color if color.dtype == np.uint8 else np.rint(color / 257).astype(np.uint8)
+    return read(path).rgb8()
 
 
 def _by_stem(lr: str) -> dict[str, list[Path]]:

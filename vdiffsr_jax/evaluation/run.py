@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from vdiffsr_jax.evaluation import sheet, table
+from vdiffsr_jax.evaluation import table
 from vdiffsr_jax.evaluation.models import BICUBIC
 from vdiffsr_jax.evaluation.protocol import Case, Protocol
 from vdiffsr_jax.evaluation.scores import PSNR, Scorer
 from vdiffsr_jax.metrics.niqe import NiqeError
 from vdiffsr_jax.metrics.report import Report
+from vdiffsr_jax.photos import sheet
 from vdiffsr_jax.photos.write import write_whole
 
 TABLE, SCORES, SHEET = "table.md", "scores.csv", "sheet.png"
@@ -53,9 +53,7 @@ class Evaluation:
         write_whole(folder / SCORES, [table.per_image(self.reports).encode()])
         rows = self._rows()
         if rows:
-            buffer = io.BytesIO()
-            sheet.draw(rows).save(buffer, "PNG")
-            write_whole(folder / SHEET, [buffer.getvalue()])
+            write_whole(folder / SHEET, [sheet.png(sheet.draw([row.items() for row in rows]))])
 
     def _rows(self) -> list[dict[str, np.ndarray]]:
         rows = []

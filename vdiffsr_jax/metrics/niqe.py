@@ -15,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
-from PIL import Image
 from scipy import ndimage, special
 
 from vdiffsr_jax.metrics.psnr_ssim import luma
+from vdiffsr_jax.photos.kinds import SUFFIXES, is_photo
+from vdiffsr_jax.photos.photo import ImageError
+from vdiffsr_jax.photos.read import read
 
 BLOCK = 96
 SHARPEST = 0.75
@@ -27,7 +29,6 @@ _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 # Antialiased bicubic (a = -0.5) at exactly one half: eight taps between the two middle pixels.
 _HALVING = np.array([-3, -9, 29, 111, 111, 29, -9, -3]) / 256
 _SHAPES = np.arange(0.2, 10.0005, 0.001)
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class NiqeError(ValueError):
@@ -209,11 +210,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
     args = parser.parse_args(argv)
-    files = sorted(p for p in args.fit.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    files = sorted(p for p in args.fit.rglob("*") if is_photo(p) and p.is_file())
     failed: list[str] = []
     try:
         if not files:
-            raise NiqeError(f"--fit {args.fit}: no photos there ({', '.join(_SUFFIXES)})")
+            raise NiqeError(f"--fit {args.fit}: no photos there ({', '.join(SUFFIXES)})")
         if args.output.suffix != ".npz":
             raise NiqeError(f"--output {args.output} must end in .npz")
         fit(_read_all(files, failed)).save(args.output)
@@ -228,11 +229,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _read_all(files: Sequence[Path], failed: list[str]) -> Iterable[np.ndarray]:
     for path in files:
         try:
-            with Image.open(path) as photo:
-                image = np.asarray(photo.convert("RGB"))
+            image = read(path, max_pixels=None).rgb8()
             if (image.shape[0] // BLOCK) * (image.shape[1] // BLOCK) < 2:
                 raise NiqeError(f"{image.shape[1]} x {image.shape[0]} pixels are less than two blocks of {BLOCK}")
-        except Exception as error:  # noqa: BLE001  (a decoder given a damaged file may raise anything)
+        except (ImageError, NiqeError) as error:
             failed.append(path.name)
             print(f"{path}: left out ({error})", file=sys.stderr)
             continue

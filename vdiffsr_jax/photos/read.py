@@ -1,224 +1,220 @@
-"""Photo files in: every common kind as upright uint8 or uint16 colour with its alpha, EXIF and ICC profile."""
+"""Photo files in: every common kind as upright uint8 or uint16 colour with its alpha and what the file says of it.
+
+The one reader for sampling, training and evaluation: what it cannot read faithfully it refuses.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import threading
-from collections.abc import Callable
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO, Any
 
-import imagecodecs
 import numpy as np
-import tifffile
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from vdiffsr_jax.photos import metadata
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-MAX_PIXELS = 32_000_000
+from vdiffsr_jax.photos import exif, icc, png, tiff
+from vdiffsr_jax.photos.kinds import HOW_TO_READ, pillow_formats
+from vdiffsr_jax.photos.photo import MAX_PIXELS, ImageError, Photo, upright
 
 _OPENING = threading.Lock()
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "HSV")
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
-class ImageError(ValueError):
-    """A photo cannot be read or written; the message says why, without the file's name."""
+def read(source: Path | bytes, *, max_pixels: int | None = MAX_PIXELS) -> Photo:
+    """Read a photo by its content, whatever its name; of several pages or frames, the first.
 
-
-@dataclasses.dataclass(frozen=True)
-class Photo:
-    """One photo, upright.
-
-    `color`: (h, w, 3) uint8 or uint16. `alpha`: (h, w) of the same type, not premultiplied. `grey`: the file had one
-    channel. `exif`: without orientation. `notes`: what was changed in reading and the person should know.
-    """
-
-    color: np.ndarray
-    alpha: np.ndarray | None = None
-    grey: bool = False
-    exif: bytes | None = None
-    icc: bytes | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def depth(self) -> int:
-        """Bits per value: 8 or 16."""
-        return self.color.dtype.itemsize * 8
-
-
-def read(path: Path, *, max_pixels: int | None = MAX_PIXELS) -> Photo:
-    """Read a PNG, JPEG, WebP, BMP or TIFF by its content, whatever its name; of several pages or frames, the first.
+    PNG, JPEG, WebP, BMP, TIFF and AVIF; HEIC where pillow-heif is installed.
 
     Raises: ImageError if it is missing, empty, foreign, truncated, damaged, of more pixels than the limit, or of a kind
         that has no faithful 8- or 16-bit RGB form.
     """
+    with _opened(source) as (file, head):
+        if head[:4] in tiff.MAGIC:
+            return _read_tiff(file, max_pixels)
+        return _read_other(file, head, max_pixels)
+
+
+def read_size(source: Path | bytes) -> tuple[int, int]:
+    """Upright (height, width) from the header alone. Raises: ImageError."""
+    with _opened(source) as (file, head):
+        if head[:4] in tiff.MAGIC:
+            tags = tiff.tags(file)
+            height, width = tiff.size(tags)
+            orientation = tiff.described(tags).orientation
+        else:
+            with _header(file, pillow_formats()) as image:
+                height, width = image.height, image.width
+                orientation = _describe(file, image).orientation
+        return (width, height) if orientation >= 5 else (height, width)
+
+
+@contextlib.contextmanager
+def _opened(source: Path | bytes) -> Iterator[tuple[IO[bytes], bytes]]:
+    """The file and its first bytes; whatever is wrong with it becomes an ImageError."""
+    head = b""
     try:
-        with path.open("rb") as file:
-            magic = file.read(26)
-            if not magic:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+            head = file.read(32)
+            if not head:
                 raise ImageError("is empty")
             file.seek(0)
             # A decoder given a damaged file may raise anything at all.
             try:
-                if magic[:4] in _TIFF_MAGIC:
-                    return _read_tiff(file, max_pixels)
-                return _read_other(file, magic, max_pixels)
+                yield file, head
             except (ImageError, MemoryError):
                 raise
             except UnidentifiedImageError as error:
-                raise ImageError("is not a PNG, JPEG, WebP, BMP or TIFF image, or its header is damaged") from error
+                raise ImageError(_foreign(head)) from error
             except Exception as error:
                 raise ImageError(f"is truncated or damaged ({_first_line(error)})") from error
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
 
 
-def _read_other(file: io.BufferedReader, magic: bytes, max_pixels: int | None) -> Photo:
-    with _open(file, FORMATS) as image:
+def _foreign(head: bytes) -> str:
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
+        return f"is a HEIC image ({HOW_TO_READ['.heic']})"
+    if head[4:12] == b"ftypavif":
+        return f"is an AVIF image ({HOW_TO_READ['.avif']})"
+    if head[:4] == b"GIF8":
+        return "is a GIF; convert it to PNG first"
+    return "is not a PNG, JPEG, WebP, BMP, TIFF or AVIF image, or its header is damaged"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Description:
+    """What a file says of its picture."""
+
+    fields: dict[str, Any]
+    orientation: int = 1
+    notes: tuple[str, ...] = ()
+
+
+def _read_other(file: IO[bytes], head: bytes, max_pixels: int | None) -> Photo:
+    with _header(file, pillow_formats()) as image:
         _check_size(image.width, image.height, max_pixels)
-        is_16_bit_png = image.format == "PNG" and magic[24] == 16
-        if not is_16_bit_png:
+        about = _describe(file, image)
+        if not (image.format == "PNG" and head[24] == 16):
             image.load()
-        exif, icc, orientation, notes = _describe(image)
-        if not is_16_bit_png:
-            return _from_pillow(image, exif, icc, orientation, notes)
+            return _from_pillow(image, about)
         key = image.info.get("transparency")
     file.seek(0)
-    pixels = imagecodecs.png_decode(file.read())
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    pixels = png.decode_16(file.read())
     if key is not None and pixels.shape[-1] in (1, 3):
         visible = (pixels != np.asarray(key, np.uint16).reshape(1, 1, -1)).any(-1, keepdims=True)
         pixels = np.concatenate([pixels, np.where(visible, 65535, 0).astype(np.uint16)], axis=-1)
-    return _from_array(pixels, exif, icc, orientation, notes)
+    return _photo(pixels, about)
 
 
-def _read_tiff(file: io.BufferedReader, max_pixels: int | None) -> Photo:
-    with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages.first
-        _check_size(page.imagewidth, page.imagelength, max_pixels)
-        notes = ("only the first of its pages is used",) if len(tiff.pages) > 1 else ()
-        dtype, icc = page.dtype, page.iccprofile
-        pixels = _tiff_pixels(page) if dtype == np.uint16 else None
-    if dtype not in (np.uint8, np.bool_, np.uint16):
-        raise ImageError(f"holds {dtype} values; 8- and 16-bit images can be upscaled")
+def _read_tiff(file: IO[bytes], max_pixels: int | None) -> Photo:
+    tags = tiff.tags(file)
+    height, width = tiff.size(tags)
+    _check_size(width, height, max_pixels)
+    pixels, more = tiff.pixels(file)
+    told = tiff.described(tags)
+    notes: tuple[str, ...] = ("only the first of its pages is used",) if more else ()
+    notes += ("a part of its EXIF is damaged and was dropped",) if told.damaged else ()
+    fields = {"exif": told.exif, "density": told.density}
+    fields |= {"icc": tiff.blob(tags, tiff.ICC), "xmp": tiff.blob(tags, tiff.XMP)}
+    about = _Description(fields, told.orientation, notes)
+    if pixels is not None:
+        return _photo(pixels, about)
     file.seek(0)
-    if pixels is None:
-        with _open(file, ("TIFF",)) as image:
-            image.load()
-            exif, icc, orientation, more = _describe(image)
-            return _from_pillow(image, exif, icc, orientation, notes + more)
-
-    def tags() -> Image.Exif:  # read by itself: Pillow opens few layouts of 16 bits
-        loaded = Image.Exif()
-        loaded.load_from_fp(file)
-        return loaded
-
-    exif, orientation, more = _exif(tags, from_tiff=True)
-    return _from_array(pixels, exif, icc, orientation, notes + more)
+    with _header(file, ("TIFF",)) as image:
+        image.load()
+        return _from_pillow(image, about)
 
 
-def _tiff_pixels(page: tifffile.TiffPage) -> np.ndarray:
-    bits = page.bitspersample
-    if bits != 16:
-        raise ImageError(f"holds {bits}-bit values; 8- and 16-bit images can be upscaled")
-    pixels = page.asarray()
-    if page.axes == "SYX":
-        pixels = np.moveaxis(pixels, 0, -1)
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    kind = tifffile.PHOTOMETRIC(page.photometric)
-    if kind not in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE):
-        raise ImageError(f"is a 16-bit {kind.name} TIFF; convert it to RGB or grey first")
-    colors = 3 if kind == tifffile.PHOTOMETRIC.RGB else 1
-    color, extra = pixels[..., :colors], page.extrasamples
-    if kind == tifffile.PHOTOMETRIC.MINISWHITE:
-        color = 65535 - color
-    if not extra or extra[0] == tifffile.EXTRASAMPLE.UNSPECIFIED:
-        return color
-    alpha = pixels[..., colors : colors + 1]
-    if extra[0] == tifffile.EXTRASAMPLE.ASSOCALPHA:
-        straight = np.rint(color * (65535.0 / np.maximum(alpha, 1)))
-        color = np.minimum(straight, 65535).astype(np.uint16)
-    return np.concatenate([color, alpha], axis=-1)
+def _describe(file: IO[bytes], image: Image.Image) -> _Description:
+    info = image.info
+    chunks = png.chunks(file) if image.format == "PNG" else []
+    told, xmp = exif.Described(None, 1, None, damaged=False), info.get("xmp")
+    notes: tuple[str, ...] = ()
+    try:
+        data = png.exif(chunks) if image.format == "PNG" else info.get("exif")
+        told = exif.read(data) if data else told
+        xmp = png.xmp(chunks) if image.format == "PNG" else xmp
+        if told.damaged:
+            notes = ("a part of its EXIF is damaged and was dropped",)
+    except (ValueError, IndexError, zlib.error):
+        notes = ("its EXIF is damaged and was dropped",)
+    orientation = told.orientation
+    if orientation == 1 and xmp and image.format != "HEIF":  # whose plugin turns the pixels by itself
+        orientation = exif.xmp_orientation(xmp)
+    fields = {"exif": told.exif, "icc": info.get("icc_profile") or None, "xmp": xmp or None}
+    fields |= {"density": _density(image, chunks) or told.density, "chunks": png.kept(chunks)}
+    return _Description(fields, orientation, notes)
 
 
-def _from_pillow(
-    image: Image.Image, exif: bytes | None, icc: bytes | None, orientation: int, notes: tuple[str, ...]
-) -> Photo:
+def _density(image: Image.Image, chunks: Sequence[tuple[bytes, bytes]]) -> tuple[float, float] | None:
+    """Pixels an inch from the file's own header; Pillow makes some up where a JPEG has none."""
+    if image.format == "PNG":
+        return png.density(chunks)
+    if image.format == "BMP":
+        return image.info.get("dpi")
+    unit = {1: 1.0, 2: 2.54}.get(image.info.get("jfif_unit", 0))
+    across, down = image.info.get("jfif_density", (0, 0))
+    return (across * unit, down * unit) if unit and across and down else None
+
+
+def _from_pillow(image: Image.Image, about: _Description) -> Photo:
+    profile = about.fields["icc"]
     if image.mode in ("CMYK", "YCCK"):
-        image, icc, more = _from_cmyk(image, icc)
-        notes += more
+        converted = icc.to_srgb(image, profile) if profile else None
+        if converted is not None:
+            profile, note = icc.srgb(), "its CMYK was converted to sRGB by its profile"
+        else:
+            why = "its profile is unusable" if profile else "it has no profile"
+            profile, note = None, f"its CMYK was converted to RGB by the plain formula: {why}"
+        image = converted or image.convert("RGB")
+        about = _Description(about.fields | {"icc": profile}, about.orientation, (*about.notes, note))
     grey = image.mode in ("1", "L", "LA", "La")
     transparent = image.has_transparency_data
     if image.mode == "La":
         image = image.convert("LA")
-    elif image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "HSV"):
+    elif image.mode not in _MODES:
         raise ImageError(f"has Pillow mode {image.mode}; convert it to 8- or 16-bit RGB or grey first")
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        notes += ("only the first of its frames is used",)
+    if getattr(image, "n_frames", 1) > 1 and image.format not in ("MPO", "TIFF"):
+        about = dataclasses.replace(about, notes=(*about.notes, "only the first of its frames is used"))
     wanted = ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
     pixels = np.asarray(image.convert(wanted))
-    return _from_array(pixels.reshape(*pixels.shape[:2], -1), exif, icc, orientation, notes)
+    return _photo(pixels.reshape(*pixels.shape[:2], -1), about)
 
 
-def _from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None, tuple[str, ...]]:
-    if icc:
-        try:
-            srgb = ImageCms.createProfile("sRGB")
-            source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
-            if converted is not None:
-                note = "its CMYK was converted to sRGB by its profile"
-                return converted, ImageCms.ImageCmsProfile(srgb).tobytes(), (note,)
-        except (ImageCms.PyCMSError, OSError):
-            pass
-    why = "its profile is unusable" if icc else "it has no profile"
-    return image.convert("RGB"), None, (f"its CMYK was converted to RGB by the plain formula: {why}",)
-
-
-def _from_array(
-    pixels: np.ndarray, exif: bytes | None, icc: bytes | None, orientation: int, notes: tuple[str, ...]
-) -> Photo:
-    pixels = np.ascontiguousarray(upright(pixels, orientation))
+def _photo(pixels: np.ndarray, about: _Description) -> Photo:
+    pixels = np.ascontiguousarray(upright(pixels, about.orientation))
     channels = pixels.shape[-1]
     grey = channels < 3
     color = np.repeat(pixels[..., :1], 3, axis=-1) if grey else pixels[..., :3]
     alpha = pixels[..., -1] if channels in (2, 4) else None
-    return Photo(color, alpha, grey, exif, icc, notes)
+    fields, notes = dict(about.fields), about.notes
+    if fields["icc"] and (space := icc.space(fields["icc"])) not in (("RGB", "GRAY") if grey else ("RGB",)):
+        fields["icc"] = None
+        notes += (f"its ICC profile is {'for ' + space if space else 'damaged'}, its pixels are not: dropped",)
+    if fields["xmp"]:
+        fields["xmp"] = exif.upright_xmp(fields["xmp"])
+    return Photo(color, alpha, grey, notes=notes, **fields)
 
 
-def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels (h, w, ...) turned and mirrored as EXIF orientation 1..8 asks."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
-
-
-def _open(file: io.BufferedReader, formats: tuple[str, ...]) -> Image.Image:
-    """Pillow's own limit of size is global and would warn or refuse below ours."""
-    with _OPENING:
+@contextlib.contextmanager
+def _header(file: IO[bytes], formats: tuple[str, ...]) -> Iterator[Image.Image]:
+    """Pillow's own limit of size is global and would refuse below ours; its warnings are global and name no file."""
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(file, formats=formats)
+            image = Image.open(file, formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-
-
-def _describe(image: Image.Image) -> tuple[bytes | None, bytes | None, int, tuple[str, ...]]:
-    exif, orientation, notes = _exif(image.getexif, from_tiff=image.format == "TIFF")
-    return exif, image.info.get("icc_profile") or None, orientation, notes
-
-
-def _exif(tags: Callable[[], Image.Exif], *, from_tiff: bool) -> tuple[bytes | None, int, tuple[str, ...]]:
-    try:
-        return *metadata.read_exif(tags(), from_tiff=from_tiff), ()
-    except Exception:  # noqa: BLE001  (EXIF in the wild is often damaged; the picture is what matters)
-        return None, 1, ("its EXIF is damaged and was dropped",)
+    with image:
+        yield image
 
 
 def _check_size(width: int, height: int, max_pixels: int | None) -> None:

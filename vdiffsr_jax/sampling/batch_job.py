@@ -12,11 +12,11 @@ import numpy as np
 
 from vdiffsr_jax.metrics.psnr_ssim import luma, psnr, ssim
 from vdiffsr_jax.metrics.report import Report
-from vdiffsr_jax.photos import read as images
-from vdiffsr_jax.photos import write as image_files
-from vdiffsr_jax.photos.compare import sheet
-from vdiffsr_jax.photos.read import ImageError, Photo
+from vdiffsr_jax.photos import write
+from vdiffsr_jax.photos.photo import MAX_PIXELS, ImageError, Photo
+from vdiffsr_jax.photos.read import read
 from vdiffsr_jax.photos.resample import lanczos
+from vdiffsr_jax.photos.sheet import before_and_after
 from vdiffsr_jax.sampling.files import Task
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
@@ -32,7 +32,7 @@ class Output:
     quality: int = 95
     compare: Path | None = None
     skip_existing: bool = False
-    max_pixels: int = images.MAX_PIXELS
+    max_pixels: int = MAX_PIXELS
 
 
 class BatchJob:
@@ -100,7 +100,7 @@ class BatchJob:
             if self._output.skip_existing and task.target.exists():
                 self._skip(task)
                 continue
-            ahead.append((task, reader.submit(images.read, task.source, max_pixels=self._output.max_pixels)))
+            ahead.append((task, reader.submit(read, task.source, max_pixels=self._output.max_pixels)))
             if len(ahead) > _READ_AHEAD:
                 yield ahead.popleft()
         yield from ahead
@@ -135,11 +135,11 @@ class BatchJob:
             final = lanczos(result, height, width)
             alpha = None if photo.alpha is None else lanczos(photo.alpha, height, width)
             big = dataclasses.replace(photo, color=final, alpha=alpha)
-            for note in image_files.write(task.target, big, task.format, quality=self._output.quality):
+            for note in write.write(task.target, big, task.format, quality=self._output.quality):
                 self._progress.message(f"{task.name}: {note}")
             if self._output.compare is not None:
                 path = (self._output.compare / Path(task.name).parent / task.target.name).with_suffix(".png")
-                image_files.write(path, Photo(sheet(photo.color, final)), "png")
+                write.write(path, Photo(before_and_after(photo.color, final)), "png")
             self._score(task, final)
         except (ImageError, MemoryError) as error:
             self._fail(task, str(error) or "needs more memory than this machine has")
@@ -150,7 +150,7 @@ class BatchJob:
     def _skip(self, task: Task) -> None:
         try:
             if self._references:
-                self._score(task, images.read(task.target, max_pixels=None).color)
+                self._score(task, read(task.target, max_pixels=None).color)
         except ImageError as error:
             self._fail(task, f"its existing result {error}")
             return
@@ -164,7 +164,7 @@ class BatchJob:
         if path is None:
             raise ImageError("was upscaled, but has no reference of its name")
         try:
-            reference = images.read(path, max_pixels=None).color
+            reference = read(path, max_pixels=None).color
             border = (slice(self.border, -self.border),) * 2
             a, b = luma(result)[border], luma(reference)[border]
             self.report.add(task.name, {"PSNR": psnr(a, b), "SSIM": ssim(a, b)})

@@ -7,10 +7,7 @@ import glob
 from collections import Counter
 from pathlib import Path
 
-from vdiffsr_jax.photos.read import SUFFIXES
-from vdiffsr_jax.photos.write import EXTENSIONS
-
-_FORMAT_OF = {suffix: format for format, suffix in EXTENSIONS.items()} | {".jpeg": "jpeg", ".tiff": "tiff"}
+from vdiffsr_jax.photos.kinds import EXTENSIONS, SUFFIXES, format_of, is_photo
 
 
 class UsageError(ValueError):
@@ -39,7 +36,7 @@ def find(pattern: str) -> list[tuple[Path, Path]]:
     if path.is_file():
         return [(path, Path(path.name))]
     if path.is_dir():
-        files = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES]
+        files = [p for p in path.iterdir() if is_photo(p)]
         root, what = path, f"folder {pattern} has no images ({', '.join(SUFFIXES)}) directly in it"
     elif glob.has_magic(pattern):
         files = [Path(p) for p in glob.glob(pattern, recursive=True)]
@@ -65,7 +62,7 @@ def plan(inputs: list[tuple[Path, Path]], output: Path, *, format: str, suffix: 
     """
     if output.exists() and not output.is_dir():
         raise UsageError(f"-o {output} is a file; give a folder")
-    formats = [_FORMAT_OF.get(p.suffix.lower(), "png") if format == "same" else format for p, _ in inputs]
+    formats = [(format_of(p) or "png") if format == "same" else format for p, _ in inputs]
     plain = [
         relative.with_name(relative.stem + suffix + EXTENSIONS[kind])
         for (_, relative), kind in zip(inputs, formats, strict=True)

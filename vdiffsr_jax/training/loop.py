@@ -16,7 +16,8 @@ import jax
 from etils import epath
 
 from vdiffsr_jax.config import ConfigError, to_dict
-from vdiffsr_jax.training import feed, grids, tasks
+from vdiffsr_jax.photos import sheet
+from vdiffsr_jax.training import feed, tasks
 from vdiffsr_jax.training.config import TrainConfig, check_batch
 from vdiffsr_jax.training.heldout import HeldOut
 from vdiffsr_jax.training.metrics import Log, Window, progress_line
@@ -220,7 +221,7 @@ class Run:
         self.log.scalars(step, "eval", metrics)
         self.log.say(f"step {step}  held out: " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         if jax.process_index() == 0:
-            png = grids.png(grid)
+            png = sheet.png(grid)
             folder = self.workdir / "grids"
             folder.mkdir(exist_ok=True)
             (folder / f"{step:07d}.png").write_bytes(png)

@@ -1,0 +1,32 @@
+"""The packages behind TIFF and 16-bit PNG, imported where such a file is met: nothing else needs them."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+from typing import Any
+
+from vdiffsr_jax.photos.photo import ImageError
+
+
+@functools.cache
+def imagecodecs() -> Any:
+    """The package. Raises: ImageError if it is not installed."""
+    return _package("imagecodecs", "16-bit PNG")
+
+
+@functools.cache
+def tifffile() -> Any:
+    """The package. Raises: ImageError if it is not installed."""
+    return _package("tifffile", "TIFF")
+
+
+def _package(name: str, kind: str) -> Any:
+    try:
+        package = importlib.import_module(name)
+    except ImportError as error:
+        raise ImageError(f"needs the package {name}, as every {kind} does (pip install {name})") from error
+    # Their warnings name no file. What is wrong with one is said by the error that it ends in.
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+    return package

@@ -56,7 +56,9 @@ def read(data: bytes) -> Described:
 
 def describe(tags: Tags) -> Described:
     """As `read`, of the tags of EXIF or the descriptive ones of a TIFF."""
-    kept = {tag: value for tag, value in tags.first.items() if tag not in (ORIENTATION, 256, 257)}
+    density = _density(tags)
+    dropped = (ORIENTATION, 256, 257) if density else (ORIENTATION, 256, 257, *RESOLUTION, RESOLUTION_UNIT)
+    kept = {tag: value for tag, value in tags.first.items() if tag not in dropped}
     text = kept.get(DESCRIPTION)
     if isinstance(text, Value) and text.data.startswith(_OF_ARRAYS):
         del kept[DESCRIPTION]
@@ -64,7 +66,7 @@ def describe(tags: Tags) -> Described:
     return Described(
         exif=_file(kept, tags.order) if kept else None,
         orientation=orientation if orientation in range(1, 9) else 1,
-        density=_density(tags),
+        density=density,
         damaged=tags.damaged,
     )
 

@@ -158,7 +158,8 @@ def _density(image: Image.Image, chunks: Sequence[tuple[bytes, bytes]]) -> tuple
     if image.format == "PNG":
         return png.density(chunks)
     if image.format == "BMP":
-        return image.info.get("dpi")
+        density = image.info.get("dpi", (0, 0))
+        return density if all(density) else None
     unit = {1: 1.0, 2: 2.54}.get(image.info.get("jfif_unit", 0))
     across, down = image.info.get("jfif_density", (0, 0))
     return (across * unit, down * unit) if unit and across and down else None

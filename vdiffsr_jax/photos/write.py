@@ -150,10 +150,12 @@ def encode(photo: Photo, format: str, quality: int) -> list[bytes | memoryview]:
         extra = {"quality": quality, "lossless": quality == 100, "exact": True}
         if photo.density:  # it has no other place for it
             about = exif.with_density(about, photo.density)
+    elif format == "bmp":
+        extra = {"dpi": (0, 0)}  # Pillow writes 96 otherwise
     told = {"exif": about, "icc_profile": photo.icc, "xmp": photo.xmp, "dpi": photo.density}
     buffer = io.BytesIO()
     try:
-        image.save(buffer, format, **extra, **{name: value for name, value in told.items() if value})
+        image.save(buffer, format, **extra | {name: value for name, value in told.items() if value})
     except (ValueError, OSError) as error:
         raise ImageError(f"cannot be encoded as {format}: {error}") from error
     return [buffer.getbuffer()]

@@ -45,15 +45,15 @@ def _stubbed():
 
 
 @pytest.fixture(scope="module")
-def evaluated(model, perceptual, photos, tmp_path_factory):
+def evaluated(plain_model, perceptual, photos, tmp_path_factory):
     """(output folder, exit code) of one run with two rows of the same model, and a broken photo."""
     folder = tmp_path_factory.mktemp("with_broken") / "photos"
     shutil.copytree(photos, folder)
     (folder / "broken.png").write_bytes(b"no picture")
     output = folder.parent / "out"
-    code = main(["--photos", str(folder), "--ckpt", f"one={model}", "--ckpt", f"four={model}", "--steps", "four:4",
-                 "--perceptual", str(perceptual), "--crop", "64", "--sheet", "b.jpg", "--sheet-size", "48",
-                 "--output", str(output)])  # fmt: skip
+    code = main(["--photos", str(folder), "--ckpt", f"one={plain_model}", "--ckpt", f"four={plain_model}",
+                 "--steps", "four:4", "--perceptual", str(perceptual), "--crop", "64", "--sheet", "b.jpg",
+                 "--sheet-size", "48", "--output", str(output)])  # fmt: skip
     return output, code
 
 
@@ -124,21 +124,24 @@ def test_the_sheet_shows_the_chosen_photo_in_every_column(evaluated, photos):
     ("flags", "why"),
     [
         (["--ckpt", "x=nowhere"], "nowhere: no such directory"),
-        (["--ckpt", "bicubic={model}"], "row 'bicubic' already"),
-        (["--ckpt", "x={model}", "--ckpt", "x={model}"], "row 'x' already"),
-        (["--ckpt", "x={model}", "--steps", "y:4"], "NAME one of x"),
-        (["--ckpt", "x={model}", "--steps", "x:3"], "this model takes 1, 4"),
+        (["--ckpt", "bicubic={plain_model}"], "row 'bicubic' already"),
+        (["--ckpt", "x={plain_model}", "--ckpt", "x={plain_model}"], "row 'x' already"),
+        (["--ckpt", "x={plain_model}", "--steps", "y:4"], "NAME one of x"),
+        (["--ckpt", "x={plain_model}", "--steps", "x:3"], "this model takes 1, 4"),
         (["--ckpt", "x={perceptual}"], "perceptual network, not a whole model"),
-        (["--ckpt", "x={model}", "--perceptual", "{model}"], "not a perceptual one"),
-        (["--ckpt", "x={model}", "--perceptual", "{perceptual}", "--perceptual", "{perceptual}"], "share a column"),
-        (["--ckpt", "x={model}", "--degradation", "paired"], "belong together"),
-        (["--ckpt", "x={model}", "--niqe", "none.npz"], "none.npz cannot be read"),
-        (["--ckpt", "x={model}", "--sheet", "c.png"], "no such photo; there are a.png, b.jpg"),
-        (["--ckpt", "x={model}", "--crop", "20"], "at least 64"),
+        (["--ckpt", "x={plain_model}", "--perceptual", "{plain_model}"], "not a perceptual one"),
+        (
+            ["--ckpt", "x={plain_model}", "--perceptual", "{perceptual}", "--perceptual", "{perceptual}"],
+            "share a column",
+        ),
+        (["--ckpt", "x={plain_model}", "--degradation", "paired"], "belong together"),
+        (["--ckpt", "x={plain_model}", "--niqe", "none.npz"], "none.npz cannot be read"),
+        (["--ckpt", "x={plain_model}", "--sheet", "c.png"], "no such photo; there are a.png, b.jpg"),
+        (["--ckpt", "x={plain_model}", "--crop", "20"], "at least 64"),
     ],
 )
-def test_wrong_usage_is_refused_in_one_line(flags, why, model, perceptual, photos, tmp_path, capsys):
-    flags = [flag.format(model=model, perceptual=perceptual) for flag in flags]
+def test_wrong_usage_is_refused_in_one_line(flags, why, plain_model, perceptual, photos, tmp_path, capsys):
+    flags = [flag.format(plain_model=plain_model, perceptual=perceptual) for flag in flags]
     assert main(["--photos", str(photos), "--output", str(tmp_path / "out"), *flags]) == 2
     error = capsys.readouterr().err
     assert why in error
@@ -146,9 +149,9 @@ def test_wrong_usage_is_refused_in_one_line(flags, why, model, perceptual, photo
     assert not (tmp_path / "out").exists()
 
 
-def test_no_usable_photo_is_exit_code_1(model, tmp_path, capsys):
+def test_no_usable_photo_is_exit_code_1(plain_model, tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(b"")
-    assert main(["--photos", str(tmp_path), "--ckpt", f"x={model}", "--output", str(tmp_path / "out")]) == 1
+    assert main(["--photos", str(tmp_path), "--ckpt", f"x={plain_model}", "--output", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert "a.png: is empty; left out" in error
     assert "no photo could be used" in error

@@ -21,10 +21,12 @@ def group(name: str) -> str:
 
 def test_schedule():
     cfg = OptimizerConfig(warmup=10, final=0.1)
-    shape = [float(rate_shape(cfg, 110, jnp.asarray(step))) for step in (0, 9, 10, 60, 110, 500)]
+    shape = [float(rate_shape(cfg, 110)(step)) for step in (0, 9, 10, 60, 110, 500)]
     np.testing.assert_allclose(shape, [0.1, 1.0, 1.0, 0.55, 0.1, 0.1], atol=1e-6)
     constant = OptimizerConfig(warmup=4, schedule="constant")
-    np.testing.assert_allclose([float(rate_shape(constant, 10, jnp.asarray(s))) for s in (1, 3, 9)], [0.5, 1, 1])
+    np.testing.assert_allclose([float(rate_shape(constant, 10)(s)) for s in (1, 3, 9)], [0.5, 1, 1])
+    at_once = [float(rate_shape(OptimizerConfig(warmup=w), 11)(s)) for w, s in ((0, 0), (1, 0), (1, 1), (1, 6))]
+    np.testing.assert_allclose(at_once, [1, 1, 1, 0.5], atol=1e-6)
 
 
 def test_one_step_by_hand():

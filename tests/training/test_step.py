@@ -7,6 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tests.training.toy import ToyTask, toy_config
@@ -40,7 +41,7 @@ def two_steps(fsdp: int, devices: int, accumulate: int = 1) -> tuple[list[float]
         state, metrics = compiled(state, frozen, layout.put_batch({"hr": hr}), KEY)
         losses.append(float(metrics["loss"]))
     if fsdp > 1:
-        moment = state.opt_state["generator"].mu["toy/inner/kernel"]
+        moment = optax.tree_utils.tree_get(state.opt_state[0].inner_states["generator"], "mu")["toy/inner/kernel"]
         for array in (state.params["toy/inner/kernel"], state.ema["toy/inner/kernel"], moment):
             assert array.sharding.spec == jax.sharding.PartitionSpec(None, "fsdp")
     return losses, jax.device_get(state.params)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from vdiffsr_jax.training.config import OptimizerConfig
@@ -15,13 +13,16 @@ Flat = dict[str, jax.Array]
 GROUPS = ("base", "new", "discriminator")
 
 
-def rate_shape(cfg: OptimizerConfig, steps: int, step: jax.Array) -> jax.Array:
-    """Learning rate over its peak, 0..1: linear warm-up, then constant or a cosine down to `cfg.final`."""
-    rise = jnp.minimum(1.0, (step + 1) / max(cfg.warmup, 1))
-    if cfg.schedule == "constant":
-        return rise
-    along = jnp.clip((step - cfg.warmup) / max(steps - cfg.warmup, 1), 0.0, 1.0)
-    return rise * (cfg.final + (1 - cfg.final) * 0.5 * (1 + jnp.cos(jnp.pi * along)))
+def rate_shape(cfg: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Learning rate over its peak by step, 0..1: linear warm-up, then constant or a cosine down to `cfg.final`."""
+    after = optax.constant_schedule(1.0)
+    if cfg.schedule == "cosine":
+        after = optax.cosine_decay_schedule(1.0, max(steps - cfg.warmup, 1), alpha=cfg.final)
+    if not cfg.warmup:
+        return after
+    # Not optax's warmup_cosine_decay_schedule, which is at its peak one step earlier or moves nothing at first.
+    rise = optax.linear_schedule(1 / cfg.warmup, 1.0, cfg.warmup - 1)
+    return optax.join_schedules([rise, after], [cfg.warmup])
 
 
 class Optimizer:
@@ -31,50 +32,46 @@ class Optimizer:
     """
 
     def __init__(self, cfg: OptimizerConfig, steps: int, group: Callable[[str], str]):
-        self.cfg = cfg
-        self.steps = steps
         self.group = group
-        self.peak = {
-            "base": cfg.learning_rate,
-            "new": cfg.learning_rate if cfg.new_learning_rate is None else cfg.new_learning_rate,
-            "discriminator": cfg.learning_rate
-            if cfg.discriminator_learning_rate is None
-            else cfg.discriminator_learning_rate,
+        self.shape = rate_shape(cfg, steps)
+        self.peak = dict.fromkeys(GROUPS, cfg.learning_rate)
+        given = {"new": cfg.new_learning_rate, "discriminator": cfg.discriminator_learning_rate}
+        self.peak |= {name: rate for name, rate in given.items() if rate is not None}
+        clip = optax.clip_by_global_norm(cfg.clip) if cfg.clip else optax.identity()
+        kernels = lambda tree: {name: name.endswith("/kernel") for name in tree}  # noqa: E731
+        decay = optax.add_decayed_weights(cfg.weight_decay, kernels) if cfg.weight_decay else optax.identity()
+        adam = optax.scale_by_adam(cfg.b1, cfg.b2, cfg.eps)
+        against = optax.scale_by_adam(cfg.discriminator_b1, cfg.discriminator_b2, cfg.eps)
+        players = {
+            "generator": optax.chain(clip, adam, decay),
+            "discriminator": optax.chain(clip, against),
         }
-        self.adam = {
-            "generator": optax.scale_by_adam(cfg.b1, cfg.b2, cfg.eps),
-            "discriminator": optax.scale_by_adam(cfg.discriminator_b1, cfg.discriminator_b2, cfg.eps),
-        }
+        rates = {name: optax.scale_by_learning_rate(self._rate(peak)) for name, peak in self.peak.items()}
+        self.transform = optax.chain(
+            optax.multi_transform(players, lambda tree: {name: self.player(name) for name in tree}),
+            optax.multi_transform(rates, lambda tree: {name: group(name) for name in tree}),
+        )
 
-    def _players(self, flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        players: dict[str, dict[str, Any]] = {}
-        for name, leaf in flat.items():
-            player = "discriminator" if self.group(name) == "discriminator" else "generator"
-            players.setdefault(player, {})[name] = leaf
-        return players
+    def _rate(self, peak: float) -> optax.Schedule:
+        return lambda step: peak * self.shape(step)
 
-    def init(self, params: Flat) -> dict[str, optax.OptState]:
-        """{player: Adam's moments}."""
-        return {player: self.adam[player].init(part) for player, part in self._players(params).items()}
+    def player(self, name: str) -> str:
+        """Who owns the parameter: generator or discriminator."""
+        return "discriminator" if self.group(name) == "discriminator" else "generator"
+
+    def init(self, params: Flat) -> optax.OptState:
+        """Adam's moments, zero."""
+        return self.transform.init(params)
 
     def update(
-        self, grads: Flat, opt_state: dict[str, Any], params: Flat, step: jax.Array
-    ) -> tuple[Flat, dict[str, Any], Flat]:
+        self, grads: Flat, opt_state: optax.OptState, params: Flat, step: jax.Array
+    ) -> tuple[Flat, optax.OptState, Flat]:
         """New parameters, new moments, and {norm of each player's gradient, learning rate}."""
-        cfg = self.cfg
-        shape = rate_shape(cfg, self.steps, step)
-        metrics = {"learning_rate": shape * self.peak["base"]}
-        new_params: Flat = {}
-        new_state = {}
-        for player, part in self._players(grads).items():
-            norm = jnp.sqrt(sum(jnp.square(g).sum() for g in part.values()))
-            metrics["grad_norm" if player == "generator" else "grad_norm_discriminator"] = norm
-            if cfg.clip:
-                scale = jnp.minimum(1.0, cfg.clip / jnp.maximum(norm, 1e-12))
-                part = {name: g * scale for name, g in part.items()}
-            moves, new_state[player] = self.adam[player].update(part, opt_state[player])
-            for name, move in moves.items():
-                if cfg.weight_decay and player == "generator" and name.endswith("/kernel"):
-                    move = move + cfg.weight_decay * params[name]
-                new_params[name] = params[name] - shape * self.peak[self.group(name)] * move
-        return new_params, new_state, metrics
+        metrics = {"learning_rate": self.peak["base"] * self.shape(step)}
+        parts: dict[str, Flat] = {}
+        for name, grad in grads.items():
+            parts.setdefault(self.player(name), {})[name] = grad
+        for player, part in parts.items():
+            metrics["grad_norm" if player == "generator" else "grad_norm_discriminator"] = optax.tree.norm(part)
+        moves, opt_state = self.transform.update(grads, opt_state, params)
+        return optax.apply_updates(params, moves), opt_state, metrics

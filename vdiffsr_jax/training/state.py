@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from vdiffsr_jax.training.optim import Flat, Optimizer
 
@@ -15,13 +16,13 @@ class TrainState(NamedTuple):
 
     step: jax.Array
     params: Flat
-    opt_state: dict[str, Any]
+    opt_state: optax.OptState
     ema: Flat
 
 
 def create(params: Flat, optimizer: Optimizer) -> TrainState:
     """The state before the first step; the average starts at the parameters themselves."""
-    ema = {name: jnp.copy(p) for name, p in params.items() if optimizer.group(name) != "discriminator"}
+    ema = {name: jnp.copy(p) for name, p in params.items() if optimizer.player(name) == "generator"}
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from etils import epath
 
-from tests.training.test_metrics import fields, records
+from tests.training.test_metrics import events
 from vdiffsr_jax.training import log_folder, plot
 from vdiffsr_jax.training.metrics import Log, read_log
 from vdiffsr_jax.weights import storage
@@ -74,7 +74,7 @@ def test_every_part_of_an_event_file_holds_whole_records(tmp_path, sent):
     log.close()
     parts = sorted(workdir.glob("*tfevents*"))
     assert len(parts) >= 3
-    steps = [dict(fields(record))[2] for part in parts for record in records(part.read_bytes())]
+    steps = [event.step for part in parts for event in events(part.read_bytes())]
     assert steps == [0, *(step for step in range(1, 31) for _ in range(2))]
 
 

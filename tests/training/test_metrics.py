@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboardX.proto.event_pb2 import Event
 
 from vdiffsr_jax.metrics.psnr_ssim import luma, psnr
 from vdiffsr_jax.photos import sheet
 from vdiffsr_jax.training import grids, plot
-from vdiffsr_jax.training.events import EventFile, crc32c, record
+from vdiffsr_jax.training.events import EventFile
 from vdiffsr_jax.training.heldout import psnr_y
 from vdiffsr_jax.training.metrics import Log, NonFiniteError, Window, duration, progress_line, read_log
 
@@ -60,63 +61,29 @@ def test_log_survives_a_kill_and_a_repeat(tmp_path):
     assert lines[1]["loss"] == 3.0
 
 
-def test_crc32c():
-    assert crc32c(b"123456789") == 0xE3069283  # check value of the CRC catalogue
-    assert crc32c(b"\0" * 32) == 0x8A9136AA  # RFC 3720, B.4
-
-
-def records(data: bytes) -> list[bytes]:
+def events(data: bytes) -> list[Event]:
+    """The records of an event file or of whole parts of one: length, checksum, message, checksum."""
     found, at = [], 0
     while at < len(data):
         (length,) = struct.unpack_from("<Q", data, at)
-        content = data[at + 12 : at + 12 + length]
-        assert record(content) == data[at : at + length + 16], "checksums"
-        found.append(content)
+        found.append(Event.FromString(data[at + 12 : at + 12 + length]))
         at += length + 16
     return found
 
 
-def fields(message: bytes) -> list[tuple[int, int | bytes]]:
-    """(number, value) of every field of a protocol-buffer message."""
-    found: list[tuple[int, int | bytes]] = []
-    at = 0
-
-    def varint() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = message[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while at < len(message):
-        tag = varint()
-        number, kind = tag >> 3, tag & 7
-        if kind == 0:
-            found.append((number, varint()))
-            continue
-        size = {1: 8, 5: 4}.get(kind) or varint()
-        found.append((number, message[at : at + size]))
-        at += size
-    return found
-
-
-def test_event_file_is_readable(tmp_path):
-    events = EventFile(tmp_path)
-    events.scalars(300, {"train/loss": 0.25, "train/l1": 2.0})
-    events.image(301, "grid", b"png", (5, 7))
-    events.close()
-    (file,) = tmp_path.glob("events.out.tfevents.*")
-    version, scalars, image = (dict(fields(r)) for r in records(file.read_bytes()))
-    assert version[3] == b"brain.Event:2"
-    assert scalars[2] == 300
-    points = [dict(fields(value)) for _, value in fields(scalars[5])]
-    assert {p[1].decode(): struct.unpack("<f", p[2])[0] for p in points} == {"train/loss": 0.25, "train/l1": 2.0}
-    (point,) = (dict(fields(value)) for _, value in fields(image[5]))
-    assert dict(fields(point[4])) == {1: 5, 2: 7, 3: 3, 4: b"png"}
+def test_event_file_is_readable_before_it_is_closed(tmp_path):
+    file = EventFile(tmp_path)
+    file.scalars(300, {"train/loss": 0.25, "train/l1": 2.0})
+    file.image(301, "grid", b"png", (5, 7))
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    version, scalars, image = events(path.read_bytes())
+    file.close()
+    assert version.file_version == "brain.Event:2"
+    assert scalars.step == 300
+    assert {v.tag: v.simple_value for v in scalars.summary.value} == {"train/loss": 0.25, "train/l1": 2.0}
+    (value,) = image.summary.value
+    shown = value.image
+    assert (image.step, value.tag, shown.height, shown.width, shown.encoded_image_string) == (301, "grid", 5, 7, b"png")
 
 
 def test_grid_places_columns():

@@ -1,7 +1,12 @@
-"""Configuration files: Python with a function get_config(), which may import its neighbours."""
+"""Configuration files: Python with a function get_config(), which may import its neighbours.
+
+They are given as a path, or by the name of one of this project's own: `smoke` for `configs/smoke.py`. A checkout has
+them in its `configs/`, an installed package beside its modules.
+"""
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -9,14 +14,33 @@ from typing import Any
 
 from vdiffsr_jax.config import ConfigError
 
+_PACKAGE = Path(__file__).parent
+FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # of an installed package, of a checkout
 
-def read_config_file(file: Path) -> Any:
+
+def find_config_file(name: str | os.PathLike[str]) -> Path:
+    """The file itself, or this project's own configuration of that name (`smoke`, `smoke.py`, `configs/smoke.py`).
+
+    Raises: ConfigError listing the names there are.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    folder = next(folder for folder in FOLDERS if folder.is_dir())
+    if path.parent in (Path(), Path("configs")) and path.suffix in ("", ".py"):
+        found = folder / f"{path.stem}.py"
+        if found.is_file():
+            return found
+    names = ", ".join(sorted(file.stem for file in folder.glob("*.py")))
+    raise ConfigError(f"--config {name}: no such file, and none of ours ({names})")
+
+
+def read_config_file(name: str | os.PathLike[str]) -> Any:
     """What the file's `get_config()` returns; modules in the file's own folder can be imported in it.
 
-    Raises: ConfigError if there is no such file, or no such function in it.
+    Raises: ConfigError as `find_config_file`, or if there is no such function in it.
     """
-    if not file.is_file():
-        raise ConfigError(f"--config {file}: no such file")
+    file = find_config_file(name)
     folder = str(file.resolve().parent)
     sys.path.insert(0, folder)
     try:

@@ -37,7 +37,10 @@ def parser() -> argparse.ArgumentParser:
         prog="sample.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument(
-        "-i", "--input", required=True, help="photo, folder (its images, not its sub-folders) or quoted glob"
+        "-i",
+        "--input",
+        required=True,
+        help="photo, folder (not its sub-folders), quoted glob, or 'examples'",
     )
     p.add_argument(
         "-o", "--output", type=Path, default=Path("results"), help="folder of the results (default: results)"

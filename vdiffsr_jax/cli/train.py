@@ -29,7 +29,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"Exit codes: {DONE} done, {FAILED} failed, {USAGE} wrong usage, {INTERRUPTED} told to stop and saved "
         "(run the same command to continue).",
     )
-    parser.add_argument("--config", required=True, type=Path, help="Python file with get_config(), see configs/")
+    parser.add_argument(
+        "--config", required=True, type=Path, help="Python file with get_config(), or a name of ours: smoke"
+    )
     parser.add_argument("--workdir", help="where checkpoints, logs and samples go (made if needed); may be gs://")
     parser.add_argument(
         "--set",

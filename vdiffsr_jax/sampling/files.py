@@ -9,6 +9,8 @@ from pathlib import Path
 
 from vdiffsr_jax.photos.kinds import EXTENSIONS, SUFFIXES, format_of, is_photo
 
+EXAMPLES = Path(__file__).parents[1] / "assets" / "examples"
+
 
 class UsageError(ValueError):
     """The command line asks for something that cannot be done; the message says what to change."""
@@ -28,11 +30,14 @@ def find(pattern: str) -> list[tuple[Path, Path]]:
     """(file, its path below the common folder) of a file, a folder or a glob, sorted.
 
     A folder gives the images directly in it, by suffix (use 'FOLDER/**/*.png' for sub-folders); hidden files are left
-    out. A glob's common folder is its part before the first wildcard.
+    out. A glob's common folder is its part before the first wildcard. `examples`, where there is nothing of that name,
+    gives the photos that the package holds.
 
     Raises: UsageError if nothing is found.
     """
     path = Path(pattern)
+    if pattern == EXAMPLES.name and not path.exists():
+        return find(str(EXAMPLES))
     if path.is_file():
         return [(path, Path(path.name))]
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Attention against a loop over queries; the block-causal form against its definition."""
+"""Attention against a loop over queries, by blocks against at once; the block-causal form against its definition."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vdiffsr_jax.ops import attention as module
-from vdiffsr_jax.ops.attention import attention, l2_normalize, level_causal_attention
+from vdiffsr_jax.ops.attention import attention, l2_normalize, level_causal_attention, query_block, use_cudnn
+from vdiffsr_jax.ops.window import shift_mask, window_attention
 
 
 def by_hand(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float, allowed: np.ndarray) -> np.ndarray:
@@ -52,3 +53,69 @@ def test_l2_normalize_survives_zero():
     x = jnp.array([[3.0, 4.0], [0.0, 0.0]])
     np.testing.assert_allclose(l2_normalize(x), [[0.6, 0.8], [0.0, 0.0]], atol=1e-7)
     assert np.isfinite(jax.grad(lambda a: l2_normalize(a).sum())(x)).all()
+
+
+def normal(seed: int, *shape: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def levels(q, k, v):
+    return level_causal_attention(q, k, v, level_sizes=(1, 4, 9, 16), scale=0.7)
+
+
+def swin(shift: int, side: int = 8):
+    mask = shift_mask(8, 8, 4, shift) if shift else None
+
+    def apply(q, k, v, bias):
+        return window_attention(q, k, v, bias, window=4, mask=mask)
+
+    return apply, [normal(0, 2, 8, 8, 6), normal(1, 2, side, side, 6), normal(2, 2, side, side, 6)]
+
+
+# Every mask and bias that the networks ask for.
+SERVED = {
+    "first stage": (lambda q, k, v: attention(q, k, v, scale=0.3), [normal(i, 2, 13, 1, 8) for i in range(3)]),
+    "levels of VAR": (levels, [normal(i, 2, 30, 3, 4) for i in range(3)]),
+    "window": (swin(0)[0], [*swin(0)[1], normal(3, 2, 16, 16)]),
+    "shifted window": (swin(2)[0], [*swin(2)[1], normal(3, 2, 16, 16)]),
+    "window of a coarser level": (swin(0)[0], [*swin(0, 4)[1], normal(3, 2, 16, 4)]),
+    "all levels": (
+        lambda q, k, v, bias: attention(q, k, v, scale=0.5, bias=bias),
+        [normal(0, 2, 13, 3, 4), normal(1, 2, 7, 3, 4), normal(2, 2, 7, 3, 4), normal(3, 2, 3, 1, 7)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_blocks_of_queries_change_rounding_only(monkeypatch: pytest.MonkeyPatch, name: str):
+    function, operands = SERVED[name]
+
+    def value_and_gradients():
+        def scalar(*operands):
+            return jnp.sin(function(*operands)).sum()
+
+        return jax.jit(function)(*operands), jax.jit(jax.grad(scalar, tuple(range(len(operands)))))(*operands)
+
+    whole = value_and_gradients()
+    jax.clear_caches()
+    monkeypatch.setattr(module, "MAX_LOGITS", 5)  # a query at a time, or a few
+    split = jax.make_jaxpr(function)(*operands)
+    assert "scan" in str(split)
+    for a, b in zip(jax.tree.leaves(value_and_gradients()), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)  # measured 5e-7
+    jax.clear_caches()
+
+
+def test_blocks_are_about_equally_long(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_LOGITS", 1000)
+    assert [query_block(n, 100) for n in (1, 10, 11, 25)] == [1, 10, 6, 9]
+    assert query_block(4, 5000) == 1
+
+
+def test_cudnn_takes_half_precision_without_bias_on_a_gpu():
+    q = jnp.zeros((2, 5, 3, 64), jnp.bfloat16)
+    bias = jnp.zeros((1, 3, 1, 5))
+    assert use_cudnn("gpu", q, None)
+    refused = [("cpu", q, None), ("tpu", q, None), ("gpu", q.astype(jnp.float32), None), ("gpu", q, bias)]
+    refused += [("gpu", jnp.zeros((2, 5, 1, 512), jnp.bfloat16), None), ("gpu", q[None], None)]
+    assert not any(use_cudnn(*case) for case in refused)

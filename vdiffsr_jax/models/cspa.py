@@ -12,6 +12,7 @@ from flax import nnx
 
 from vdiffsr_jax.config import CSPAConfig
 from vdiffsr_jax.models.layers import ZEROS, GroupNorm, Linear
+from vdiffsr_jax.ops.attention import attention
 from vdiffsr_jax.ops.embed import grid_centres, rotary_angles, rotate
 from vdiffsr_jax.ops.window import relative_position_bias, window_attention
 
@@ -118,12 +119,9 @@ class CrossScale(nnx.Module):
         """
         k, v = prepared
         heads, d = self.places.heads, self.places.head_dim
-        queries = q.reshape(q.shape[0], -1, heads, d) * d**-0.5
-        logits = jnp.einsum("bnkd,bmkd->bknm", queries, k, preferred_element_type=jnp.float32)
         level_of_token = np.concatenate([np.full(self.patch_nums[level] ** 2, level) for level in self.levels])
         bias = self.level_bias(emb).reshape(-1, heads, 1, len(self.patch_nums))[..., level_of_token]
-        weights = jax.nn.softmax(logits + bias, axis=-1).astype(v.dtype)
-        return jnp.einsum("bknm,bmkd->bnkd", weights, v).reshape(q.shape)
+        return attention(q.reshape(q.shape[0], -1, heads, d), k, v, scale=d**-0.5, bias=bias).reshape(q.shape)
 
 
 def aligned_level(patch_nums: Sequence[int], size: int) -> int:

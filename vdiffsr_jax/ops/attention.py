@@ -1,4 +1,8 @@
-"""Multi-head attention with softmax in float32, and its block-causal form over the levels of a token pyramid."""
+"""The one door to attention: heads of scaled products, softmax in float32, the backend chosen by device and operands.
+
+Logits never stand in memory as a whole: cuDNN keeps them on the chip, everything else works through blocks of queries
+whose logits stay in the fast memory (a v5e core's 128 MiB, a processor's cache), and computes them again for gradients.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +15,87 @@ import numpy as np
 
 # Consecutive levels share one masked product until they hold this many queries: tiny products cost more than a mask.
 MIN_SPAN = 128
+# Logits that one sample may have in flight, 8 MiB in float32.
+MAX_LOGITS = 2**21
+_CUDNN_HEAD_DIM = 128
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, *, scale: float = 1.0, mask: jax.Array | None = None
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    scale: float = 1.0,
+    mask: jax.Array | None = None,
+    bias: jax.Array | None = None,
 ) -> jax.Array:
-    """softmax(scale q k^T) v per head.
+    """softmax(scale q k^T + bias) v per head.
 
-    Args: q: (b, n, heads, d). k, v: (b, m, heads, d). mask: (n, m) bool, True where the query may look, or None.
-    Returns: (b, n, heads, d) in the dtype of v; every query must be allowed at least one key.
+    Args: q: (b, ..., n, heads, d). k, v: (b, ..., m, heads, d). mask: (n, m) bool, True where the query may look;
+        every query must be allowed at least one key. bias: float32, broadcast to (b, ..., heads, n, m), its axis n as
+        long as that of q or 1.
+    Returns: (b, ..., n, heads, d) in the dtype of v.
     Source: Attention Is All You Need (arXiv:1706.03762), eq. 1.
     """
-    logits = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=jnp.float32) * scale
+    if use_cudnn(jax.default_backend(), q, bias):
+        return jax.nn.dot_product_attention(
+            q, k, v, scale=scale, mask=None if mask is None else mask[None, None], implementation="cudnn"
+        )
+    n = q.shape[-3]
+    block = query_block(n, q.size // q.shape[0] // n // q.shape[-1] * k.shape[-3])
+    if block == n:
+        return _attend(q, k, v, scale, mask, bias)
+    return _by_blocks(q, k, v, scale, mask, bias, block)
+
+
+def use_cudnn(platform: str, q: jax.Array, bias: jax.Array | None) -> bool:
+    """Whether cuDNN's kernel takes the operands: half precision, heads of at most 128 numbers, no bias."""
+    d = q.shape[-1]
+    half = q.dtype in (jnp.bfloat16, jnp.float16)
+    return platform == "gpu" and half and bias is None and q.ndim == 4 and d % 8 == 0 and d <= _CUDNN_HEAD_DIM
+
+
+def query_block(n: int, logits_per_query: int) -> int:
+    """Queries computed at once, so that a sample has at most MAX_LOGITS logits; all blocks are about equally long."""
+    most = max(MAX_LOGITS // logits_per_query, 1)
+    return -(-n // -(-n // most))
+
+
+def _attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, scale: float, mask: jax.Array | None, bias: jax.Array | None
+) -> jax.Array:
+    logits = jnp.einsum("...nhd,...mhd->...hnm", q, k, preferred_element_type=jnp.float32) * scale
+    if bias is not None:
+        logits = logits + bias
     if mask is not None:
-        logits = jnp.where(mask[None, None], logits, -jnp.inf)
-    return jnp.einsum("bhnm,bmhd->bnhd", jax.nn.softmax(logits, axis=-1).astype(v.dtype), v)
+        logits = jnp.where(mask.reshape((1,) * (logits.ndim - 2) + mask.shape), logits, -jnp.inf)
+    return jnp.einsum("...hnm,...mhd->...nhd", jax.nn.softmax(logits, axis=-1).astype(v.dtype), v)
+
+
+def _by_blocks(
+    q: jax.Array, k: jax.Array, v: jax.Array, scale: float, mask: jax.Array | None, bias: jax.Array | None, block: int
+) -> jax.Array:
+    """`_attend` for one block of queries after the other; the last is filled up with queries that nobody reads."""
+    n = q.shape[-3]
+    count = -(-n // block)
+
+    def split(x: jax.Array | None, axis: int) -> jax.Array | None:
+        """Blocks in front, from axis `axis` (negative); None and what is the same for all queries stay behind."""
+        if x is None or x.shape[axis] == 1:
+            return None
+        axis %= x.ndim
+        x = jnp.pad(x, [(0, count * block - n if a == axis else 0) for a in range(x.ndim)], mode="edge")
+        return jnp.moveaxis(x.reshape(*x.shape[:axis], count, block, *x.shape[axis + 1 :]), axis, 0)
+
+    own_bias = split(bias, -2)
+
+    @jax.checkpoint
+    def attend(part: tuple[jax.Array, jax.Array | None, jax.Array | None]) -> jax.Array:
+        q, mask, part_bias = part
+        return _attend(q, k, v, scale, mask, bias if own_bias is None else part_bias)
+
+    y = jnp.moveaxis(jax.lax.map(attend, (split(q, -3), split(mask, -2), own_bias)), 0, -4)
+    return y.reshape(*q.shape[:-3], count * block, *y.shape[-2:])[..., :n, :, :]
 
 
 def level_causal_attention(

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vdiffsr_jax.ops.attention import attention
+
 
 def check_divides(h: int, w: int, window: int) -> None:
     """Raise ValueError if a map of h x w cannot be cut into windows."""
@@ -71,14 +73,10 @@ def window_attention(
 
     def split(x: jax.Array) -> jax.Array:
         height, breadth = x.shape[1] // rows, x.shape[2] // cols
-        x = x.reshape(b, rows, height, cols, breadth, heads, d).transpose(0, 1, 3, 5, 2, 4, 6)
-        return x.reshape(b, rows * cols, heads, height * breadth, d)
+        x = x.reshape(b, rows, height, cols, breadth, heads, d).transpose(0, 1, 3, 2, 4, 5, 6)
+        return x.reshape(b, rows * cols, height * breadth, heads, d)
 
-    logits = jnp.einsum("bwknd,bwkmd->bwknm", split(q) * d**-0.5, split(k), preferred_element_type=jnp.float32)
-    logits = logits + bias[None, None]
-    if mask is not None:
-        logits = logits + mask[None, :, None]
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    y = jnp.einsum("bwknm,bwkmd->bwknd", weights, split(v))
-    y = y.reshape(b, rows, cols, heads, window, window, d).transpose(0, 1, 4, 2, 5, 3, 6)
+    total = bias[None, None] if mask is None else bias[None, None] + mask[None, :, None]
+    y = attention(split(q), split(k), split(v), scale=d**-0.5, bias=total)
+    y = y.reshape(b, rows, cols, window, window, heads, d).transpose(0, 1, 3, 2, 4, 5, 6)
     return y.reshape(b, h, w, width)

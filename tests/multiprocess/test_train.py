@@ -19,6 +19,7 @@ import pytest
 from tests.multiprocess import job
 from vdiffsr_jax.cli.train import DONE, FAILED, INTERRUPTED
 from vdiffsr_jax.training.metrics import read_log
+from vdiffsr_jax.weights import checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +62,7 @@ def unbroken(tmp_path_factory) -> Path:
     assert job.run(workdir, 2, settings=SETTINGS) == [DONE, DONE], job.logs(workdir)
     assert sorted(used(workdir)) == [1, 2, 3, 4, 5, 6]
     assert all(len(set(samples)) == 8 for samples in used(workdir).values())
+    assert checkpoint.load_model(workdir / "model").kind == "vqgan", "both processes took part in the export"
     return workdir
 
 

@@ -1,6 +1,6 @@
 """Checkpoints of networks: DIR/config.json (kind, configuration, sources) beside one orbax item per network.
 
-A directory appears whole or not at all: it is written under a temporary name and renamed.
+A model appears, and takes the place of another, whole or not at all: see versions.py.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.models import registry
 from vdiffsr_jax.models.build import Params, flatten, unflatten
 from vdiffsr_jax.runtime import host_memory
-from vdiffsr_jax.weights import storage
+from vdiffsr_jax.weights import storage, versions
 from vdiffsr_jax.weights.lazy_array import LazyArray
+from vdiffsr_jax.weights.versions import CONFIG_FILE
 
-CONFIG_FILE = "config.json"
 FORMAT = 1
 READ_BYTES = 1 << 26  # together: a read of its own for every small array would take most of the time
 WRITE_BYTES = 1 << 23
@@ -134,31 +134,27 @@ def save_model(
             raise CheckpointError(str(error)) from None
     check_free(final, overwrite=overwrite)
 
-    # A bucket cannot rename a folder in one piece; there the configuration, written last, makes it a checkpoint.
-    partial = final if storage.is_remote(final) else final.with_name(f".{final.name}.partial")
-    first = jax.process_index() == 0
+    place, first = versions.place_for_next(final), jax.process_index() == 0
+    _barrier("vdiffsr_save_checked")  # all have seen the same: nothing is changed before
     if first:
-        if partial.exists():  # left behind by a run that was killed
-            partial.rmtree()
-        partial.mkdir(parents=True)
+        versions.clear(final, place, items)
+        place.mkdir(parents=True)
     _barrier("vdiffsr_save_begin")
     try:
         with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
             for item, params in items.items():
-                checkpointer.save(partial / item, args=ocp.args.PyTreeSave(params))
+                checkpointer.save(place / item, args=ocp.args.PyTreeSave(params))
     except BaseException:
         if first:
-            partial.rmtree(missing_ok=True)
+            place.rmtree(missing_ok=True)
         raise
     _barrier("vdiffsr_save_end")
     if first:
-        text = json.dumps(
-            {"format": FORMAT, "kind": kind, "config": to_dict(parsed), "sources": list(sources)}, indent=2
-        )
-        (partial / CONFIG_FILE).write_text(text + "\n")
-        if partial != final:
-            _move_in_place(partial, final)
-    _barrier("vdiffsr_save_moved")
+        content = {"format": FORMAT, "kind": kind, "config": to_dict(parsed), "sources": list(sources)}
+        versions.publish(final, place, content)
+    _barrier("vdiffsr_save_published")
+    if first:
+        versions.drop_old(final, place)
 
 
 def check_free(directory: str | os.PathLike[str], *, overwrite: bool) -> None:
@@ -167,7 +163,7 @@ def check_free(directory: str | os.PathLike[str], *, overwrite: bool) -> None:
     Raises: CheckpointError, also with `overwrite` if what is there is no checkpoint of ours.
     """
     path = storage.place(directory)
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if versions.is_free(path):
         return
     if not overwrite:
         raise CheckpointError(f"{path} exists; choose another directory or allow overwriting (--overwrite)")
@@ -180,7 +176,11 @@ def read_config(directory: str | os.PathLike[str]) -> tuple[str, Any, list[dict[
 
     Raises: CheckpointError if the directory is no checkpoint of ours.
     """
-    path = storage.place(directory)
+    return _read_config(storage.place(directory))[:3]
+
+
+def _read_config(path: epath.Path) -> tuple[str, Any, list[dict[str, Any]], epath.Path]:
+    """(kind, configuration, sources, where the networks lie)."""
     file = path / CONFIG_FILE
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such directory (convert_torch_weights.py --output makes checkpoints)")
@@ -194,7 +194,7 @@ def read_config(directory: str | os.PathLike[str]) -> tuple[str, Any, list[dict[
     if found != FORMAT:
         raise CheckpointError(f"{file} has format {found!r}; this version reads {FORMAT}")
     try:
-        return kind, registry.parse_config(kind, config), sources
+        return kind, registry.parse_config(kind, config), sources, versions.current(path, content)
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from None
 
@@ -214,7 +214,7 @@ def load_model(
     Raises: CheckpointError if it is no checkpoint, lacks an item, or its parameters do not fit its configuration.
     """
     path = storage.place(directory)
-    kind, config, sources = read_config(path)
+    kind, config, sources, place = _read_config(path)
     known = registry.item_names(kind, config)
     wanted = known if items is None else list(items)
     if unknown := [item for item in wanted if item not in known]:
@@ -224,7 +224,7 @@ def load_model(
     loaded = {}
     for item in wanted:
         abstract = registry.network(kind, item, config).abstract
-        loaded[item] = _restore(path / item, _target(path / item, abstract, dtype, placement))
+        loaded[item] = _restore(place / item, _target(place / item, abstract, dtype, placement))
         host_memory.give_back()
     return Model(kind, config, loaded, sources)
 
@@ -235,18 +235,18 @@ def load_lazily(directory: str | os.PathLike[str], item: str) -> Params:
     Raises: CheckpointError as `load_model` does.
     """
     path = storage.place(directory)
-    kind, config, _ = read_config(path)
+    kind, config, _, place = _read_config(path)
     try:
         abstract = registry.network(kind, item, config).abstract
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = _target(path / item, abstract, None, here)
+    target = _target(place / item, abstract, None, here)
 
     leaves, structure = jax.tree_util.tree_flatten_with_path(target)
     lazy: list[LazyArray] = []
     for part in _batches(_sizes(leaves), READ_BYTES):
-        batch = _Batch(path / item, leaves[part])
+        batch = _Batch(place / item, leaves[part])
         lazy += [
             LazyArray(struct.shape, np.dtype(struct.dtype), functools.partial(batch.take, i))
             for i, (_, struct) in enumerate(leaves[part])
@@ -342,17 +342,6 @@ def _check_names(have: Collection[str], want: Collection[str], what: str) -> Non
     problems += [f"unexpected {name}" for name in have if name not in want]
     if problems:
         raise CheckpointError(f"{what} do not fit the configuration:\n  " + "\n  ".join(problems))
-
-
-def _move_in_place(partial: epath.Path, final: epath.Path) -> None:
-    if final.exists():
-        old = final.with_name(f".{final.name}.old")
-        old.rmtree(missing_ok=True)
-        final.rename(old)
-        partial.rename(final)
-        old.rmtree()
-    else:
-        partial.rename(final)
 
 
 def _barrier(name: str) -> None:

@@ -15,6 +15,10 @@ def place(path: str | os.PathLike[str]) -> epath.Path:
     if not is_remote(found):
         return found.absolute()
     try:
+        import fsspec
+
+        # Other processes and libraries write there too: what a listing said before is not to be believed.
+        fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
         found.exists()
     except ImportError as error:
         raise ConfigError(f"{path}: {error} (pip install gcsfs)") from None

@@ -1,0 +1,49 @@
+"""Two processes replace a model, here and in a bucket: at every moment the old or the new one is whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.buckets.conftest import ROOT
+from tests.multiprocess import job
+from vdiffsr_jax.weights import checkpoint
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("where", ["here", "bucket"])
+def test_two_processes_export_over_an_older_model(bucket, python, tmp_path, where):
+    directory = str(tmp_path / "best") if where == "here" else "gs://bucket/run/best"
+    share = [f"--coordinator=127.0.0.1:{job.free_port()}", "--num_processes=2"]
+    command = [sys.executable, "-m", "tests.buckets.exporter", directory, *share]
+    env = os.environ | {"JAX_PLATFORMS": "cpu"} | bucket.environment()
+    running = [
+        subprocess.Popen([*command, f"--process_id={i}"], cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+        for i in range(2)
+    ]
+    first, second = (process.communicate(timeout=400)[1] for process in running)
+    assert running[0].returncode == -signal.SIGKILL, first + second
+    assert running[1].returncode != 0
+    # Killed while it wrote version 3: version 2 is whole, and the next save clears what the kill left.
+    again = python("-c", AGAIN, directory)
+    assert again.returncode == 0, again.stderr
+    names = {path.name for path in (tmp_path / "best").iterdir()} if where == "here" else {
+        name.partition("/")[0] for name in bucket.files("run/best")
+    }  # fmt: skip
+    assert len(names) == 2, names
+    assert checkpoint.CONFIG_FILE in names
+
+
+AGAIN = """
+import sys
+from tests.buckets.exporter import CONFIG, parameters, version
+from vdiffsr_jax.weights import checkpoint
+assert version(sys.argv[1]) == 2
+checkpoint.save_model(sys.argv[1], {"vqgan": parameters(5)}, kind="vqgan", config=CONFIG, overwrite=True)
+assert version(sys.argv[1]) == 5
+"""

@@ -1,0 +1,79 @@
+"""How a new model takes the place of an old one: beside it first, then named by the configuration, written last.
+
+At every moment the configuration names a folder that is whole. A directory that is written once on a disk has its
+networks beside the configuration and appears by one renaming; what replaces it lies in a folder v1, v2, ...
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+
+from etils import epath
+
+from vdiffsr_jax.weights import storage
+
+CONFIG_FILE = "config.json"
+FOLDER = "folder"  # the configuration's word for where the networks lie, absent if beside it
+_VERSION = re.compile(r"v(\d+)")
+
+
+def current(directory: epath.Path, content: dict[str, object]) -> epath.Path:
+    """Where the networks lie of which `content` is the configuration."""
+    folder = content.get(FOLDER)
+    return directory if folder is None else directory / str(folder)
+
+
+def is_free(directory: epath.Path) -> bool:
+    """Whether there is nothing, or only what a save has left that was killed before it wrote a configuration."""
+    return not directory.exists() or (
+        directory.is_dir() and all(_VERSION.fullmatch(path.name) for path in directory.iterdir())
+    )
+
+
+def place_for_next(directory: epath.Path) -> epath.Path:
+    """Where to write: a folder of its own in a bucket, which cannot rename, and beside a model that is there."""
+    file = directory / CONFIG_FILE
+    if not file.exists():
+        return directory / "v1" if storage.is_remote(directory) else directory.with_name(f".{directory.name}.partial")
+    found = _VERSION.fullmatch(str(json.loads(file.read_text()).get(FOLDER)))
+    return directory / f"v{int(found[1]) + 1 if found else 1}"
+
+
+def clear(directory: epath.Path, place: epath.Path, items: Collection[str]) -> None:
+    """Before writing to `place`: remove what a killed save left, but not the model (of `items`) that is there."""
+    if place.exists():
+        place.rmtree()
+    if directory.exists() and (file := directory / CONFIG_FILE).exists():
+        folder = json.loads(file.read_text()).get(FOLDER)
+        _keep(directory, items if folder is None else {str(folder)})
+
+
+def publish(directory: epath.Path, place: epath.Path, content: dict[str, object]) -> None:
+    """Let the configuration name what was written to `place`."""
+    versioned = place.parent == directory
+    text = json.dumps(content | ({FOLDER: place.name} if versioned else {}), indent=2) + "\n"
+    if storage.is_remote(directory):  # an object is replaced in one piece
+        (directory / CONFIG_FILE).write_text(text)
+        return
+    written = directory / f".{CONFIG_FILE}" if versioned else place / CONFIG_FILE
+    written.write_text(text)
+    if versioned:
+        written.replace(directory / CONFIG_FILE)
+    else:
+        if directory.exists():  # empty
+            directory.rmdir()
+        place.rename(directory)
+
+
+def drop_old(directory: epath.Path, place: epath.Path) -> None:
+    """After everybody knows the new version: remove all others."""
+    if place.parent == directory:
+        _keep(directory, {place.name})
+
+
+def _keep(directory: epath.Path, names: Collection[str]) -> None:
+    for path in directory.iterdir():
+        if path.name != CONFIG_FILE and path.name not in names:
+            path.rmtree() if path.is_dir() else path.unlink()

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +78,30 @@ def test_worker_processes_give_the_same_samples_and_resume_anywhere(cfg: DataCon
     assert_same(next(alone), whole[1])
     assert alone.get_state() == {"step": 2}
     alone.close()
+
+
+def test_workers_end_with_a_trainer_that_is_killed():
+    """They would hold its standard output open, and whoever reads that would wait for ever."""
+    script = """
+from vdiffsr_jax.data.config import DataConfig
+from vdiffsr_jax.data.pipeline import make_dataset
+if __name__ == "__main__":
+    cfg = DataConfig(crop_size=32, degradation="bicubic", synthetic_fraction=1.0, num_workers=2)
+    batches = make_dataset(cfg, seed=0, batch_size=2)
+    next(batches)
+    print("ready", flush=True)
+    next(batches), input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as trainer:
+        try:
+            assert trainer.stdout.readline() == "ready\n"
+            trainer.kill()
+            assert trainer.communicate(timeout=20)[0] == ""
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(trainer.pid, signal.SIGKILL)
 
 
 def test_samples_depend_on_seed_split_and_index_only(cfg: DataConfig):

@@ -6,6 +6,9 @@ equal slices of every step. So a number says where a run is, and it goes on anyw
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,7 +130,7 @@ class Batches(Iterator[Batch]):
         _allow_workers()
         # One thread a worker: they share the processor as it is.
         options = grain.MultiprocessingOptions(cfg.num_workers, max(1, cfg.prefetch // cfg.num_workers))
-        return iter(steps.to_iter_dataset(grain.ReadOptions(1, 1)).mp_prefetch(options))
+        return iter(steps.to_iter_dataset(grain.ReadOptions(1, 1)).mp_prefetch(options, _end_with_parent))
 
     @property
     def _batch(self) -> Any:
@@ -152,6 +155,18 @@ def _allow_workers() -> None:
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
+
+
+def _end_with_parent(worker: int, workers: int) -> None:
+    """Run in each worker: a parent that is killed tells nobody, so a thread waits for its end."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 def make_dataset(

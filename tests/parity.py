@@ -67,8 +67,9 @@ def compare(folder: Path, only: str = ".*") -> list[Line]:
     kind, io, tolerances = _read(folder)
     references = [name for name in io if not re.fullmatch(INPUTS[kind], name) and re.fullmatch(only, name)]
     wanted = {name: io[name] for name in io if name in references or re.fullmatch(INPUTS[kind], name)}
+    lacking = _lacking(kind, io)
     outputs = importlib.import_module(f"tests.parity_kinds.{kind}").outputs(folder, wanted)
-    return [_line(name, outputs.get(name), io[name], tolerances.get(name, {})) for name in references]
+    return [_line(name, outputs.get(name), io[name], tolerances.get(name, {}), lacking) for name in references]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,10 +126,17 @@ def _read(folder: Path) -> tuple[str, dict[str, np.ndarray], dict[str, dict[str,
     return kind, io, checks
 
 
-def _line(name: str, ours: np.ndarray | None, reference: np.ndarray, check: Mapping[str, Any]) -> Line:
+def _lacking(kind: str, io: Mapping[str, np.ndarray]) -> str:
+    """The inputs this kind may have and this folder has not."""
+    return ", ".join(name for name in INPUTS[kind].split("|") if name.isidentifier() and name not in io)
+
+
+def _line(
+    name: str, ours: np.ndarray | None, reference: np.ndarray, check: Mapping[str, Any], lacking: str = ""
+) -> Line:
     rule = check.get("tolerance_over_std", check.get("tolerance"))
     if ours is None:
-        return Line(name, "-", str(rule), "NOT COMPUTED")
+        return Line(name, "-", str(rule), "NOT COMPUTED" + (f": io.npz lacks {lacking}" if lacking else ""))
     if rule is None:
         return Line(name, "-", "-", "NO TOLERANCE in check.json")
     if ours.shape != reference.shape:

@@ -30,14 +30,17 @@ def test_the_command_writes_a_png_from_a_folder_and_from_a_config(folder: Path, 
     assert contact_sheet.main(["--config", str(config), *flags]) == 0
     np.testing.assert_array_equal(np.asarray(Image.open(output)), first)
 
+    own = Path(__file__).parents[2] / "configs" / "box_vqgan.py"  # it imports its neighbours
+    assert contact_sheet.main(["--config", str(own), "--input", str(folder), "--crop-size", "32", *flags]) == 0
+
 
 def test_refusals(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "c.py").write_text("x = 1\n")
     output = ["--output", str(tmp_path / "no" / "sheet.png"), "--crop-size", "32"]
     for arguments, message in (
         (output, "give --input PHOTOS or --config"),
-        (["--config", str(tmp_path / "c.py"), *output], "has no 'get_config'"),
-        (["--config", str(tmp_path / "gone.py"), *output], "gone.py cannot be read"),
+        (["--config", str(tmp_path / "c.py"), *output], "has no function get_config"),
+        (["--config", str(tmp_path / "gone.py"), *output], "gone.py: no such file"),
         (["--input", str(folder), *output], "cannot be written"),
         (["--input", str(folder), "--count", "0", *output], "--count and --columns must be at least 1"),
         (["--input", str(folder), "--split", "valid", *output], "data.valid_sources is empty"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -54,7 +54,7 @@ class _GivenNoise:
 
 
 def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every reference array; pictures, or the stages before them, of which `io` holds none are left out."""
+    """Every reference array that `io` has, with its inputs, pictures apart from the stages before them."""
     config = json.loads((folder / "config.json").read_text())
     unet_cfg, unet, unet_params = swin_unet.load(folder / config["unet"])
     first_stage, first_stage_params = vqgan_f4.load(folder / config["first_stage"])
@@ -66,19 +66,25 @@ def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
         VDiffSRConfig(first_stage=_first_stage_config(folder / config["first_stage"]), denoiser=unet_cfg, prior=None),
         *config["tile"],
     )
-    noise, chain_noise, tile_noise = (np.moveaxis(io[n], -3, -1) for n in ("noise", "chain_noise", "tile_noise"))
-    runs = {
-        "sinsr": (io["lr"], noise[:, None], 1),
-        "resshift15": (io["lr"], np.concatenate([noise, chain_noise[:-1, 0]])[None], SINSR.num_steps),
-        "tiled": (io["tiled_lr"], tile_noise, 1),
-    }
+    noise = {name: np.moveaxis(io[name], -3, -1) for name in ("noise", "chain_noise", "tile_noise") if name in io}
+    makes: dict[str, tuple[tuple[str, ...], Callable[[], tuple[np.ndarray, np.ndarray, int]]]] = {
+        "sinsr": (("lr", "noise"), lambda: (io["lr"], noise["noise"][:, None], 1)),
+        "resshift15": (
+            ("lr", "noise", "chain_noise"),
+            lambda: (
+                io["lr"], np.concatenate([noise["noise"], noise["chain_noise"][:-1, 0]])[None], SINSR.num_steps
+            ),
+        ),
+        "tiled": (("tiled_lr", "tile_noise"), lambda: (io["tiled_lr"], noise["tile_noise"], 1)),
+    }  # fmt: skip
+    runs = {run: make() for run, (inputs, make) in makes.items() if all(name in io for name in inputs)}
     result: dict[str, np.ndarray] = {}
     for run, (lr, by_tile, steps) in runs.items():
         if f"{run}_uint8" in io:
             result[f"{run}_uint8"] = _upscale(model, lr, by_tile, steps)
         if any(name.startswith(f"{run}_") and name not in (f"{run}_uint8", "tiled_lr") for name in io):
             result |= {f"{run}_{name}": array for name, array in _stages(model, lr, by_tile, steps).items()}
-    if "lr_upsampled" in io:
+    if "lr_upsampled" in io and "lr" in io:
         tile = _scaled(tiling.cut(io["lr"], _grid(model, io["lr"]), 0))
         result["lr_upsampled"] = _nchw(_window(tile))
     return result

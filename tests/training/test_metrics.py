@@ -45,7 +45,7 @@ def test_progress_line():
     means |= {"step_ms": 2000.0, "tflops_per_device": 30.0}
     line = progress_line(100, 1000, 16, means)
     assert line == "step 100/1000  loss 0.5  l1 0.25  lr 0.0001  8.0 images/s  2000 ms/step  data wait 3%  left 30m00s"
-    assert "ms/step  MFU 41%  data" in progress_line(100, 1000, 16, means | {"mfu": 0.41})
+    assert "ms/step  MFU 41%  HFU 52%  data" in progress_line(100, 1000, 16, means | {"mfu": 0.41, "hfu": 0.52})
     assert duration(3725) == "1h02m"
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from etils import epath
 
 from tests.training.test_killed import start
-from vdiffsr_jax.training.hardware import chip_of
+from tests.training.toy import ToyTask, toy_config
+from vdiffsr_jax.models.remat import remat_block
+from vdiffsr_jax.training import speed, tasks
+from vdiffsr_jax.training.hardware import CHIPS, chip_of
+from vdiffsr_jax.training.loop import Run
 from vdiffsr_jax.training.metrics import read_log
 from vdiffsr_jax.training.speed import Speed
 
@@ -16,9 +21,27 @@ def test_chips_are_told_apart():
 
 
 def test_utilisation_is_work_over_time_over_peak():
-    speed = Speed(flops=394e12, chip=chip_of("TPU v5 lite"))
-    assert speed.at(4.0) == pytest.approx({"tflops_per_device": 98.5, "mfu": 0.5})
-    assert "mfu" not in Speed(flops=1e9, chip=None).at(1.0)
+    rates = Speed(done=394e12, needed=197e12, chip=chip_of("TPU v5 lite"))
+    assert rates.at(4.0) == pytest.approx({"tflops_per_device": 98.5, "hfu": 0.5, "mfu": 0.25})
+    assert Speed(done=1e9, needed=1e9, chip=None).at(1.0).keys() == {"tflops_per_device"}
+
+
+def test_what_remat_computes_again_is_work_of_the_hardware_not_of_the_model(tmp_path, monkeypatch):
+    class Recomputing(ToyTask):
+        def apply(self, network, flat, x):
+            return remat_block(lambda x: super(Recomputing, self).apply(network, flat, x), self.cfg.remat)(x)
+
+    monkeypatch.setattr(tasks, "make", Recomputing)
+    monkeypatch.setattr(speed, "chip_of", lambda kind: CHIPS["NVIDIA H100"])
+    found = {}
+    for remat in ("none", "full"):
+        use = toy_config(steps=1, remat=remat, eval={"every": 0})
+        run = Run(use, epath.Path(tmp_path / remat))
+        monkeypatch.setattr(run, "_export", lambda directory: None)
+        run.run()
+        found[remat] = read_log(tmp_path / remat)[-1]
+    assert found["none"]["hfu"] == found["none"]["mfu"]
+    assert found["full"]["hfu"] > 1.1 * found["full"]["mfu"]
 
 
 def test_a_run_logs_its_speed_and_traces_the_steps_it_was_asked_for(tmp_path):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import runpy
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax.config import ConfigError, parse
+from vdiffsr_jax.config import ConfigError, parse, to_dict
+from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.data.config import DEGRADATIONS, DataConfig
 from vdiffsr_jax.data.photos import DataError
 
@@ -29,7 +30,7 @@ def run(work: Callable[[], int], *, verbose: bool = False) -> int:
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
     """--config, --input, --degradation, --crop-size."""
-    parser.add_argument("--config", help="training config, configs/X.py: its data settings")
+    parser.add_argument("--config", type=Path, help="training config, configs/X.py: its data settings")
     parser.add_argument("--input", help="folder of photos, list file or shards, instead of the config's")
     parser.add_argument("--degradation", choices=DEGRADATIONS, help="instead of the config's (default realesrgan)")
     parser.add_argument("--crop-size", type=int, help="HR pixels, instead of the config's (default 256)")
@@ -51,13 +52,8 @@ def data_config(args: argparse.Namespace) -> DataConfig:
     return parse(DataConfig, settings, "data.")
 
 
-def _data_settings(path: str) -> dict[str, Any]:
-    try:
-        data = runpy.run_path(path)["get_config"]()["data"]
-    except OSError as error:
-        raise ConfigError(f"--config {path} cannot be read: {error.strerror or error}") from error
-    except KeyError as error:
-        raise ConfigError(f"--config {path} has no {error}: it must define get_config() with 'data' in it") from error
-    if dataclasses.is_dataclass(data):
-        return {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
-    return dict(data.to_dict() if hasattr(data, "to_dict") else data)
+def _data_settings(path: Path) -> dict[str, Any]:
+    data = read_config_file(path).get("data")
+    if data is None:
+        raise ConfigError(f"--config {path}: its get_config() has no 'data'")
+    return to_dict(data) if dataclasses.is_dataclass(data) else dict(data)

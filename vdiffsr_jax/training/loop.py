@@ -204,10 +204,18 @@ class Run:
         if self.program is None:
             traced = self.train_step.trace(*args)
             self.program = traced.lower().compile()
-            window.speed = Speed.of(traced, self.layout.mesh)
+            window.speed = Speed.of(traced, self._without_remat().trace(*args), self.layout.mesh)
             window.reset()
         self.state, metrics = self.program(*args)
         return metrics
+
+    def _without_remat(self) -> jax.stages.Wrapped:
+        """The step as it would be with memory for everything; only traced, never compiled."""
+        if self.cfg.remat == "none":
+            return self.train_step
+        cfg = dataclasses.replace(self.cfg, remat="none")
+        task = tasks.make(cfg)
+        return make_program(cfg, task.gradients, task.group, self.state.params, self.layout).step
 
     def _report(self, step: int, window: Window) -> None:
         means = window.means()

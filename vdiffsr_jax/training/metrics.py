@@ -17,7 +17,7 @@ from vdiffsr_jax.training.log_folder import LogFolder, parts
 from vdiffsr_jax.training.speed import Speed
 
 # Metrics that have a place of their own on the progress line.
-ELSEWHERE = ("loss", "learning_rate", "images_per_second", "data_wait", "step_ms", "tflops_per_device", "mfu")
+ELSEWHERE = ("loss", "learning_rate", "images_per_second", "data_wait", "step_ms", "tflops_per_device", "hfu", "mfu")
 
 NAME = "log.jsonl"
 
@@ -71,7 +71,7 @@ class Window:
         self.count += 1
 
     def means(self) -> dict[str, float]:
-        """Of every metric, and `images_per_second`, `data_wait` (share of the time), `step_ms`, TFLOP/s, MFU."""
+        """Of every metric, and `images_per_second`, `data_wait` (share of the time), `step_ms`, TFLOP/s, HFU, MFU."""
         self.flush()
         spent = time.monotonic() - self.started
         means = {name: total / max(self.count, 1) for name, total in self.sums.items() if name != "finite"}
@@ -84,13 +84,13 @@ class Window:
 
 
 def progress_line(step: int, steps: int, batch_size: int, means: Mapping[str, float]) -> str:
-    """step, loss and its parts, images/s, milliseconds a step, MFU where it is known, data wait, time left."""
+    """step, loss and its parts, images/s, milliseconds a step, MFU and HFU where known, data wait, time left."""
     left = (steps - step) * batch_size / max(means["images_per_second"], 1e-9)
-    mfu = f"  MFU {means['mfu']:.0%}" if "mfu" in means else ""
+    used = "".join(f"  {name.upper()} {means[name]:.0%}" for name in ("mfu", "hfu") if name in means)
     parts = " ".join(f"{name} {value:.4g}" for name, value in means.items() if name not in ELSEWHERE)
     return (
         f"step {step}/{steps}  loss {means['loss']:.4g}  {parts}  lr {means['learning_rate']:.2g}  "
-        f"{means['images_per_second']:.1f} images/s  {means['step_ms']:.0f} ms/step{mfu}  "
+        f"{means['images_per_second']:.1f} images/s  {means['step_ms']:.0f} ms/step{used}  "
         f"data wait {means['data_wait']:.0%}  left {duration(left)}"
     )
 

@@ -15,23 +15,28 @@ from vdiffsr_jax.training.optim import Flat
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """`flops`: of one step, a device's share. `chip`: None where its peak is not known."""
+    """FLOPs of one step, a device's share: `done` with what remat computes again, `needed` without. `chip`: None where
+    its peak is not known.
+    """
 
-    flops: float
+    done: float
+    needed: float
     chip: Chip | None
 
     @classmethod
-    def of(cls, program: jax.stages.Traced, mesh: Mesh) -> Speed:
-        """Of a traced step."""
-        return cls(count_flops(program.jaxpr) / mesh.size, chip_of(mesh.devices.flat[0].device_kind))
+    def of(cls, program: jax.stages.Traced, without_remat: jax.stages.Traced, mesh: Mesh) -> Speed:
+        """Of a traced step and the same step that computes nothing again."""
+        done, needed = (count_flops(traced.jaxpr) / mesh.size for traced in (program, without_remat))
+        return cls(done, needed, chip_of(mesh.devices.flat[0].device_kind))
 
     def at(self, seconds: float) -> dict[str, float]:
-        """`tflops_per_device` and, where the peak is known, `mfu` (0..1), of a step that takes so long.
-
-        Recomputation under remat counts as work here, so it is utilisation of the hardware, not of the model.
+        """Of a step that takes so long: `tflops_per_device` done and, where the peak is known, as shares of it (0..1)
+        `hfu`, utilisation of the hardware by all work done, and `mfu`, by the work that the model needs.
         """
-        rate = self.flops / seconds
-        return {"tflops_per_device": rate / 1e12} | ({"mfu": rate / self.chip.flops} if self.chip else {})
+        rates = {"tflops_per_device": self.done / seconds / 1e12}
+        if self.chip:
+            rates |= {"hfu": self.done / seconds / self.chip.flops, "mfu": self.needed / seconds / self.chip.flops}
+        return rates
 
 
 class Trace:

@@ -21,10 +21,9 @@ import jax.numpy as jnp
 
 from vdiffsr_jax.config import PriorConfig, SwinUNetConfig, VARConfig, VARTokenizerConfig, VDiffSRConfig, VQGANConfig
 from vdiffsr_jax.diffusion import sampler, schedule
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models.assembled import Items, assemble
 from vdiffsr_jax.models.build import Params, cast, flatten
-from vdiffsr_jax.models.pyramid_var import fold
-from vdiffsr_jax.ops.resize import bicubic
+from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.weights import checkpoint
 
 TILE_32 = VDiffSRConfig(
@@ -99,25 +98,28 @@ def one_step(bench: Bench, config: VDiffSRConfig, items: dict[str, Params], batc
     tile = config.tile_size
     lr = jax.random.uniform(jax.random.key(1), (batch, tile, tile, 3), minval=-1.0, maxval=1.0)
     noise = jax.random.normal(jax.random.key(2), (batch, tile, tile, config.first_stage.embed_dim))
-    first_stage = registry.network("vdiffsr", "first_stage", config, dtype=dtype)
-    denoiser = registry.network("vdiffsr", "denoiser", config, dtype=dtype)
+    items, config = fold_model(items, config)
+    model = assemble(config, dtype=dtype)
     steps = schedule.make(config.schedule)
 
-    def denoise(params: Params, z_y: jax.Array, lr: jax.Array, cache: Any) -> jax.Array:
-        return sampler.sample_one_step(lambda x, t: denoiser.apply(params, x, t, lr, cache), steps, z_y, noise)
+    def denoise(items: Items, z_y: jax.Array, lr: jax.Array, prior: Any) -> jax.Array:
+        return sampler.sample_one_step(lambda x, t: model.denoise(items, x, t, lr, prior), steps, z_y, noise)
 
-    image = bench.run("bicubic x4", lambda x: bicubic(x, (config.scale * tile, config.scale * tile)), lr)
-    z_y = bench.run("VQ encode", lambda p, x: first_stage.apply(p, x, method="encode"), items["first_stage"], image)
-    cache = None
+    window = bench.run("bicubic x4", model.enlarge, lr)
+    z_y = bench.run("VQ encode", model.encode, _only(items, "first_stage"), window)
+    prior = None
     if config.prior is not None:
-        params, prior = fold(items["pvar"], config.prior)
-        pvar = registry.network("vdiffsr", "pvar", dataclasses.replace(config, prior=prior), dtype=dtype)
-        tokens = bench.run("tokenizer", lambda p, x: pvar.apply(p, x, method="tokens"), params, image)
-        pyramid = bench.run("VAR", lambda p, t: pvar.apply(p, t, method="from_tokens"), params, tokens)
-        keep = lambda p, maps: denoiser.apply(p, maps, method="encode_prior")  # noqa: E731
-        cache = bench.run("prior keys, values", keep, items["denoiser"], pyramid)
-    z_0 = bench.run("UNet, one step", denoise, items["denoiser"], z_y, lr, cache)
-    return bench.run("VQ decode", lambda p, z: first_stage.apply(p, z, method="decode"), items["first_stage"], z_0)
+        pvar = model.networks["pvar"]
+        tokens = bench.run("tokenizer", lambda p, x: pvar.apply(p, x, method="tokens"), items["pvar"], window)
+        pyramid = bench.run("prior", lambda p, t: pvar.apply(p, t, method="from_tokens"), items["pvar"], tokens)
+        prior = bench.run("prior keys, values", model.read_prior, _only(items, "denoiser"), pyramid)
+    z_0 = bench.run("UNet, one step", denoise, _only(items, "denoiser"), z_y, lr, prior)
+    return bench.run("VQ decode", model.decode, _only(items, "first_stage"), z_0)
+
+
+def _only(items: Items, name: str) -> Items:
+    """One network's parameters: a stage is timed with no more arguments than it reads."""
+    return {name: items[name]}
 
 
 def report(config: VDiffSRConfig, items: dict[str, Params], batch: int, dtype: jnp.dtype, repeats: int) -> str:
@@ -153,7 +155,7 @@ def main() -> None:
         config = PRESETS[args.preset]
         if args.no_prior:
             config = dataclasses.replace(config, prior=None)
-        networks = {name: registry.network("vdiffsr", name, config) for name in registry.item_names("vdiffsr", config)}
+        networks = assemble(config).networks
         items = {name: net.init(jax.random.key(i)) for i, (name, net) in enumerate(networks.items())}
     if dtype != jnp.float32:
         items = {name: cast(params, dtype) for name, params in items.items()}

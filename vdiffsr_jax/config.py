@@ -157,13 +157,15 @@ class VARConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PriorConfig:
-    """PyramidVAR: where VAR's hidden states are read out, and what of it is trained.
+    """The prior: its kind, where VAR's hidden states are read out, and what of it is trained.
 
+    `kind`: var (PyramidVAR), codes (the tokenizer's own codes, without VAR), or module:Class (`models.prior`).
     `taps` are 1-based block numbers; empty means four, evenly spaced, the last at the top (design section 5).
     `mode`: teacher_forced, or one of two controls: shuffled (another image's prior), random_weights. `attention`: what
     VAR's levels see of each other, whatever VAR was trained with (VARestorer, once adapted: full).
     """
 
+    kind: str = "var"
     tokenizer: VARTokenizerConfig = VARTokenizerConfig()
     var: VARConfig = VARConfig()
     taps: tuple[int, ...] = ()
@@ -187,6 +189,8 @@ class PriorConfig:
         check_choice(self, "attention", ("causal", "full"))
         if self.train == "lora" and not self.lora_rank:
             raise ConfigError("prior.train=lora needs prior.lora_rank of at least 1; or choose adapter, full or none")
+        if self.kind == "codes":
+            return
         if self.taps:
             _increasing(self, "taps", self.taps)
             if self.taps[-1] > self.var.depth or self.taps[0] < 1:

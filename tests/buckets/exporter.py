@@ -17,7 +17,7 @@ import numpy as np
 
 from tests.models.filled import filled
 from vdiffsr_jax.config import VQGANConfig
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.runtime import processes
 from vdiffsr_jax.weights import checkpoint
 
@@ -26,7 +26,7 @@ CONFIG = VQGANConfig(ch=32, ch_mult=(1, 1), num_res_blocks=1, n_embed=16)
 
 def parameters(version: int) -> Any:
     """Filled with numbers of this version."""
-    return jax.tree.map(lambda x: x + version, filled(registry.network("vqgan", "vqgan", CONFIG).abstract))
+    return jax.tree.map(lambda x: x + version, filled(kinds.network("vqgan", "vqgan", CONFIG).abstract))
 
 
 def version(directory: str) -> int:

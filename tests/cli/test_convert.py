@@ -18,7 +18,7 @@ from tests.models.filled import filled
 from vdiffsr_jax.cli.convert import main
 from vdiffsr_jax.config import SwinUNetConfig, VARConfig, VARTokenizerConfig, VQGANConfig
 from vdiffsr_jax.conversion import safetensors_file
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.models.swin_unet import swin_places
 from vdiffsr_jax.weights.checkpoint import load_model, read_config, save_model
@@ -33,7 +33,7 @@ CONFIGS = {
         vocab_size=16, z_channels=8, ch=32, ch_mult=(1,) * 4, num_res_blocks=1, patch_nums=(1, 2, 4)
     ),
     "var": VARConfig(depth=2, width=32, num_heads=2, num_classes=3, patch_nums=(1, 2, 4), vocab_size=16, code_dim=8),
-    "swin_unet": registry.DenoiserConfig(
+    "swin_unet": kinds.DenoiserConfig(
         SwinUNetConfig(
             image_size=8, model_channels=32, channel_mult=(1, 1), num_res_blocks=(1, 1), attention_resolutions=(8,),
             num_head_channels=16, swin_embed_dim=32, window_size=4,
@@ -51,7 +51,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("published")
     result = {}
     for i, (kind, config) in enumerate(CONFIGS.items()):
-        params = filled(registry.network(kind, kind, config).abstract, seed=i)
+        params = filled(kinds.network(kind, kind, config).abstract, seed=i)
         save_model(folder / kind, {kind: params}, kind=kind, config=config)
         result[kind] = folder / f"{NAMES[kind]}.safetensors"
         assert main(["--to-torch", str(folder / kind), "--output", str(result[kind])]) == 0

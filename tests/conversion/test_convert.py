@@ -16,7 +16,7 @@ from vdiffsr_jax.conversion.convert import Part, configure, convert, dropped, me
 from vdiffsr_jax.conversion.original_names import original_names
 from vdiffsr_jax.conversion.presets import PRESETS
 from vdiffsr_jax.conversion.rules import ConversionError, convert_lazily
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
@@ -53,7 +53,7 @@ def test_a_published_file_converts_strictly_and_back(file: Path):
     part, manifest = published(file)
     config, notes = configure(part, None, {})
     assert "assumed preset" in notes[0]
-    want = flatten(registry.network(part.kind, part.kind, config).abstract)
+    want = flatten(kinds.network(part.kind, part.kind, config).abstract)
     table = recognise.table(part.kind, config)
     flat = convert_lazily(table, part.tensors, want, file.stem)
     assert flat.keys() == want.keys()
@@ -92,7 +92,7 @@ def test_the_configuration_is_the_published_one(file: Path):
 
 def test_every_preset_is_a_valid_configuration():
     for preset in PRESETS.values():
-        registry.parse_config(preset.kind, preset.values)
+        kinds.parse_config(preset.kind, preset.values)
 
 
 def denoiser(name: str) -> Part:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.pictures import dead_leaves
 from tests.sampling.conftest import random_items, tiny_config
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.weights import checkpoint
 
 
@@ -32,8 +32,8 @@ def lite0(tmp_path_factory):
 
 
 def _perceptual(path, backbone):
-    config = registry.PerceptualConfig(backbone)
-    abstract = registry.network("perceptual", "perceptual", config).abstract
+    config = kinds.PerceptualConfig(backbone)
+    abstract = kinds.network("perceptual", "perceptual", config).abstract
     rng = np.random.default_rng(0)
 
     def draw(leaf):

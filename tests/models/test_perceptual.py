@@ -12,7 +12,7 @@ import pytest
 from tests.golden.perceptual.recipe import weight
 from vdiffsr_jax.conversion.perceptual import TABLES, heads_of, infer_backbone
 from vdiffsr_jax.conversion.rules import ConversionError, convert
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import build, flatten, unflatten
 from vdiffsr_jax.models.perceptual import BACKBONES, PerceptualDistance
 
@@ -71,7 +71,7 @@ def test_features_and_distance_match_the_reference(network):
 
 
 def test_dists_matches_the_reference():
-    net = registry.perceptual("dists")
+    net = kinds.network("perceptual", "perceptual", kinds.PerceptualConfig("dists"))
     shapes = torch_shapes("vgg16") | {"alpha": (1, 1475, 1, 1), "beta": (1, 1475, 1, 1)}
     flat = convert(TABLES["dists"], shapes, lambda n: weight(n, shapes[n]), flatten(net.abstract), "dists")
     params = unflatten(flat, net.abstract)

@@ -12,7 +12,7 @@ import pytest
 
 from vdiffsr_jax.config import ConfigError, PriorConfig, VARConfig, VARTokenizerConfig
 from vdiffsr_jax.models.build import Network, Params, build, flatten, unflatten
-from vdiffsr_jax.models.pyramid_var import PyramidVAR, fold, load_parts, split_levels, trainable
+from vdiffsr_jax.models.pyramid_var import PyramidVAR, split_levels
 from vdiffsr_jax.models.var import VAR
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
 
@@ -97,7 +97,9 @@ def test_what_is_trained_at_the_published_size():
     shapes = flatten(build(PyramidVAR, PriorConfig()).abstract)
 
     def count(train: str) -> int:
-        return sum(x.size for name, x in shapes.items() if trainable(name, train))
+        return sum(
+            x.size for name, x in shapes.items() if PyramidVAR.trainable(name, dataclasses.replace(CFG, train=train))
+        )
 
     adapter = 2 * 1024 + 1024 * 256 + 256 + 10 * 256 + 10 * 4 + 32 * 256 + 256
     lora = 16 * 16 * ((1024 + 3072) + (1024 + 1024) + 2 * (1024 + 4096))
@@ -116,7 +118,7 @@ def test_gradients_reach_what_is_trained_and_stop_below(train: str):
 
     gradients = flatten(jax.jit(jax.grad(loss))(params))
     reached = {name for name, g in gradients.items() if np.abs(g).max() > 0}
-    assert {name for name in gradients if trainable(name, train)} <= reached
+    assert {name for name in gradients if PyramidVAR.trainable(name, dataclasses.replace(CFG, train=train))} <= reached
     if train == "adapter":
         assert not [name for name in reached if name.startswith("var/")]
     assert not [name for name in reached if name.startswith("tokenizer/")]
@@ -124,7 +126,7 @@ def test_gradients_reach_what_is_trained_and_stop_below(train: str):
 
 def test_folding_changes_nothing(own: tuple[Params, tuple[jax.Array, ...]]):
     params, pyramid = own
-    folded, folded_cfg = fold(params, CFG)
+    folded, folded_cfg = PyramidVAR.fold(params, CFG)
     assert (folded_cfg.lora_rank, folded_cfg.var.folded, folded_cfg.tap_layers) == (0, True, (1, 2))
     small = build(PyramidVAR, folded_cfg)
     small.check(folded)
@@ -135,7 +137,7 @@ def test_folding_changes_nothing(own: tuple[Params, tuple[jax.Array, ...]]):
 def test_folded_size_of_the_published_prior():
     cfg = PriorConfig()
     whole = build(VAR, cfg.var).abstract
-    folded = jax.eval_shape(lambda p: fold({"var": p}, cfg)[0]["var"], whole)
+    folded = jax.eval_shape(lambda p: PyramidVAR.fold({"var": p}, cfg)[0]["var"], whole)
     assert sum(x.size for x in jax.tree.leaves(whole)) == 310_283_520
     assert sum(x.size for x in jax.tree.leaves(folded)) == 206_498_048
 
@@ -143,13 +145,15 @@ def test_folded_size_of_the_published_prior():
 def test_load_parts_keeps_the_weights_and_starts_lora_at_zero():
     cfg = dataclasses.replace(CFG, var=dataclasses.replace(CFG.var, depth=2), taps=(1,))
     var, tokenizer = random(build(VAR, cfg.var), 1), random(build(VARTokenizer, cfg.tokenizer), 2)
-    params = load_parts(var, tokenizer, cfg, jax.random.key(0))
+    params = PyramidVAR.assemble({"var": var, "tokenizer": tokenizer}, cfg, jax.random.key(0))
     np.testing.assert_array_equal(params["var"]["blocks"][0]["fc1"]["kernel"], var["blocks"][0]["fc1"]["kernel"])
     np.testing.assert_array_equal(params["tokenizer"]["quantizer"]["codebook"], tokenizer["quantizer"]["codebook"])
     for name, x in flatten(params).items():
         assert not name.endswith("lora_b") or not np.asarray(x).any()
 
-    control = load_parts(var, tokenizer, dataclasses.replace(cfg, mode="random_weights"), jax.random.key(0))
+    control = PyramidVAR.assemble(
+        {"var": var, "tokenizer": tokenizer}, dataclasses.replace(cfg, mode="random_weights"), jax.random.key(0)
+    )
     assert np.abs(control["var"]["pos"] - var["pos"]).max() > 0.1
     np.testing.assert_array_equal(control["tokenizer"]["quant_conv"]["kernel"], tokenizer["quant_conv"]["kernel"])
 
@@ -158,9 +162,9 @@ def test_load_parts_names_what_does_not_fit():
     var, tokenizer = random(build(VAR, CFG.var)), random(build(VARTokenizer, CFG.tokenizer))
     lacking = {name: x for name, x in var.items() if name != "pos_start"}
     with pytest.raises(ValueError, match="does not have: var/pos_start"):
-        load_parts(lacking, tokenizer, CFG, jax.random.key(0))
+        PyramidVAR.assemble({"var": lacking, "tokenizer": tokenizer}, CFG, jax.random.key(0))
     with pytest.raises(ValueError, match=r"var/pos has shape \(20, 32\), needs \(21, 32\)"):
-        load_parts(var | {"pos": var["pos"][1:]}, tokenizer, CFG, jax.random.key(0))
+        PyramidVAR.assemble({"var": var | {"pos": var["pos"][1:]}, "tokenizer": tokenizer}, CFG, jax.random.key(0))
 
 
 def test_shuffled_gives_each_window_anothers_prior(own: tuple[Params, tuple[jax.Array, ...]]):

@@ -6,7 +6,6 @@ replaced by the reference's noise. The stages in between are the same networks a
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,8 +20,7 @@ from tests.parity_kinds import swin_unet, vqgan_f4, weights
 from vdiffsr_jax.config import VDiffSRConfig, VQGANConfig
 from vdiffsr_jax.conversion.vqgan import infer_config
 from vdiffsr_jax.diffusion import resshift, sampler, schedule
-from vdiffsr_jax.models.build import Network, Params
-from vdiffsr_jax.ops.resize import bicubic
+from vdiffsr_jax.models.assembled import Assembled, Items, assemble
 from vdiffsr_jax.sampling import tiling
 from vdiffsr_jax.sampling.upscaler import Upscaler
 
@@ -30,13 +28,10 @@ SINSR = schedule.PUBLISHED["sinsr"]
 
 
 class _Model(NamedTuple):
-    """Both networks with their parameters, and the tile's side in LR pixels and the reference's stride."""
+    """The model with its parameters, and the tile's side in LR pixels and the reference's stride."""
 
-    first_stage: Network
-    first_stage_params: Params
-    unet: Network
-    unet_params: Params
-    config: VDiffSRConfig
+    assembled: Assembled
+    items: Items
     tile: int
     stride: int
 
@@ -56,14 +51,12 @@ class _GivenNoise:
 def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every reference array that `io` has, with its inputs, pictures apart from the stages before them."""
     config = json.loads((folder / "config.json").read_text())
-    unet_cfg, unet, unet_params = swin_unet.load(folder / config["unet"])
-    first_stage, first_stage_params = vqgan_f4.load(folder / config["first_stage"])
+    unet_cfg, _, unet_params = swin_unet.load(folder / config["unet"])
+    _, first_stage_params = vqgan_f4.load(folder / config["first_stage"])
+    first_stage = _first_stage_config(folder / config["first_stage"])
     model = _Model(
-        first_stage,
-        first_stage_params,
-        unet,
-        unet_params,
-        VDiffSRConfig(first_stage=_first_stage_config(folder / config["first_stage"]), denoiser=unet_cfg, prior=None),
+        assemble(VDiffSRConfig(first_stage=first_stage, denoiser=unet_cfg, prior=None)),
+        {"first_stage": first_stage_params, "denoiser": {"unet": unet_params}},
         *config["tile"],
     )
     noise = {name: np.moveaxis(io[name], -3, -1) for name in ("noise", "chain_noise", "tile_noise") if name in io}
@@ -86,7 +79,7 @@ def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
             result |= {f"{run}_{name}": array for name, array in _stages(model, lr, by_tile, steps).items()}
     if "lr_upsampled" in io and "lr" in io:
         tile = _scaled(tiling.cut(io["lr"], _grid(model, io["lr"]), 0))
-        result["lr_upsampled"] = _nchw(_window(tile))
+        result["lr_upsampled"] = _nchw(model.assembled.enlarge(tile))
     return result
 
 
@@ -103,14 +96,9 @@ def _scaled(tile: np.ndarray) -> jax.Array:
     return jnp.asarray((tile.astype(np.float32)[None] / 255 - 0.5) / 0.5)
 
 
-def _window(tile: jax.Array) -> jax.Array:
-    return bicubic(tile, (4 * tile.shape[1], 4 * tile.shape[2]))
-
-
 def _upscale(model: _Model, lr: np.ndarray, by_tile: np.ndarray, steps: int) -> np.ndarray:
     """The product, whole: `Upscaler` with uniform blending."""
-    items = {"first_stage": model.first_stage_params, "denoiser": {"unet": model.unet_params}}
-    upscaler = Upscaler(model.config, items, devices=1, batch=1, tile=model.tile)
+    upscaler = Upscaler(model.assembled.config, dict(model.items), devices=1, batch=1, tile=model.tile)
     with mock.patch.object(tiling, "NoiseField", return_value=_GivenNoise(by_tile)):
         return upscaler(lr, steps=steps, blend="uniform", stride=model.stride, sampler="ancestral")
 
@@ -120,16 +108,18 @@ def _stages(model: _Model, lr: np.ndarray, by_tile: np.ndarray, steps: int) -> d
     grid = _grid(model, lr)
     blender = tiling.Blender(grid, 4, blend="uniform")
     made = schedule.make(SINSR)
-    encode, decode, quantize = (_method(model, name) for name in ("encode", "decode", "quantize"))
-    apply = jax.jit(lambda params, x, t, lr: model.unet.apply(params, x, t, lr))
+    whole = model.assembled
+    encode, decode = jax.jit(whole.encode), jax.jit(whole.decode)
+    quantize = jax.jit(lambda params, z: whole.networks["first_stage"].apply(params, z, method="quantize"))
+    apply = jax.jit(lambda items, x, t, lr: whole.denoise(items, x, t, lr, None))
     result: dict[str, np.ndarray] = {}
     rows = []
     for index in range(grid.count):
         tile, noise = _scaled(tiling.cut(lr, grid, index)), jnp.asarray(by_tile[index])[:, None]
-        z_y = encode(_window(tile))
+        z_y = encode(model.items, whole.enlarge(tile))
 
         def denoise(x: jax.Array, t: jax.Array, tile: jax.Array = tile) -> jax.Array:
-            return apply(model.unet_params, x, t, tile)
+            return apply(model.items, x, t, tile)
 
         stages: dict[str, np.ndarray] = {"z_y": _nchw(z_y)}
         if steps == 1:
@@ -142,8 +132,12 @@ def _stages(model: _Model, lr: np.ndarray, by_tile: np.ndarray, steps: int) -> d
         for s, (z_t, predicted) in enumerate(zip(unet_in, unet_out, strict=True)):
             stages[f"unet_in_{s}"] = _nchw(resshift.scale_input(z_t, made.input_std[made.num_steps - 1 - s]))
             stages[f"unet_out_{s}"] = _nchw(predicted)
-        decoded = decode(z_0)
-        stages |= {"z0": _nchw(z_0), "indices": np.asarray(quantize(z_0)[1]), "decoded": _nchw(decoded)}
+        decoded = decode(model.items, z_0)
+        stages |= {
+            "z0": _nchw(z_0),
+            "indices": np.asarray(quantize(model.items["first_stage"], z_0)[1]),
+            "decoded": _nchw(decoded),
+        }
         result |= {name if grid.count == 1 else f"{name}_tile{index}": array for name, array in stages.items()}
         finished = blender.add(np.clip(np.asarray(decoded[0]), -1, 1))
         if finished is not None:
@@ -151,11 +145,6 @@ def _stages(model: _Model, lr: np.ndarray, by_tile: np.ndarray, steps: int) -> d
     result["float"] = np.moveaxis(np.concatenate(rows) * 0.5 + 0.5, -1, 0)[None]
     asked = made.timestep_map[::-1][:steps, None]
     return result | {"unet_t": np.tile(asked, (grid.count, 1))}
-
-
-def _method(model: _Model, name: str):
-    run = jax.jit(lambda params, z: model.first_stage.apply(params, z, method=name))
-    return functools.partial(run, model.first_stage_params)
 
 
 def _nchw(latent: jax.Array) -> np.ndarray:

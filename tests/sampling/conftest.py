@@ -16,7 +16,7 @@ from vdiffsr_jax.config import (
     VDiffSRConfig,
     VQGANConfig,
 )
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten, unflatten
 from vdiffsr_jax.weights import checkpoint
 
@@ -63,7 +63,7 @@ def random_items(config: VDiffSRConfig):
             return 0.02 * value + np.float32(name.endswith("scale"))
         return value / np.sqrt(np.prod(leaf.shape[:-1])).astype(np.float32)
 
-    networks = registry.networks("vdiffsr", config)
+    networks = kinds.networks("vdiffsr", config)
     return {
         item: unflatten({name: draw(name, leaf) for name, leaf in flatten(net.abstract).items()}, net.abstract)
         for item, net in networks.items()

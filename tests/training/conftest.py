@@ -14,7 +14,7 @@ import pytest
 from vdiffsr_jax.cli.train import runs
 from vdiffsr_jax.config import to_dict
 from vdiffsr_jax.config_file import read_config_file
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "configs" / "smoke.py"
@@ -51,6 +51,6 @@ def chain_configs(tmp_path_factory) -> Path:
 def write_config(directory: Path, kind: str, values: dict) -> None:
     """A checkpoint's config.json without its arrays."""
     directory.mkdir(parents=True)
-    config = to_dict(registry.parse_config(kind, values))
+    config = to_dict(kinds.parse_config(kind, values))
     content = {"format": 1, "kind": kind, "config": config, "sources": []}
     (directory / "config.json").write_text(json.dumps(content))

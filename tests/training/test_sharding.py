@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from vdiffsr_jax.config import ConfigError, PriorConfig, VARConfig, VARTokenizerConfig, VDiffSRConfig, VQGANConfig
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import build, flatten
 from vdiffsr_jax.models.patch_gan import PatchGAN
 from vdiffsr_jax.training.config import MeshConfig
@@ -28,19 +28,19 @@ from vdiffsr_jax.training.sharding import (
 
 def all_names() -> set[str]:
     """Every parameter that any task trains or freezes."""
-    kinds = [
+    every = [
         ("vqgan", VQGANConfig()),
         ("var_tokenizer", VARTokenizerConfig()),
         ("var", VARConfig(depth=2)),
         ("var", VARConfig(depth=2, shared_aln=True, folded=True)),
         ("var", VARConfig(depth=2, shared_aln=True)),
         ("vdiffsr", VDiffSRConfig(prior=PriorConfig(var=VARConfig(depth=2)))),
-        ("perceptual", registry.PerceptualConfig("vgg16")),
-        ("perceptual", registry.PerceptualConfig("efficientnet_lite0")),
+        ("perceptual", kinds.PerceptualConfig("vgg16")),
+        ("perceptual", kinds.PerceptualConfig("efficientnet_lite0")),
     ]
     names = {f"patch_gan/{name}" for name in flatten(build(PatchGAN).abstract)}
-    for kind, config in kinds:
-        for item, network in registry.networks(kind, config).items():
+    for kind, config in every:
+        for item, network in kinds.networks(kind, config).items():
             names |= {f"{item}/{name}" for name in flatten(network.abstract)}
     return names
 

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.models.filled import filled
 from vdiffsr_jax.config import ConfigError, VQGANConfig
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.weights.checkpoint import CheckpointError, load_lazily, load_model, read_config, save_model
 from vdiffsr_jax.weights.lazy_array import LazyArray
@@ -23,7 +23,7 @@ CFG = VQGANConfig(ch=32, ch_mult=(1, 1), num_res_blocks=1, n_embed=16)
 
 @pytest.fixture(scope="module")
 def params():
-    return filled(registry.network("vqgan", "vqgan", CFG).abstract)
+    return filled(kinds.network("vqgan", "vqgan", CFG).abstract)
 
 
 @pytest.fixture(scope="module")
@@ -168,12 +168,12 @@ def test_a_damaged_checkpoint_is_refused_by_name(saved: Path, tmp_path: Path):
 def test_every_kind_has_networks():
     small = {
         "vqgan": CFG,
-        "vdiffsr": registry.parse_config("vdiffsr", {"prior": None}),
-        "perceptual": registry.PerceptualConfig("alexnet"),
+        "vdiffsr": kinds.parse_config("vdiffsr", {"prior": None}),
+        "perceptual": kinds.PerceptualConfig("alexnet"),
     }
     for kind, config in small.items():
-        built = registry.networks(kind, config)
-        assert list(built) == registry.item_names(kind, config)
+        built = kinds.networks(kind, config)
+        assert list(built) == kinds.item_names(kind, config)
         assert all(flatten(network.abstract) for network in built.values())
     with pytest.raises(ConfigError, match="has no 'pvar', only first_stage, denoiser"):
-        registry.network("vdiffsr", "pvar", small["vdiffsr"])
+        kinds.network("vdiffsr", "pvar", small["vdiffsr"])

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from vdiffsr_jax.config import ConfigError, VDiffSRConfig, parse, to_dict
-from vdiffsr_jax.conversion.convert import Converted, convert, merge, parts
+from vdiffsr_jax.conversion import convert as files
+from vdiffsr_jax.conversion.convert import Converted, convert, merge
 from vdiffsr_jax.conversion.rules import ConversionError
 
 _FLAGS = {
@@ -39,7 +40,7 @@ def assemble(
     Args: preset: of the denoiser. settings: of VDiffSRConfig, in the place of what the files tell.
     Raises: ConversionError or ConfigError if a file is not what its flag says, or they do not fit together.
     """
-    from vdiffsr_jax.models.pyramid_var import load_parts
+    from vdiffsr_jax.models.prior import prior_class
     from vdiffsr_jax.models.vdiffsr import from_unet
 
     if (var is None) != (tokenizer is None):
@@ -72,13 +73,14 @@ def assemble(
     denoiser_key, prior_key = jax.random.split(jax.random.key(seed))
     items = {"first_stage": stage.params, "denoiser": from_unet(unet.params, config, denoiser_key)}
     if config.prior is not None:
-        items["pvar"] = load_parts(trunk.params, codes.params, config.prior, prior_key)
+        parts = {"tokenizer": codes.params, "var": trunk.params}
+        items["pvar"] = prior_class(config.prior).assemble(parts, config.prior, prior_key)
     notes = [note for each in converted for note in each.notes]
     return config, items, [each.source for each in converted], notes
 
 
 def _convert(path: Path, kind: str, preset: str | None, settings: Mapping[str, Any], dtype: Any) -> Converted:
-    found = parts(path)
+    found = files.parts(path)
     fitting = [part for part in found if part.kind == kind]
     if not fitting:
         kinds = ", ".join(part.kind for part in found)

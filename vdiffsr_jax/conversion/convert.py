@@ -12,7 +12,7 @@ import numpy as np
 from vdiffsr_jax.conversion import perceptual, presets, recognise, weights_file
 from vdiffsr_jax.conversion.rules import ConversionError, convert_lazily, plan
 from vdiffsr_jax.conversion.weights_file import StateDict
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Params, flatten, unflatten
 
 
@@ -96,11 +96,11 @@ def convert(
     Raises: ConversionError with every missing, unexpected or misshapen name; ConfigError.
     """
     config, notes = configure(part, preset, settings or {})
-    abstract = registry.network(part.kind, part.kind, config).abstract
+    abstract = kinds.network(part.kind, part.kind, config).abstract
     flat = convert_lazily(recognise.table(part.kind, config), part.tensors, flatten(abstract), part.title)
     cast = {name: array.astype(dtype) for name, array in flat.items()}
-    kinds = sorted({str(tensor.dtype) for tensor in flat.values()})
-    source = weights_file.source(part.path, part=part.where, kind=part.kind, dtypes=kinds)
+    dtypes = sorted({str(tensor.dtype) for tensor in flat.values()})
+    source = weights_file.source(part.path, part=part.where, kind=part.kind, dtypes=dtypes)
     return Converted(part.kind, config, unflatten(cast, abstract), source, notes)
 
 

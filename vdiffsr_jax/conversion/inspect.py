@@ -11,7 +11,7 @@ from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.conversion import recognise, weights_file
 from vdiffsr_jax.conversion.convert import Part, configure, dropped
 from vdiffsr_jax.conversion.rules import ConversionError
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.weights.checkpoint import load_lazily, read_config
 
@@ -58,7 +58,7 @@ def _checkpoint(path: Path) -> list[str]:
     kind, config, sources = read_config(path)
     lines = [f"{path}: checkpoint ({kind})", f"configuration: {json.dumps(to_dict(config))}"]
     lines += [f"from {json.dumps(source)}" for source in sources]
-    for item in registry.item_names(kind, config):
+    for item in kinds.item_names(kind, config):
         for name, array in flatten(load_lazily(path, item)).items():
             shape = "x".join(map(str, array.shape)) or "scalar"
             lines.append(f"  {item}/{name}  {shape}  {array.dtype}")

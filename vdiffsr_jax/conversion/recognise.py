@@ -8,7 +8,7 @@ from typing import Any
 from vdiffsr_jax.config import ConfigError, SwinUNetConfig, parse, to_dict
 from vdiffsr_jax.conversion import perceptual, swin_unet, var, var_tokenizer, vqgan
 from vdiffsr_jax.conversion.rules import ConversionError, Table
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -51,14 +51,14 @@ def infer(kind: str, shapes: Shapes, values: Mapping[str, Any]) -> Any:
     Raises: ConversionError or ConfigError if it cannot be told or does not fit.
     """
     if kind == "perceptual":
-        return registry.parse_config(kind, {"backbone": perceptual.infer_backbone(shapes), **values})
+        return kinds.parse_config(kind, {"backbone": perceptual.infer_backbone(shapes), **values})
     if kind == "swin_unet":
         given = values.get("denoiser", {})
         if not isinstance(given, Mapping):
             raise ConfigError(f"denoiser={given!r} must be a mapping of settings")
         if "image_size" in given:  # its type is checked before it is computed with
             parse(SwinUNetConfig, {"image_size": given["image_size"]}, "denoiser.")
-        return registry.parse_config(kind, {**values, "denoiser": to_dict(swin_unet.infer_config(shapes, **given))})
+        return kinds.parse_config(kind, {**values, "denoiser": to_dict(swin_unet.infer_config(shapes, **given))})
     infer_config = {"var": var.infer_config, "var_tokenizer": var_tokenizer.infer_config, "vqgan": vqgan.infer_config}
     return infer_config[kind](shapes, **values)
 

@@ -11,7 +11,7 @@ from vdiffsr_jax.conversion import recognise, safetensors_file
 from vdiffsr_jax.conversion.buffers import buffers
 from vdiffsr_jax.conversion.original_names import original_names
 from vdiffsr_jax.conversion.rules import ConversionError, Op
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Params, flatten
 from vdiffsr_jax.weights.checkpoint import load_lazily, read_config
 from vdiffsr_jax.weights.lazy_array import LazyArray
@@ -24,7 +24,7 @@ def to_torch(directory: Path, output: Path, *, item: str | None = None, dtype: A
     Raises: ConversionError if the network has no original names; CheckpointError.
     """
     kind, config, _ = read_config(directory)
-    known = registry.item_names(kind, config)
+    known = kinds.item_names(kind, config)
     if item is None:
         if len(known) > 1:
             raise ConversionError(f"{directory} holds {', '.join(known)}: say which with --part")
@@ -56,7 +56,7 @@ def _as_published(item: str, config: Any, params: Params) -> tuple[str, Any, Par
     if item == "denoiser":
         added = [name for name in params if name != "unet"]
         left_out = [f"left out: {', '.join(added)}, which the original does not have"] if added else []
-        return "swin_unet", registry.DenoiserConfig(config.denoiser, config.schedule), params["unet"], left_out
+        return "swin_unet", kinds.DenoiserConfig(config.denoiser, config.schedule), params["unet"], left_out
     if item in ("pvar", "perceptual"):
         raise ConversionError(f"{item} has no original: it cannot be written under PyTorch's names")
     if item == "var" and (config.folded or config.lora_rank):

@@ -13,7 +13,7 @@ import numpy as np
 
 from vdiffsr_jax.metrics.niqe import NiqeError, Pristine, niqe
 from vdiffsr_jax.metrics.psnr_ssim import luma, psnr, ssim
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.weights import checkpoint
 
@@ -48,7 +48,7 @@ class Distance:
         """
         column = cls.column_of(directory)
         model = checkpoint.load_model(directory)
-        network = registry.network("perceptual", "perceptual", model.config)
+        network = kinds.network("perceptual", "perceptual", model.config)
 
         @jax.jit
         def distance(params: Params, pair: jax.Array) -> jax.Array:

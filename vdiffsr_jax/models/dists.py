@@ -41,7 +41,7 @@ class DISTS(nnx.Module):
     Source: eq. 5 to 8.
     """
 
-    def __init__(self, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, backbone: str = "dists", *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
         self.backbone = VGG16(dtype=dtype, rngs=rngs)
         channels = 3 + sum(VGG16.channels)
         self.alpha = nnx.Param(jnp.full((channels,), 0.1))

@@ -13,14 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from vdiffsr_jax.config import PriorConfig, VARConfig, VDiffSRConfig
+from vdiffsr_jax.config import PriorConfig, VARConfig
 from vdiffsr_jax.models.build import Params, build, flatten, unflatten
 from vdiffsr_jax.models.layers import KERNEL_INIT, LayerNorm, Linear
+from vdiffsr_jax.models.prior import Pyramid, TokenPrior
 from vdiffsr_jax.models.var import VARTrunk
 from vdiffsr_jax.models.var_fold import fold_class, merge_lora
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
-
-Pyramid = tuple[jax.Array, ...]  # one (b, p_k, p_k, dim) per level, coarse to fine
 
 
 def trunk_config(cfg: PriorConfig) -> VARConfig:
@@ -52,8 +51,10 @@ class ReadOut(nnx.Module):
         return self.linear(self.norm(mixed)) + self.level_embed[...][level][None].astype(self.dtype)
 
 
-class PyramidVAR(nnx.Module):
-    """Window -> prior pyramid. The tokenizer (encoder and codebook only) is always frozen."""
+class PyramidVAR(TokenPrior):
+    """What VAR knows about the window, read out of its hidden states; at the finest level the window's codes too."""
+
+    parts = ("tokenizer", "var")
 
     def __init__(self, cfg: PriorConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
         self.cfg = cfg
@@ -61,26 +62,6 @@ class PyramidVAR(nnx.Module):
         self.var = VARTrunk(trunk_config(cfg), dtype=dtype, remat=remat, rngs=rngs)
         self.adapter = ReadOut(cfg, dtype=dtype, rngs=rngs)
         self.code_proj = Linear(cfg.tokenizer.z_channels, cfg.dim, dtype=dtype, rngs=rngs)
-
-    def __call__(self, window: jax.Array) -> Pyramid:
-        """The prior of each window, coarse to fine.
-
-        Args: window: (b, S, S, 3) in [-1, 1], S = cfg.tokenizer.window_size: the LR tile, upsampled.
-        Returns: one (b, p_k, p_k, dim) per level.
-        Raises: ValueError for another size (VAR has absolute positions), or one window only with mode=shuffled.
-        """
-        return self.from_tokens(self.tokens(window))
-
-    def tokens(self, window: jax.Array) -> list[jax.Array]:
-        """The windows' own codes, one (b, p_k^2) int32 per level (another window's with mode=shuffled)."""
-        size = self.cfg.tokenizer.window_size
-        if window.shape[1:] != (size, size, 3):
-            raise ValueError(f"the prior takes windows of {size}x{size}x3, not {'x'.join(map(str, window.shape[1:]))}")
-        if self.cfg.mode == "shuffled":
-            if window.shape[0] == 1:
-                raise ValueError("prior.mode=shuffled gives each window another one's prior: it needs at least two")
-            window = jnp.roll(window, 1, axis=0)
-        return self.tokenizer.tokens(self.tokenizer.encode(window))
 
     def from_tokens(self, tokens: list[jax.Array]) -> Pyramid:
         """The prior from code indices, one (b, p_k^2) int32 per level."""
@@ -92,77 +73,63 @@ class PyramidVAR(nnx.Module):
         pyramid = split_levels(self.adapter(hidden), self.cfg.var.patch_nums)
         return (*pyramid[:-1], pyramid[-1] + self.code_proj(f_hat))
 
+    @classmethod
+    def trainable(cls, path: str, cfg: PriorConfig) -> bool:
+        """none: nothing. adapter: the read-out. lora: and VAR's LoRA factors. full: everything but the tokenizer."""
+        part = path.split("/")[0]
+        if cfg.train == "none" or part == "tokenizer":
+            return False
+        if part != "var" or cfg.train == "full":
+            return True
+        return cfg.train == "lora" and path.endswith(("/lora_a", "/lora_b"))
+
+    @classmethod
+    def fold(cls, params: Params, cfg: PriorConfig) -> tuple[Params, PriorConfig]:
+        """LoRA merged, VAR's AdaLN and class embedding reduced to the null class."""
+        var, _ = fold_class(merge_lora(params["var"]), cfg.var, cfg.var.num_classes)
+        folded = dataclasses.replace(cfg.var, folded=True, lora_rank=0)
+        return params | {"var": var}, dataclasses.replace(cfg, var=folded, lora_rank=0, train="none")
+
+    @classmethod
+    def is_folded(cls, cfg: PriorConfig) -> bool:
+        return cfg.var.folded
+
+    @classmethod
+    def assemble(cls, parts: Mapping[str, Params], cfg: PriorConfig, key: jax.Array) -> Params:
+        """Around a trained VAR and tokenizer, of which only the needed parts are kept.
+
+        The read-out and LoRA's A come from `key`, LoRA's B is zero; with prior.mode=random_weights all of VAR does.
+        """
+        adapter_key, code_key, var_key = jax.random.split(key, 3)
+        given = flatten({"tokenizer": parts["tokenizer"]})
+        if cfg.mode == "random_weights":
+            given |= flatten({"var": build(VARTrunk, trunk_config(cfg)).init(var_key)})
+        else:
+            given |= flatten({"var": parts["var"]})
+        # The whole network is never initialised here: that would take its memory a second time.
+        given |= flatten(
+            {
+                "adapter": build(ReadOut, cfg, dtype=jnp.float32).init(adapter_key),
+                "code_proj": build(Linear, cfg.tokenizer.z_channels, cfg.dim).init(code_key),
+            }
+        )
+        network = build(cls, cfg)
+        want = flatten(network.abstract)
+        for i, (name, struct) in enumerate(want.items()):
+            if name not in given and name.endswith("/lora_a"):
+                given[name] = KERNEL_INIT(jax.random.fold_in(var_key, i), struct.shape, jnp.float32)
+            elif name not in given and name.endswith("/lora_b"):
+                given[name] = jnp.zeros(struct.shape, jnp.float32)
+        missing = [name for name in want if name not in given]
+        if missing:
+            raise ValueError("VAR or its tokenizer does not have: " + ", ".join(missing))
+        params = unflatten({name: given[name] for name in want}, network.abstract)
+        network.check(params, "VAR and its tokenizer")
+        return params
+
 
 def split_levels(tokens: jax.Array, patch_nums: tuple[int, ...]) -> Pyramid:
     """(b, L, d) -> one (b, p_k, p_k, d) per level, row by row."""
     edges = np.cumsum([p * p for p in patch_nums])[:-1]
     parts = jnp.split(tokens, edges, axis=1)
     return tuple(part.reshape(-1, p, p, tokens.shape[-1]) for part, p in zip(parts, patch_nums, strict=True))
-
-
-def trainable(path: str, train: str) -> bool:
-    """Whether the parameter `path` (as `build.flatten` names it) learns under `prior.train`.
-
-    none: nothing. adapter: the read-out. lora: the read-out and VAR's LoRA factors. full: everything but the tokenizer.
-    """
-    part = path.split("/")[0]
-    if train == "none" or part == "tokenizer":
-        return False
-    if part != "var" or train == "full":
-        return True
-    return train == "lora" and path.endswith(("/lora_a", "/lora_b"))
-
-
-def fold(params: Params, cfg: PriorConfig) -> tuple[Params, PriorConfig]:
-    """Inference form: LoRA merged, VAR's AdaLN and class embedding reduced to the null class; same outputs."""
-    var, _ = fold_class(merge_lora(params["var"]), cfg.var, cfg.var.num_classes)
-    return params | {"var": var}, folded_config(cfg)
-
-
-def fold_model(items: Mapping[str, Params], cfg: VDiffSRConfig) -> tuple[dict[str, Params], VDiffSRConfig]:
-    """An assembled model with its prior in inference form; as it is if it has none or was folded before."""
-    if cfg.prior is None or cfg.prior.var.folded:
-        return dict(items), cfg
-    pvar, prior = fold(items["pvar"], cfg.prior)
-    return {**items, "pvar": pvar}, dataclasses.replace(cfg, prior=prior)
-
-
-def folded_config(cfg: PriorConfig) -> PriorConfig:
-    """The configuration of what `fold` returns."""
-    var = dataclasses.replace(cfg.var, folded=True, lora_rank=0)
-    return dataclasses.replace(cfg, var=var, lora_rank=0, train="none")
-
-
-def load_parts(var: Params, tokenizer: Params, cfg: PriorConfig, key: jax.Array) -> Params:
-    """Fresh PyramidVAR parameters around a trained VAR and tokenizer, of which only the needed parts are kept.
-
-    The read-out and LoRA's A come from `key`, LoRA's B is zero; with prior.mode=random_weights all of VAR does.
-
-    Raises: ValueError listing what VAR or the tokenizer lacks or has in another shape.
-    """
-    adapter_key, code_key, var_key = jax.random.split(key, 3)
-    given = flatten({"tokenizer": tokenizer})
-    if cfg.mode == "random_weights":
-        given |= flatten({"var": build(VARTrunk, trunk_config(cfg)).init(var_key)})
-    else:
-        given |= flatten({"var": var})
-    # The whole network is never initialised here: that would take its memory a second time.
-    given |= flatten(
-        {
-            "adapter": build(ReadOut, cfg, dtype=jnp.float32).init(adapter_key),
-            "code_proj": build(Linear, cfg.tokenizer.z_channels, cfg.dim).init(code_key),
-        }
-    )
-    network = build(PyramidVAR, cfg)
-    want = flatten(network.abstract)
-    for i, (name, struct) in enumerate(want.items()):
-        if name not in given and name.endswith("/lora_a"):
-            given[name] = KERNEL_INIT(jax.random.fold_in(var_key, i), struct.shape, jnp.float32)
-        elif name not in given and name.endswith("/lora_b"):
-            given[name] = jnp.zeros(struct.shape, jnp.float32)
-    missing = [name for name in want if name not in given]
-    if missing:
-        raise ValueError("VAR or its tokenizer does not have: " + ", ".join(missing))
-    params = unflatten({name: given[name] for name in want}, network.abstract)
-    network.check(params, "VAR and its tokenizer")
-    return params

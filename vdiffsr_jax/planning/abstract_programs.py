@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,7 +11,8 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from vdiffsr_jax.config import VDiffSRConfig
-from vdiffsr_jax.models import pyramid_var, registry
+from vdiffsr_jax.models.assembled import Items, assemble
+from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.sampling.tile_model import tile_mesh
 from vdiffsr_jax.sampling.tile_program import tile_program
 from vdiffsr_jax.training import tasks
@@ -62,18 +62,21 @@ def train_program(cfg: TrainConfig, devices: Sequence[jax.Device]) -> Program:
 def sampling_program(cfg: VDiffSRConfig, device: jax.Device, *, batch: int, dtype: str) -> Program:
     """The one-step program that `sample.py` would run on one device, VAR folded, parameters float32."""
     mesh = tile_mesh([device])
-    items = {name: network.abstract for name, network in registry.networks("vdiffsr", cfg).items()}
-    if cfg.prior is not None:
-        prior = cfg.prior
-        items["pvar"] = jax.eval_shape(lambda params: pyramid_var.fold(params, prior)[0], items["pvar"])
-        cfg = dataclasses.replace(cfg, prior=pyramid_var.folded_config(prior))
-    networks = registry.networks("vdiffsr", cfg, dtype=jnp.dtype(dtype))
+    folded = cfg
+
+    def fold(items: Items) -> Items:
+        nonlocal folded
+        items, folded = fold_model(items, cfg)
+        return items
+
+    items = jax.eval_shape(fold, {name: network.abstract for name, network in assemble(cfg).networks.items()})
     whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("tiles"))
     params = jax.tree.map(lambda leaf: _placed(leaf, whole), items)
     tile, channels = cfg.tile_size, cfg.first_stage.embed_dim
     lr = jax.ShapeDtypeStruct((batch, tile, tile, 3), jnp.float32, sharding=split)
     noise = jax.ShapeDtypeStruct((batch, 1, tile, tile, channels), jnp.float32, sharding=split)
-    traced = tile_program(cfg, networks, mesh, steps=1, method="ancestral").trace(params, lr, noise)
+    model = assemble(folded, dtype=jnp.dtype(dtype))
+    traced = tile_program(model, mesh, steps=1, method="ancestral").trace(params, lr, noise)
     inputs = {"parameters": device_bytes(params), "batch": device_bytes((lr, noise))}
     return Program(traced.lower(), count_flops(traced.jaxpr), inputs)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vdiffsr_jax.config import VARConfig, VARTokenizerConfig, VDiffSRConfig, to_dict
-from vdiffsr_jax.models.registry import DenoiserConfig, PerceptualConfig
+from vdiffsr_jax.models.kinds import DenoiserConfig, PerceptualConfig
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.weights.checkpoint import CONFIG_FILE, FORMAT
 

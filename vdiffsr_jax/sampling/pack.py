@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from vdiffsr_jax.config import ConfigError
-from vdiffsr_jax.models import pyramid_var
 from vdiffsr_jax.models.build import cast
+from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.weights import checkpoint
 from vdiffsr_jax.weights.checkpoint import CheckpointError
 
@@ -27,7 +27,7 @@ def pack(source: str, target: str, *, dtype: str = "bfloat16", overwrite: bool =
     model = checkpoint.load_model(source, dtype=jnp.float32)
     if model.kind != "vdiffsr":
         raise CheckpointError(f"{source} holds a {model.kind} network alone; only assembled models can be packed")
-    items, config = pyramid_var.fold_model(model.items, model.config)
+    items, config = fold_model(model.items, model.config)
     small = {name: cast(params, jnp.dtype(dtype)) for name, params in items.items()}
     checkpoint.save_model(target, small, kind="vdiffsr", config=config, sources=model.sources, overwrite=overwrite)
 

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vdiffsr_jax.config import VDiffSRConfig
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models.assembled import assemble
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.runtime import host_memory
 from vdiffsr_jax.sampling.tile_program import need_company, tile_program
@@ -37,8 +37,8 @@ class TileModel:
         self, config: VDiffSRConfig, items: Mapping[str, Params], *, mesh: Mesh, dtype: jnp.dtype = jnp.float32
     ) -> None:
         self.config, self.mesh = config, mesh
-        self._networks = registry.networks("vdiffsr", config, dtype=dtype)
-        for name, network in self._networks.items():
+        self._model = assemble(config, dtype=dtype)
+        for name, network in self._model.networks.items():
             network.check(items[name], name)
         self._params = jax.device_put(dict(items), NamedSharding(mesh, P()))
         self._programs: dict[Hashable, jax.stages.Compiled] = {}
@@ -67,7 +67,7 @@ class TileModel:
         args = (self._params, *jax.device_put((lr, noise), NamedSharding(self.mesh, P("tiles"))))
         key = (steps, method, lr.shape)
         if key not in self._programs:
-            program = tile_program(self.config, self._networks, self.mesh, steps=steps, method=method)
+            program = tile_program(self._model, self.mesh, steps=steps, method=method)
             self._programs[key] = program.lower(*args).compile()
             host_memory.give_back()
         return self._programs[key](*args)

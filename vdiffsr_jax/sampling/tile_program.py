@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -11,8 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.diffusion import sampler, schedule
-from vdiffsr_jax.models.build import Network, Params
-from vdiffsr_jax.ops import resize
+from vdiffsr_jax.models.assembled import Assembled, Items
 
 
 def need_company(config: VDiffSRConfig) -> bool:
@@ -20,19 +17,17 @@ def need_company(config: VDiffSRConfig) -> bool:
     return config.prior is not None and config.prior.mode == "shuffled"
 
 
-def tile_program(
-    config: VDiffSRConfig, networks: Mapping[str, Network], mesh: Mesh, *, steps: int, method: str
-) -> jax.stages.Wrapped:
+def tile_program(model: Assembled, mesh: Mesh, *, steps: int, method: str) -> jax.stages.Wrapped:
     """`run(params, lr, noise) -> hr`, arrays as in `upscale_tiles`, tiles split over the axis `tiles` of the mesh.
 
     On a CPU the tiles of a device are computed one after the other inside the compiled function: a batch there brings
     no speed, and so a tile's numbers cannot depend on its neighbours in the batch.
     """
-    one_by_one = mesh.devices.flat[0].platform == "cpu" and not need_company(config)
+    one_by_one = mesh.devices.flat[0].platform == "cpu" and not need_company(model.config)
 
-    def device_batch(params: dict[str, Params], lr: jax.Array, noise: jax.Array) -> jax.Array:
+    def device_batch(params: Items, lr: jax.Array, noise: jax.Array) -> jax.Array:
         def upscale(lr: jax.Array, noise: jax.Array) -> jax.Array:
-            return upscale_tiles(config, networks, params, lr, noise, steps=steps, method=method)
+            return upscale_tiles(model, params, lr, noise, steps=steps, method=method)
 
         if not one_by_one:
             return upscale(lr, noise)
@@ -45,14 +40,7 @@ def tile_program(
 
 
 def upscale_tiles(
-    config: VDiffSRConfig,
-    networks: Mapping[str, Network],
-    params: Mapping[str, Params],
-    lr: jax.Array,
-    noise: jax.Array,
-    *,
-    steps: int,
-    method: str,
+    model: Assembled, params: Items, lr: jax.Array, noise: jax.Array, *, steps: int, method: str
 ) -> jax.Array:
     """x4 bicubic, first stage, prior once per tile, diffusion, quantised decode (design section 1).
 
@@ -60,21 +48,12 @@ def upscale_tiles(
         ancestral step but the last.
     Returns: (b, scale t, scale t, 3) float32 in [-1, 1].
     """
-    first_stage, denoiser = networks["first_stage"], networks["denoiser"]
-    size = lr.shape[1] * config.scale
-    window = resize.bicubic(lr, (size, size))
-    z_y = first_stage.apply(params["first_stage"], window, method="encode").astype(jnp.float32)
-    cache = None
-    if config.prior is not None:
-        pyramid = networks["pvar"].apply(params["pvar"], window)
-        cache = denoiser.apply(params["denoiser"], pyramid, method="encode_prior")
-
-    def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
-        return denoiser.apply(params["denoiser"], x, t, lr, cache)
-
+    window = model.enlarge(lr)
+    z_y = model.encode(params, window).astype(jnp.float32)
+    denoise = model.denoiser(params, lr, window)
     noise = jnp.moveaxis(noise, 1, 0)
-    total = config.schedule.num_steps
-    steps_of = schedule.make(config.schedule, None if steps in (1, total) else steps)
+    total = model.config.schedule.num_steps
+    steps_of = schedule.make(model.config.schedule, None if steps in (1, total) else steps)
     if steps == 1:
         z_0 = sampler.sample_one_step(denoise, steps_of, z_y, noise[0])
     elif method == "deterministic":
@@ -82,5 +61,4 @@ def upscale_tiles(
     else:
         unused = jnp.zeros_like(noise[:1])  # the step to t = 0 adds none
         z_0 = sampler.sample_ancestral(denoise, steps_of, z_y, noise[0], jnp.concatenate([noise[1:], unused]))
-    hr = first_stage.apply(params["first_stage"], z_0, method="decode")
-    return jnp.clip(hr.astype(jnp.float32), -1, 1)
+    return jnp.clip(model.decode(params, z_0).astype(jnp.float32), -1, 1)

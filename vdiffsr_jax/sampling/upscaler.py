@@ -16,8 +16,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vdiffsr_jax.config import VDiffSRConfig
-from vdiffsr_jax.models import pyramid_var
 from vdiffsr_jax.models.build import Params
+from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.photos import color
 from vdiffsr_jax.sampling import tiling
 from vdiffsr_jax.sampling.tile_model import SAMPLERS, TileModel, step_choices, tile_mesh
@@ -76,7 +76,7 @@ class Upscaler:
         Raises: SamplingError for an impossible dtype, batch or tile; ValueError if the parameters do not fit.
         """
         self.tile = _check_options(config, dtype, batch, tile)
-        items, config = pyramid_var.fold_model(items, config)
+        items, config = fold_model(items, config)
         self.config = config
         self._model = TileModel(config, items, mesh=tile_mesh(_devices(devices)), dtype=jnp.dtype(dtype))
         self.batch = self._batch_size(batch)
@@ -118,7 +118,7 @@ class Upscaler:
         if config.prior is not None:
             # Read and folded first: unfolded, it is twice as large as the rest, which must not be there then.
             items = checkpoint.load_model(source, items=["pvar"], dtype=jnp.float32, placement=place).items
-            items, config = pyramid_var.fold_model(items, config)
+            items, config = fold_model(items, config)
         items |= checkpoint.load_model(
             directory, items=["first_stage", "denoiser"], dtype=jnp.float32, placement=place
         ).items

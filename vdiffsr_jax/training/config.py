@@ -8,17 +8,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vdiffsr_jax.config import (
-    ConfigError,
-    VARConfig,
-    VARTokenizerConfig,
-    VDiffSRConfig,
-    VQGANConfig,
-    check_choice,
-    parse,
-)
+from vdiffsr_jax.config import ConfigError, check_choice, parse
 from vdiffsr_jax.data.config import DataConfig
 from vdiffsr_jax.models.remat import POLICIES
+from vdiffsr_jax.training import tasks
 
 # What an ablation switches, by the name it has in the paper's terms.
 SWITCHES = {
@@ -222,32 +215,14 @@ class TrainConfig:
             check_batch(self, self.mesh.data * self.mesh.fsdp)
 
 
-MODELS = {
-    "vqgan": VQGANConfig,
-    "tokenizer": VARTokenizerConfig,
-    "var": VARConfig,
-    "teacher": VDiffSRConfig,
-    "distill": VDiffSRConfig,
-}
-LOSSES = {
-    "vqgan": AutoencoderLoss,
-    "tokenizer": AutoencoderLoss,
-    "var": VARLoss,
-    "teacher": TeacherLoss,
-    "distill": DistillLoss,
-}
-
-
 def parse_train(values: Mapping[str, Any]) -> TrainConfig:
     """A run's configuration from what `get_config()` returns.
 
     Raises: ConfigError naming the field; no device has been touched by then.
     """
     values = dict(values)
-    task = values.get("task")
-    if task not in MODELS:
-        raise ConfigError(f"task={task!r} must be one of {', '.join(MODELS)}")
-    for name, cls in (("model", MODELS[task]), ("loss", LOSSES[task])):
+    task = tasks.find(values.get("task"))
+    for name, cls in (("model", task.model_config), ("loss", task.loss_config)):
         given = values.get(name, {})
         values[name] = given if dataclasses.is_dataclass(given) else parse(cls, given, f"{name}.")
     if "data" not in values:

@@ -22,7 +22,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from vdiffsr_jax.config import ConfigError, to_dict
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Params, flatten, unflatten
 from vdiffsr_jax.runtime import host_memory
 from vdiffsr_jax.weights import storage, versions
@@ -123,11 +123,11 @@ def save_model(
     final = storage.place(directory)
     if not isinstance(config, Mapping):
         config = to_dict(config)
-    parsed = registry.parse_config(kind, config)
-    _check_names(items, registry.item_names(kind, parsed), f"items of {final}")
+    parsed = kinds.parse_config(kind, config)
+    _check_names(items, kinds.item_names(kind, parsed), f"items of {final}")
     for item, params in items.items():
         try:
-            registry.network(kind, item, parsed).check(params, f"{item} of {final}")
+            kinds.network(kind, item, parsed).check(params, f"{item} of {final}")
         except ConfigError:
             raise
         except ValueError as error:
@@ -194,7 +194,7 @@ def _read_config(path: epath.Path) -> tuple[str, Any, list[dict[str, Any]], epat
     if found != FORMAT:
         raise CheckpointError(f"{file} has format {found!r}; this version reads {FORMAT}")
     try:
-        return kind, registry.parse_config(kind, config), sources, versions.current(path, content)
+        return kind, kinds.parse_config(kind, config), sources, versions.current(path, content)
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from None
 
@@ -215,7 +215,7 @@ def load_model(
     """
     path = storage.place(directory)
     kind, config, sources, place = _read_config(path)
-    known = registry.item_names(kind, config)
+    known = kinds.item_names(kind, config)
     wanted = known if items is None else list(items)
     if unknown := [item for item in wanted if item not in known]:
         raise CheckpointError(f"{path} ({kind}) holds {', '.join(known)}; not {', '.join(unknown)}")
@@ -223,7 +223,7 @@ def load_model(
         placement = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     loaded = {}
     for item in wanted:
-        abstract = registry.network(kind, item, config).abstract
+        abstract = kinds.network(kind, item, config).abstract
         loaded[item] = _restore(place / item, _target(place / item, abstract, dtype, placement))
         host_memory.give_back()
     return Model(kind, config, loaded, sources)
@@ -237,7 +237,7 @@ def load_lazily(directory: str | os.PathLike[str], item: str) -> Params:
     path = storage.place(directory)
     kind, config, _, place = _read_config(path)
     try:
-        abstract = registry.network(kind, item, config).abstract
+        abstract = kinds.network(kind, item, config).abstract
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -1,9 +1,44 @@
-"""One file per task; `make` finds it by name and imports no other."""
+"""One file per task, found by name and imported when it is asked for.
+
+A run's `task` is one of `TASKS`, or "module:Class" of a `Task` outside of this package.
+"""
 
 from __future__ import annotations
 
-from vdiffsr_jax.training.config import TrainConfig
-from vdiffsr_jax.training.tasks.task import Task
+import pkgutil
+from typing import TYPE_CHECKING
+
+from vdiffsr_jax.config import ConfigError
+
+if TYPE_CHECKING:
+    from vdiffsr_jax.training.config import TrainConfig
+    from vdiffsr_jax.training.tasks.task import Task
+
+_HERE = "vdiffsr_jax.training.tasks"
+TASKS = {
+    "vqgan": f"{_HERE}.vqgan:VQGANTask",
+    "tokenizer": f"{_HERE}.tokenizer:TokenizerTask",
+    "var": f"{_HERE}.var:VARTask",
+    "teacher": f"{_HERE}.teacher:TeacherTask",
+    "distill": f"{_HERE}.distill:DistillTask",
+}
+
+
+def find(name: object) -> type[Task]:
+    """The class of a task.
+
+    Raises: ConfigError if there is none of this name.
+    """
+    from vdiffsr_jax.training.tasks.task import Task
+
+    if isinstance(name, str) and (name in TASKS or ":" in name):
+        try:
+            found = pkgutil.resolve_name(TASKS.get(name, name))
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(f"task={name!r} cannot be imported: {error}") from None
+        if isinstance(found, type) and issubclass(found, Task):
+            return found
+    raise ConfigError(f"task={name!r} must be one of {', '.join(TASKS)}, or module:Class of a Task")
 
 
 def make(cfg: TrainConfig) -> Task:
@@ -11,22 +46,4 @@ def make(cfg: TrainConfig) -> Task:
 
     Raises: ConfigError, CheckpointError.
     """
-    if cfg.task == "vqgan":
-        from vdiffsr_jax.training.tasks.vqgan import VQGANTask
-
-        return VQGANTask(cfg)
-    if cfg.task == "tokenizer":
-        from vdiffsr_jax.training.tasks.tokenizer import TokenizerTask
-
-        return TokenizerTask(cfg)
-    if cfg.task == "var":
-        from vdiffsr_jax.training.tasks.var import VARTask
-
-        return VARTask(cfg)
-    if cfg.task == "teacher":
-        from vdiffsr_jax.training.tasks.teacher import TeacherTask
-
-        return TeacherTask(cfg)
-    from vdiffsr_jax.training.tasks.distill import DistillTask
-
-    return DistillTask(cfg)
+    return find(cfg.task)(cfg)

@@ -49,6 +49,7 @@ class AutoencoderTask(Task):
     Source: Taming Transformers (arXiv:2012.09841), eq. 4 to 7, with L1 and a perceptual distance for |x - x'|^2.
     """
 
+    loss_config = AutoencoderLoss
     network: ClassVar[str]
     kind: ClassVar[str]
     flag: ClassVar[str]

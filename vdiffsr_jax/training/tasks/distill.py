@@ -6,16 +6,17 @@ import jax
 import jax.numpy as jnp
 
 from vdiffsr_jax.diffusion import losses, sampler
-from vdiffsr_jax.models.build import build
-from vdiffsr_jax.models.pyramid_var import PyramidVAR
-from vdiffsr_jax.models.vdiffsr import VDiffSR
+from vdiffsr_jax.models.assembled import Denoise, assemble
 from vdiffsr_jax.training.config import DistillLoss, TrainConfig
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.perceptual import Perceptual
-from vdiffsr_jax.training.tasks.restorer import Denoise, RestorerTask, denoiser, source_config
+from vdiffsr_jax.training.tasks.restorer import RestorerTask, source_config
 from vdiffsr_jax.training.tasks.task import Judgement, Placement, prefixed, upsampled
+
+# This task's name of a teacher's network -> the item of the assembled model.
+TEACHER = {"teacher": "denoiser", "teacher_pvar": "pvar"}
 
 
 class DistillTask(RestorerTask):
@@ -24,15 +25,20 @@ class DistillTask(RestorerTask):
     Source: SinSR (arXiv:2311.14760), with the prior's units of VDiff-SR.
     """
 
+    loss_config = DistillLoss
+
     def __init__(self, cfg: TrainConfig):
         self.weights: DistillLoss = cfg.loss
         self.teacher = source_config("teacher", cfg.init_from.teacher, cfg.model)
         if cfg.init_from.denoiser is None:
             self.start_flag = "teacher"
         super().__init__(cfg)
-        self.networks["teacher"] = build(VDiffSR, self.teacher, dtype=self.dtype)
-        if self.teacher.prior is not None:
-            self.networks["teacher_pvar"] = build(PyramidVAR, self.teacher.prior, dtype=self.dtype)
+        self.teacher_model = assemble(self.teacher, dtype=self.dtype)
+        self.networks |= {
+            name: self.teacher_model.networks[item]
+            for name, item in TEACHER.items()
+            if item in self.teacher_model.networks
+        }
         self.perceptual = Perceptual(cfg) if self.weights.perceptual else None
         if self.perceptual:
             self.networks["perceptual"] = self.perceptual.network
@@ -50,7 +56,8 @@ class DistillTask(RestorerTask):
         lr, hr, window = batch["lr"], batch["hr"], upsampled(batch)
         z_0, z_y = self.encode(flat, hr), self.encode(flat, window)
         noise = jax.random.normal(key, z_y.shape, z_y.dtype)
-        teacher = denoiser(self, flat, self.teacher, "teacher", "teacher_pvar", lr, window)
+        teacher_items = {item: self.tree(name, flat) for name, item in TEACHER.items() if name in self.networks}
+        teacher = self.teacher_model.denoiser(teacher_items, lr, window)
         z_0_teacher = jax.lax.stop_gradient(sampler.sample_deterministic(teacher, self.schedule, z_y, noise))
         terms = losses.student_terms(
             self.closure(flat, lr, window),

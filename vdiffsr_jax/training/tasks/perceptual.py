@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat
@@ -20,7 +20,7 @@ class Perceptual:
         config = sources.describe("perceptual", cfg.init_from.perceptual)[2]
         self.directory = str(cfg.init_from.perceptual)
         self.dtype = jnp.dtype(cfg.frozen_dtype)
-        self.network = registry.perceptual(config.backbone, dtype=jnp.dtype(cfg.dtype))
+        self.network = kinds.network("perceptual", "perceptual", config, dtype=jnp.dtype(cfg.dtype))
 
     def load(self, placement: Placement) -> Flat:
         """{"perceptual/path": array}."""

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Collection
 
 import jax
 import jax.numpy as jnp
 
-from vdiffsr_jax.config import VDiffSRConfig
+from vdiffsr_jax.config import PriorConfig, VDiffSRConfig
 from vdiffsr_jax.diffusion import schedule
-from vdiffsr_jax.models import pyramid_var
-from vdiffsr_jax.models.build import Params, build, cast
-from vdiffsr_jax.models.pyramid_var import PyramidVAR
-from vdiffsr_jax.models.vdiffsr import VDiffSR, from_unet
-from vdiffsr_jax.models.vqgan import VQGAN
+from vdiffsr_jax.models.assembled import Denoise, Items, assemble
+from vdiffsr_jax.models.build import cast
+from vdiffsr_jax.models.prior import prior_class
+from vdiffsr_jax.models.vdiffsr import from_unet
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.sharding import placed
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
-from vdiffsr_jax.training.tasks.task import Export, Judgement, LossTask, Placement, Task, prefixed, refuse, upsampled
-
-Denoise = Callable[[jax.Array, jax.Array], jax.Array]
+from vdiffsr_jax.training.tasks.task import Export, Judgement, LossTask, Placement, prefixed, refuse, upsampled
 
 
 def source_config(flag: str, directory: str | None, model: VDiffSRConfig) -> VDiffSRConfig:
@@ -44,6 +40,7 @@ def source_config(flag: str, directory: str | None, model: VDiffSRConfig) -> VDi
 class RestorerTask(LossTask):
     """Denoiser and, with a prior, PyramidVAR are trained around a frozen first stage."""
 
+    model_config = VDiffSRConfig
     start_flag = "denoiser"
 
     def __init__(self, cfg: TrainConfig):
@@ -57,33 +54,29 @@ class RestorerTask(LossTask):
         sources.same("first_stage", first_stage, model.first_stage, "model.first_stage")
         self.schedule = schedule.make(model.schedule)
         self.start = self._start_config()
-        self.networks = {
-            "denoiser": build(VDiffSR, model, dtype=self.dtype, remat=cfg.remat),
-            "first_stage": build(VQGAN, model.first_stage, dtype=self.dtype),
-        }
+        self.assembled = assemble(model, dtype=self.dtype, remat=cfg.remat)
+        self.networks = dict(self.assembled.networks)
         if model.prior is not None:
-            self._check_prior(model)
-            self.networks["pvar"] = build(PyramidVAR, model.prior, dtype=self.dtype, remat=cfg.remat)
+            self._check_prior(model.prior)
 
     def _start_config(self) -> VDiffSRConfig | None:
         directory = getattr(self.cfg.init_from, self.start_flag)
         return None if directory is None else source_config(self.start_flag, directory, self.model)
 
-    def _check_prior(self, model: VDiffSRConfig) -> None:
-        assert model.prior is not None
+    def _check_prior(self, prior: PriorConfig) -> None:
         start = self.cfg.init_from
-        refuse(model.prior.var.folded, "model.prior.var.folded=True is for inference only")
-        refuse(model.prior.mode == "shuffled" and self.cfg.batch_size < 2 * self.cfg.accumulate,
+        refuse(prior.var.folded, "model.prior.var.folded=True is for inference only")
+        refuse(prior.mode == "shuffled" and self.cfg.batch_size < 2 * self.cfg.accumulate,
                "prior.mode=shuffled needs at least two samples at a time")  # fmt: skip
         if start.pvar is not None:
             found = sources.describe("pvar", start.pvar)[2]
-            same_shape = {"train": model.prior.train, "mode": model.prior.mode}
-            sources.same("pvar", dataclasses.replace(found, **same_shape), model.prior, "model.prior")
-            refuse(model.prior.mode == "random_weights", "prior.mode=random_weights starts from tokenizer and var")
+            same_shape = {"train": prior.train, "mode": prior.mode}
+            sources.same("pvar", dataclasses.replace(found, **same_shape), prior, "model.prior")
+            refuse(prior.mode == "random_weights", "prior.mode=random_weights starts from tokenizer and var")
             return
-        tokenizer = sources.describe("tokenizer", start.tokenizer)[2]
-        sources.same("tokenizer", tokenizer, model.prior.tokenizer, "model.prior.tokenizer")
-        sources.same("var", sources.describe("var", start.var)[2], model.prior.var, "model.prior.var")
+        for part in prior_class(prior).parts:
+            found = sources.describe(part, getattr(start, part))[2]
+            sources.same(part, found, getattr(prior, part), f"model.prior.{part}")
 
     def load(self, key: jax.Array, placement: Placement) -> Flat:
         keys = [jax.random.fold_in(key, i) for i in range(2)]
@@ -119,9 +112,9 @@ class RestorerTask(LossTask):
         if start.pvar is not None:
             flat = sources.read("pvar", start.pvar, "pvar", placement)
         else:
-            var = sources.read_tree("var", str(start.var), "var", placement)
-            tokenizer = sources.read_tree("tokenizer", str(start.tokenizer), "tokenizer", placement)
-            flat = prefixed("pvar", pyramid_var.load_parts(var, tokenizer, prior, key))
+            made = prior_class(prior)
+            parts = {p: sources.read_tree(p, str(getattr(start, p)), p, placement) for p in made.parts}
+            flat = prefixed("pvar", made.assemble(parts, prior, key))
         frozen_dtype = jnp.dtype(self.cfg.frozen_dtype)
         kept = {name: p if self.trainable(name) else p.astype(frozen_dtype) for name, p in flat.items()}
         return placed(placement, kept)
@@ -130,7 +123,7 @@ class RestorerTask(LossTask):
         network, _, path = name.partition("/")
         if network == "pvar":
             assert self.model.prior is not None
-            return pyramid_var.trainable(path, self.model.prior.train)
+            return prior_class(self.model.prior).trainable(path, self.model.prior)
         return network == "denoiser"
 
     def group(self, name: str) -> str:
@@ -138,15 +131,19 @@ class RestorerTask(LossTask):
 
     def encode(self, flat: Flat, image: jax.Array) -> jax.Array:
         """Image -> latent, not quantised, without a gradient."""
-        return jax.lax.stop_gradient(self.apply("first_stage", flat, image, method="encode"))
+        return jax.lax.stop_gradient(self.assembled.encode(self.items(flat, ["first_stage"]), image))
 
     def decode(self, flat: Flat, z_0: jax.Array) -> jax.Array:
         """Latent -> image through the codebook, as in inference; the gradient passes straight through."""
-        return self.apply("first_stage", flat, z_0, method="decode")
+        return self.assembled.decode(self.items(flat, ["first_stage"]), z_0)
 
     def closure(self, flat: Flat, lr: jax.Array, window: jax.Array) -> Denoise:
         """denoise(x, t) of the trained model, the prior computed once."""
-        return denoiser(self, flat, self.model, "denoiser", "pvar", lr, window)
+        return self.assembled.denoiser(self.items(flat), lr, window)
+
+    def items(self, flat: Flat, names: Collection[str] | None = None) -> Items:
+        """The parameters of the trained model as `models.assembled` takes them; all of it by default."""
+        return {name: self.tree(name, flat) for name in names or self.assembled.networks}
 
     @abc.abstractmethod
     def sample(self, denoise: Denoise, z_y: jax.Array, noise: jax.Array) -> jax.Array:
@@ -161,21 +158,5 @@ class RestorerTask(LossTask):
         return Judgement(jnp.clip(self.decode(flat, z_0), -1, 1), {"latent_error": error})
 
     def export(self, flat: Flat) -> Export:
-        items: dict[str, Params] = {
-            name: self.tree(name, flat) for name in ("first_stage", "denoiser", "pvar") if name in self.networks
-        }
-        return Export("vdiffsr", self.model, {name: cast(params, jnp.float32) for name, params in items.items()})
-
-
-def denoiser(
-    task: Task, flat: Flat, model: VDiffSRConfig, network: str, prior: str, lr: jax.Array, window: jax.Array
-) -> Denoise:
-    """denoise(x, t) -> z_0 of one assembled model, with its prior read from `window` once."""
-    cache: Any = None
-    if model.prior is not None:
-        cache = task.apply(network, flat, task.apply(prior, flat, window), method="encode_prior")
-
-    def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
-        return task.apply(network, flat, x, t, lr, cache)
-
-    return denoise
+        items = {name: cast(params, jnp.float32) for name, params in self.items(flat).items()}
+        return Export("vdiffsr", self.model, items)

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
 from vdiffsr_jax.config import ConfigError, to_dict
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.tasks.task import Placement, prefixed
 from vdiffsr_jax.weights import checkpoint
-
-# flag of init_from -> {kind of checkpoint: (its item, how its configuration holds the network's)}
-ACCEPTED: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
-    "first_stage": {
-        "vqgan": ("vqgan", lambda c: c),
-        "vdiffsr": ("first_stage", lambda c: c.first_stage),
-    },
-    "denoiser": {
-        "swin_unet": ("swin_unet", lambda c: c),
-        "vdiffsr": ("denoiser", lambda c: c),
-    },
-    "teacher": {
-        "vdiffsr": ("denoiser", lambda c: c),
-        "swin_unet": ("swin_unet", lambda c: c),
-    },
-    "tokenizer": {"var_tokenizer": ("var_tokenizer", lambda c: c)},
-    "var": {"var": ("var", lambda c: c)},
-    "pvar": {"vdiffsr": ("pvar", lambda c: c.prior)},
-    "perceptual": {"perceptual": ("perceptual", lambda c: c)},
-}
 
 
 def describe(flag: str, directory: str | None) -> tuple[str, str, Any]:
@@ -39,16 +19,16 @@ def describe(flag: str, directory: str | None) -> tuple[str, str, Any]:
 
     Raises: ConfigError if it is not given or of a kind that does not hold the network; CheckpointError.
     """
-    accepted = ACCEPTED[flag]
+    accepted = kinds.accepted(flag)
     if directory is None:
         raise ConfigError(f"init_from.{flag} is needed: the directory of a {' or '.join(accepted)} checkpoint")
     kind, config, _ = checkpoint.read_config(directory)
     if kind not in accepted:
         raise ConfigError(f"init_from.{flag}={directory} is a {kind} checkpoint; it must be {' or '.join(accepted)}")
-    item, inner = accepted[kind]
-    if inner(config) is None:
-        raise ConfigError(f"init_from.{flag}={directory} has no prior")
-    return kind, item, inner(config)
+    item = accepted[kind]
+    if item not in kinds.item_names(kind, config):
+        raise ConfigError(f"init_from.{flag}={directory} has no {item}")
+    return kind, item, kinds.described(kind, item, config)
 
 
 def same(flag: str, have: Any, want: Any, where: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,10 +37,13 @@ class Export(NamedTuple):
 class Task(abc.ABC):
     """One network's training. Making one checks the configuration and uses no device.
 
-    `networks`: every network by name. Parameters are one flat dict, {"network/path": array}, of which `trainable`
-    says what is trained. `best`: the metric that decides by default, `rising` those of which more is better.
+    `model_config`, `loss_config`: the dataclasses of cfg.model and cfg.loss. `networks`: every network by name.
+    Parameters are one flat dict, {"network/path": array}, of which `trainable` says what is trained. `best`: the metric
+    that decides by default, `rising` those of which more is better.
     """
 
+    model_config: ClassVar[type]
+    loss_config: ClassVar[type]
     networks: dict[str, Network]
     best = "psnr_y"
     rising = ("psnr_y", "accuracy")

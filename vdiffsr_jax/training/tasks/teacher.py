@@ -5,9 +5,11 @@ from __future__ import annotations
 import jax
 
 from vdiffsr_jax.diffusion import losses, sampler
+from vdiffsr_jax.models.assembled import Denoise
+from vdiffsr_jax.training.config import TeacherLoss
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
-from vdiffsr_jax.training.tasks.restorer import Denoise, RestorerTask
+from vdiffsr_jax.training.tasks.restorer import RestorerTask
 from vdiffsr_jax.training.tasks.task import upsampled
 
 
@@ -16,6 +18,8 @@ class TeacherTask(RestorerTask):
 
     Source: ResShift (arXiv:2307.12348), section 2.1.
     """
+
+    loss_config = TeacherLoss
 
     def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
         window = upsampled(batch)

@@ -1,5 +1,6 @@
 """Task `tokenizer`: VAR's multi-scale residual tokenizer."""
 
+from vdiffsr_jax.config import VARTokenizerConfig
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.tasks.autoencoder import AutoencoderTask
@@ -13,6 +14,7 @@ class TokenizerTask(AutoencoderTask):
     kind = "var_tokenizer"
     flag = "tokenizer"
     module = VARTokenizer
+    model_config = VARTokenizerConfig
 
     def __init__(self, cfg: TrainConfig):
         crop, window = cfg.data.crop_size, cfg.model.window_size

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from vdiffsr_jax.config import VARConfig
 from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.var import VAR
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
@@ -25,6 +26,8 @@ class VARTask(LossTask):
     Source: Visual Autoregressive Modeling (arXiv:2404.02905), eq. 5.
     """
 
+    model_config = VARConfig
+    loss_config = VARLoss
     best = "cross_entropy"
 
     def __init__(self, cfg: TrainConfig):

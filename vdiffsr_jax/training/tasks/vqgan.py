@@ -1,5 +1,6 @@
 """Task `vqgan`: the first stage, images to f4 latents and back."""
 
+from vdiffsr_jax.config import VQGANConfig
 from vdiffsr_jax.models.vqgan import VQGAN
 from vdiffsr_jax.training.tasks.autoencoder import AutoencoderTask
 
@@ -10,3 +11,4 @@ class VQGANTask(AutoencoderTask):
     network = kind = "vqgan"
     flag = "first_stage"
     module = VQGAN
+    model_config = VQGANConfig

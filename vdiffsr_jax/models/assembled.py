@@ -1,0 +1,64 @@
+"""The whole model on one page: enlarge, encode, read the prior, denoise, decode."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from vdiffsr_jax.config import VDiffSRConfig
+from vdiffsr_jax.models import kinds
+from vdiffsr_jax.models.build import Network, Params
+from vdiffsr_jax.models.prior import Pyramid
+from vdiffsr_jax.models.vdiffsr import PriorCache
+from vdiffsr_jax.ops import resize
+
+Denoise = Callable[[jax.Array, jax.Array], jax.Array]  # (z_t / its std, t) -> z_0: what `diffusion` works with
+Items = Mapping[str, Params]  # {"first_stage", "denoiser" and, with a prior, "pvar": parameters}
+
+
+@dataclasses.dataclass(frozen=True)
+class Assembled:
+    """First stage, denoiser and prior as one model; every method is a pure function of the parameters `items`."""
+
+    config: VDiffSRConfig
+    networks: Mapping[str, Network]
+
+    def enlarge(self, lr: jax.Array) -> jax.Array:
+        """x4 bicubic (a = -0.75, not clamped): (b, h, w, 3) -> (b, 4h, 4w, 3), what encoder and prior see of `lr`."""
+        return resize.bicubic(lr, (lr.shape[1] * self.config.scale, lr.shape[2] * self.config.scale))
+
+    def encode(self, items: Items, image: jax.Array) -> jax.Array:
+        """(b, 4h, 4w, 3) in [-1, 1] -> latent (b, h, w, c), not quantised."""
+        return self.networks["first_stage"].apply(items["first_stage"], image, method="encode")
+
+    def pyramid(self, items: Items, window: jax.Array) -> Pyramid:
+        """The enlarged tile (b, 4t, 4t, 3) -> the prior's maps, one (b, p_k, p_k, dim) per level, coarse to fine."""
+        return self.networks["pvar"].apply(items["pvar"], window)
+
+    def read_prior(self, items: Items, pyramid: Pyramid) -> PriorCache:
+        """The denoiser's means, keys and values of a pyramid, which no diffusion step changes."""
+        return self.networks["denoiser"].apply(items["denoiser"], pyramid, method="encode_prior")
+
+    def denoise(self, items: Items, x: jax.Array, t: jax.Array, lr: jax.Array, prior: PriorCache | None) -> jax.Array:
+        """f(x, t, lr; prior): z_t / its std (b, h, w, c) at steps t (b,) -> prediction of z_0, float32."""
+        return self.networks["denoiser"].apply(items["denoiser"], x, t, lr, prior)
+
+    def decode(self, items: Items, z_0: jax.Array) -> jax.Array:
+        """Latent (b, h, w, c), through its nearest codes, -> image (b, 4h, 4w, 3) around [-1, 1]."""
+        return self.networks["first_stage"].apply(items["first_stage"], z_0, method="decode")
+
+    def denoiser(self, items: Items, lr: jax.Array, window: jax.Array | None = None) -> Denoise:
+        """denoise(x, t) of these tiles, their prior read once; `window` is `enlarge(lr)` where it is there already."""
+        prior = None
+        if self.config.prior is not None:
+            window = self.enlarge(lr) if window is None else window
+            prior = self.read_prior(items, self.pyramid(items, window))
+        return lambda x, t: self.denoise(items, x, t, lr, prior)
+
+
+def assemble(config: VDiffSRConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none") -> Assembled:
+    """The model of a configuration, computing in `dtype`; no memory is used."""
+    return Assembled(config, kinds.networks("vdiffsr", config, dtype=dtype, remat=remat))

@@ -71,12 +71,10 @@ def forged(change) -> bytes:
 
 def test_a_forged_file_of_the_old_format_is_refused(tmp_path: Path):
     path = tmp_path / "old.pth"
-    little = b"little_endian"
     for change, message in (
-        (lambda d: d[:-4], "ends too early"),
-        (lambda d: d.replace(struct.pack("<q", 6), struct.pack("<q", 7)), "not as long"),
+        (lambda d: d[:-4], "truncated"),
+        (lambda d: d.replace(struct.pack("<q", 6), struct.pack("<q", 7)), "claims 24 bytes but holds 28"),
         (lambda d: d.replace(b"J" + struct.pack("<i", 2), b"J" + struct.pack("<i", 4)), "reaches beyond"),
-        (lambda d: d.replace(little + b"\x88", little + b"\x89"), "other byte order"),
         (lambda d: d.replace(b"ctorch\nFloatStorage\n", b"cos\nsystem\n"), "os.system: refused"),
         (lambda d: d.replace(b"J" + struct.pack("<i", 3) + b"J", b"J" + struct.pack("<i", -3) + b"J"), "damaged"),
     ):

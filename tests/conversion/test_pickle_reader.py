@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
+import datetime
 import os
+import pathlib
 import pickle
 import time
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.conversion.torch_writer import archive, text
+from tests.conversion.torch_writer import archive, legacy_around, text
 from vdiffsr_jax.conversion import torch_file
-from vdiffsr_jax.conversion.pickle_reader import PickleError, load
+from vdiffsr_jax.conversion.pickle_reader import Opaque, PickleError, load
 from vdiffsr_jax.conversion.rules import WeightsFileError
 
 
@@ -86,6 +91,86 @@ def test_the_canary_would_sing(tmp_path: Path):
     canary.unlink()
     pickle.loads(hostile(canary)["by memo"][0])
     assert canary.exists()
+
+
+OPAQUE = {
+    "argparse.Namespace": argparse.Namespace(lr=0.1, out=pathlib.PosixPath("runs/x"), nested={"a": [1]}),
+    "collections.defaultdict": collections.defaultdict(list, {"loss": [1.0], "map": collections.defaultdict(int)}),
+    "numpy.ndarray": np.arange(4.0).reshape(2, 2),
+    "pathlib.PosixPath": pathlib.PosixPath("/data/photos"),
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("name", list(OPAQUE))
+def test_four_kinds_beside_the_tensors_are_named_and_never_built(tmp_path: Path, protocol: int, name: str):
+    data = pickle.dumps({"epoch": 3, "extra": OPAQUE[name]}, protocol)
+    content = torch_file.read(archive(tmp_path / "f.pth", {"data.pkl": data}))
+    assert content == {"epoch": 3, "extra": Opaque(name)}
+    assert torch_file.read(legacy_around(tmp_path / "old.pth", data, {})) == content
+
+
+@pytest.mark.parametrize("array", [np.array(["a", "bc"]), np.array([{"a": 1}, None], object), np.zeros(0, ">f4"),
+                                   np.array(3 + 4j), np.ones((2, 2), np.float32, order="F")])  # fmt: skip
+def test_numpy_arrays_of_other_types_are_opaque_too(tmp_path: Path, array: np.ndarray):
+    data = pickle.dumps({"extra": array}, 2)
+    assert torch_file.read(archive(tmp_path / "f.pth", {"data.pkl": data})) == {"extra": Opaque("numpy.ndarray")}
+
+
+def hostile_opaque(canary: Path) -> dict[str, tuple[object, str]]:
+    run = Calls(os.system, f"touch {canary}")
+    return {
+        "in a namespace": (argparse.Namespace(x=run), "system"),
+        "in an object array": (np.array([run], object), "system"),
+        "as a defaultdict's value": (collections.defaultdict(int, {"a": run}), "system"),
+        "as a defaultdict's factory": (collections.defaultdict(os.getcwd), "getcwd"),
+        "a subclass of a path": (pathlib.PureWindowsPath("x"), "pathlib"),
+        "another namespace": (types.SimpleNamespace(x=1), "types.SimpleNamespace"),
+        "a date": (datetime.date(2020, 1, 1), "datetime.date"),
+        "a complex number": (3 + 4j, "complex"),
+    }
+
+
+@pytest.mark.parametrize("case", list(hostile_opaque(Path("x"))))
+def test_what_lies_in_them_is_judged_all_the_same(tmp_path: Path, case: str):
+    canary = tmp_path / "canary"
+    value, name = hostile_opaque(canary)[case]
+    with pytest.raises(WeightsFileError, match=name):
+        torch_file.read(archive(tmp_path / "evil.pth", {"data.pkl": pickle.dumps({"x": value}, 2)}))
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"cargparse\nNamespace\n)R.", "calls argparse.Namespace"),
+        (b"cargparse\nNamespace\n(K\x01t\x81.", "Namespace is damaged"),
+        (b"ccollections\ndefaultdict\n)\x81.", "NEWOBJ"),
+        (b"cpathlib\nPosixPath\n)R}b.", "sets attributes of a Opaque"),
+        (b"cpathlib\nPosixPath\n(K\x01tR.", "PosixPath is damaged"),
+        (b"ccollections\ndefaultdict\n(" + text("os.system") + b"tR.", "defaultdict is damaged"),
+        (b"cpathlib\nPosixPath\n)R" + text("a") + b"K\x01s.", "a dict is missing"),
+        (b"}cpathlib\nPosixPath\n)RK\x01s.", "a Opaque as a key"),
+        (b"c__builtin__\nint\n" + text("1") + b"\x85R.", "calls __builtin__.int"),
+        (b"cnumpy.core.multiarray\n_reconstruct\n(cbuiltins\nint\n)" + text("b") + b"tR.", "array is damaged"),
+        (b"cnumpy\ndtype\n" + text("V99") + b"\x85R.", "is no number"),
+    ],
+)
+def test_opaque_values_are_made_in_their_own_way_only(tmp_path: Path, data: bytes, message: str):
+    with pytest.raises(WeightsFileError, match=message):
+        torch_file.read(archive(tmp_path / "f.pth", {"data.pkl": b"\x80\x02" + data}))
+
+
+def test_what_is_refused_comes_with_the_line_that_resaves_it_unless_it_means_harm(tmp_path: Path):
+    def message(value: object) -> str:
+        with pytest.raises(WeightsFileError) as caught:
+            torch_file.read(archive(tmp_path / "f.pth", {"data.pkl": pickle.dumps(value, 2)}))
+        return str(caught.value)
+
+    assert "torch.load('f.pth', map_location='cpu', weights_only=False); torch.save(" in message(Plain())
+    for evil in (Calls(os.system, "x"), Calls(eval, "x"), Calls(getattr, "x", "y")):
+        assert "do not open it with PyTorch either" in message(evil)
+        assert "torch.load(" not in message(evil)
 
 
 def read(data: bytes):

@@ -27,6 +27,13 @@ def names(path: Path) -> dict[str, list[str]]:
         ({"iters_start": 5, "state_dict": {"a.w": A, "b.w": B}}, "state_dict"),
         ({"params": {"x": A}, "params_ema": {"a.w": A, "b.w": B}}, "params_ema"),
         ({"params": {"a.w": A, "b.w": B}}, "params"),
+        ({"model": {"a.w": A, "b.w": B}, "optimizer": {"state": {0: {"step": A}}}}, "model"),
+        ({"ema": {"a.w": A, "b.w": B}, "model": {"x": A}}, "ema"),
+        ({"ema": {"decay": 1}, "model": {"a.w": A, "b.w": B}}, "model"),
+        ({"model_state_dict": {"module.a.w": A, "module.b.w": B}, "epoch": 3}, "model_state_dict"),
+        ({"net": {"a.w": A, "b.w": B}}, "net"),
+        ({"model": {"state_dict": {"a.w": A, "b.w": B}}}, "model.state_dict"),
+        ({"generator": {"a.w": A, "b.w": B}, "step": 3}, "generator"),
     ],
 )
 def test_layers_and_prefixes_come_off(tmp_path: Path, content, where: str):
@@ -50,7 +57,8 @@ def test_vars_own_trainer_keeps_two_networks(tmp_path: Path):
     [
         ({"module.a": A, "a": B}, "holds a twice"),
         ({"a": A, "epoch": 3}, "is mixed: 'epoch' is a int"),
-        ({"model": {"a": A}}, "holds no state dict: 'model' is a dict.*found: model"),
+        ({"model": {"a": {}}}, "holds no state dict: 'model' is a dict.*found: model"),
+        ({"left": {"a": A}, "right": {"a": A}}, r"holds no state dict: 'left' is a dict.*torch\.save"),
         ({}, "holds no tensors"),
         ((1, 2), "holds a tuple"),
     ],
@@ -61,10 +69,6 @@ def test_what_is_no_state_dict_is_refused(tmp_path: Path, content, message: str)
 
 
 def test_source_is_name_and_digest(tmp_path: Path):
-    path = tmp_path / "x.pth"
-    path.write_bytes(b"abc")
-    assert weights_file.source(path, kind="var") == {
-        "file": "x.pth",
-        "sha256": hashlib.sha256(b"abc").hexdigest(),
-        "kind": "var",
-    }
+    path = save(tmp_path / "x.pth", {"a": A})
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert weights_file.source(path, kind="var") == {"file": "x.pth", "sha256": digest, "kind": "var"}

@@ -89,6 +89,22 @@ def legacy(value: Any) -> bytes:
     return b"".join(b"\x80\x02" + part + b"." for part in parts) + b"".join(numbers)
 
 
+def save_legacy(path: Path, value: Any) -> Path:
+    path.write_bytes(legacy(value))
+    return path
+
+
+LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + b"\x80\x02M\xe9\x03." + b"\x80\x02}."
+
+
+def legacy_around(path: Path, pickle: bytes, storages: Mapping[str, tuple[int, bytes]]) -> Path:
+    """The old format around any pickle; `storages` say how many numbers they claim, and hold their bytes."""
+    keys = b"\x80\x02](" + b"".join(text(key) for key in storages) + b"e."
+    data = b"".join(struct.pack("<q", count) + content for count, content in storages.values())
+    path.write_bytes(LEGACY_START + pickle + keys + data)
+    return path
+
+
 def source_archive(path: Path, members: Mapping[str, bytes]) -> Path:
     """A package's .tar.gz."""
     with tarfile.open(path, "w:gz") as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -18,8 +17,11 @@ _LIMIT = 1 << 30  # bytes of one member: a forged archive must not fill the memo
 
 
 def is_package(path: Path) -> bool:
-    """Whether its name is that of a package."""
-    return path.name.endswith(SUFFIXES)
+    """Whether it is an archive by its content and a package by its name."""
+    if not path.name.endswith(SUFFIXES) or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"\x1f\x8b", b"PK\x03\x04"))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -38,18 +40,16 @@ def read(path: Path) -> dict[str, Any]:
         raise WeightsFileError(f"{path}: {error.strerror or error}") from None
     if not found:
         raise WeightsFileError(f"{path} holds no weights ({', '.join(_WEIGHTS)})")
-    return {name: pickled(data, f"{path} ({name})") for name, data in found.items()}
+    return {name: _pickled(data, f"{path} ({name})") for name, data in found.items()}
 
 
-def pickled(data: bytes, what: str) -> Any:
+def _pickled(data: bytes, what: str) -> Any:
     """A pickle of numpy arrays, or a file in PyTorch's old format; `what` is how messages call it.
 
     Raises: WeightsFileError.
     """
     try:
-        if data.startswith(torch_legacy.MAGIC):
-            return torch_legacy.read(io.BytesIO(data))
-        return numpy_pickle.read(data)
+        return torch_legacy.loads(data) if torch_legacy.is_legacy(data[:1024]) else numpy_pickle.read(data)
     except WeightsFileError as error:
         raise WeightsFileError(f"{what}: {error}") from None
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import pickletools
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 from vdiffsr_jax.conversion.rules import WeightsFileError
 
@@ -18,12 +19,29 @@ class PickleError(WeightsFileError):
     """The pickle is damaged or asks for something that is never built."""
 
 
+class RefusedError(PickleError):
+    """The pickle asks for something that is no part of weights; `dangerous` if it could run anything at all."""
+
+    dangerous = False
+
+
 @dataclasses.dataclass(frozen=True)
 class Global:
-    """An allowed name: `make(arguments)` builds its value, after checking them; None if it is only ever a marker."""
+    """An allowed name: `make(arguments)` builds its value, after checking them; None if it is only ever a marker.
+
+    `new` does so where the pickle makes an instance instead of calling the name.
+    """
 
     name: str
     make: Callable[[tuple[Any, ...]], Any] | None = None
+    new: Callable[[tuple[Any, ...]], Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Opaque:
+    """Stands where the pickle has a value of this name, which is never built; what it would hold is read and left."""
+
+    name: str
 
 
 _NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
@@ -39,10 +57,15 @@ _IGNORED = frozenset(("PROTO", "FRAME"))
 _MARK = object()
 # Tuples are no keys: hashing one that holds itself many times over takes exponential time.
 _KEYS = (str, int, float, bytes, type(None))
+# Whoever may call into these may do anything.
+_DANGEROUS = re.compile(
+    r"(os|posix|nt|sys|subprocess|commands|importlib|runpy|pty|socket|shutil|ctypes|code|pickle|marshal|webbrowser)\..*"
+    r"|(builtins|__builtin__)\.(eval|exec|execfile|compile|open|file|getattr|setattr|apply|__import__|input|globals)"
+)
 
 
 def load(
-    data: bytes | BinaryIO,
+    data: Any,
     table: Mapping[str, Global],
     *,
     persistent: Callable[[Any], Any],
@@ -50,8 +73,9 @@ def load(
 ) -> Any:
     """The value a pickle describes.
 
-    Args: data: of a file, what follows the pickle is left unread. table: {"module.name": Global}. persistent: makes
-        what a persistent id stands for. attributes: (object, state) -> object, called where the pickle sets attributes.
+    Args: data: bytes, or a stream, which is left behind the pickle's end. table: {"module.name": Global}.
+        persistent: makes what a persistent id stands for. attributes: (object, state) -> object, called where the
+        pickle sets attributes.
     Raises: PickleError naming the global, or the operation, that is refused.
     """
     machine = _Machine(table, persistent, attributes)
@@ -97,7 +121,7 @@ class _Machine:
         else:
             handler = getattr(self, f"op_{op}", None)
             if handler is None:
-                raise PickleError(f"the pickle uses {op} {argument or ''}".rstrip() + ", which is refused")
+                raise RefusedError(f"the pickle uses {op} {argument or ''}".rstrip() + ", which is refused")
             handler(argument)
 
     def top(self) -> Any:
@@ -189,8 +213,15 @@ class _Machine:
     def op_REDUCE(self, _: Any) -> None:  # noqa: N802
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, Global) or function.make is None or not isinstance(arguments, tuple):
-            raise PickleError(f"the pickle calls {getattr(function, 'name', type(function).__name__)}: refused")
+            raise RefusedError(f"the pickle calls {getattr(function, 'name', type(function).__name__)}: refused")
         self.stack.append(function.make(arguments))
+
+    def op_NEWOBJ(self, _: Any) -> None:  # noqa: N802
+        arguments, function = self.pop(), self.pop()
+        if not isinstance(function, Global) or function.new is None or not isinstance(arguments, tuple):
+            what = getattr(function, "name", type(function).__name__)
+            raise RefusedError(f"the pickle makes an instance of {what} (NEWOBJ): refused")
+        self.stack.append(function.new(arguments))
 
     def op_BUILD(self, _: Any) -> None:  # noqa: N802
         state = self.pop()
@@ -208,7 +239,7 @@ class _Machine:
         return self.top()
 
     def set_items(self, items: list[Any]) -> None:
-        target = self.container(dict)
+        target = {} if self.top() == Opaque("collections.defaultdict") else self.container(dict)
         if len(items) % 2:
             raise ValueError("a key has no value")
         for key, value in zip(items[::2], items[1::2], strict=True):
@@ -221,8 +252,10 @@ def _key(key: Any) -> Any:
     return key
 
 
-def _refused(module: str, name: str) -> PickleError:
-    return PickleError(
+def _refused(module: str, name: str) -> RefusedError:
+    error = RefusedError(
         f"the pickle asks for {module}.{name}: refused, nothing of it was run. "
         "Only tensors, numbers, strings and plain containers are read"
     )
+    error.dangerous = _DANGEROUS.fullmatch(f"{module}.{name}") is not None
+    return error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 
 from vdiffsr_jax.conversion.rules import WeightsFileError
 from vdiffsr_jax.weights.lazy_array import LazyArray
@@ -27,8 +28,6 @@ _DTYPES: dict[str, np.dtype] = {
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
 }
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_MAX_HEADER = 100_000_000  # bytes; the format's own limit
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, LazyArray]:
@@ -40,80 +39,78 @@ def read(path: str | os.PathLike[str]) -> dict[str, LazyArray]:
     if path.is_dir():
         raise WeightsFileError(f"{path} is a directory, not a weights file")
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            prefix = file.read(8)
-            length = int.from_bytes(prefix, "little")
-            if len(prefix) < 8 or length > min(size - 8, _MAX_HEADER):
-                raise WeightsFileError(f"{path} is no .safetensors file, or is truncated")
-            header = file.read(length)
+        file = safe_open(path, framework="numpy", backend="pread")  # mapped pages would count as memory in use
+        names = file.offset_keys()
+        _check_unique(path)
+    except SafetensorError as error:
+        raise WeightsFileError(f"{path} is no .safetensors file, or is damaged or truncated ({error})") from None
     except OSError as error:
         raise WeightsFileError(f"{path}: {error.strerror or error}") from None
-    try:
-        entries = json.loads(header, object_pairs_hook=_unique)
-        if not isinstance(entries, dict):
-            raise ValueError("no names")
-    except (ValueError, RecursionError) as error:
-        raise WeightsFileError(f"{path} is no .safetensors file: its header is damaged ({error})") from None
-    entries.pop("__metadata__", None)
-    return {name: _tensor(path, name, entry, 8 + length, size) for name, entry in entries.items()}
+    return {name: _tensor(path, file, name) for name in names}
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise ValueError("a name appears twice")
-    return dict(pairs)
+def _check_unique(path: Path) -> None:
+    """The library takes the last of two entries of one name; another reader may take the first."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({name for name, _ in pairs}) != len(pairs):
+            raise WeightsFileError(f"{path}: its header has a name twice; it is forged")
+        return dict(pairs)
+
+    with path.open("rb") as file:
+        json.loads(file.read(int.from_bytes(file.read(8), "little")), object_pairs_hook=unique)
 
 
-def _tensor(path: Path, name: str, entry: Any, base: int, size: int) -> LazyArray:
-    try:
-        code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-    except (KeyError, TypeError, ValueError):
-        raise WeightsFileError(f"{path}: the entry of {name} is damaged") from None
-    if any(type(n) is not int or n < 0 for n in (*shape, begin, end)):
-        raise WeightsFileError(f"{path}: the entry of {name} is damaged")
+def _tensor(path: Path, file: Any, name: str) -> LazyArray:
+    entry = file.get_slice(name)
+    shape, code = tuple(entry.get_shape()), entry.get_dtype()
     if code not in _DTYPES:
         raise WeightsFileError(f"{path}: {name} has type {code!r}, which is not read; cast it to float32")
-    dtype = _DTYPES[code]
-    if end - begin != math.prod(shape) * dtype.itemsize:
-        raise WeightsFileError(f"{path}: {name} of shape {shape} does not take {end - begin} bytes")
-    if base + end > size:
-        raise WeightsFileError(f"{path} is truncated: {name} ends beyond the file")
 
     def load() -> np.ndarray:
-        raw = np.fromfile(path, np.uint8, end - begin, offset=base + begin)
-        if raw.size != end - begin:
-            raise WeightsFileError(f"{path} became shorter while it was read")
-        return raw.view(dtype).reshape(shape)
+        try:
+            return file.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise WeightsFileError(f"{path} changed while it was read: {name}: {error}") from None
 
-    return LazyArray(shape, dtype, load)
+    return LazyArray(shape, _DTYPES[code], load)
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, LazyArray]) -> None:
     """Write tensors under their names; the file appears whole or not at all.
 
+    The library lays out the file, all zeros, and then the numbers are filled in: it would want them all in memory.
     Raises: ValueError for a type that the format does not have.
     """
     path = Path(path)
-    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    begin = 0
     for name, tensor in tensors.items():
-        if tensor.dtype not in _NAMES:
+        if tensor.dtype not in _DTYPES.values():
             raise ValueError(f"{name}: .safetensors has no type {tensor.dtype}")
-        end = begin + tensor.size * tensor.dtype.itemsize
-        entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
-        begin = end
-    header = json.dumps(entries, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(len(header).to_bytes(8, "little") + header)
-            for name, tensor in tensors.items():
-                array = np.asarray(tensor.read(), dtype=tensor.dtype, order="C")
-                if array.shape != tensor.shape:
-                    raise ValueError(f"{name} was announced as {tensor.shape} but is {array.shape}")
+        _lay_out(partial, tensors)
+        with safe_open(partial, framework="numpy", backend="pread") as layout:
+            order = layout.offset_keys()
+        with partial.open("r+b") as file:
+            file.seek(8 + int.from_bytes(file.read(8), "little"))
+            for name in order:
+                array = np.asarray(tensors[name].read(), dtype=tensors[name].dtype, order="C")
+                if array.shape != tensors[name].shape:
+                    raise ValueError(f"{name} was announced as {tensors[name].shape} but is {array.shape}")
                 file.write(array.reshape(-1).view(np.uint8).data)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _lay_out(path: Path, tensors: Mapping[str, LazyArray]) -> None:
+    sizes = {name: tensor.size * tensor.dtype.itemsize for name, tensor in tensors.items()}
+    # Pages that are only read stay the system's one page of zeros.
+    zeros = np.frombuffer(mmap.mmap(-1, max(sizes.values(), default=0) + 1), np.uint8)
+    specs = {
+        name: TensorSpec(
+            dtype=tensor.dtype.name, shape=list(tensor.shape), data_ptr=zeros.ctypes.data, data_len=sizes[name]
+        )
+        for name, tensor in tensors.items()
+    }
+    serialize_file(specs, path, metadata={"format": "pt"})

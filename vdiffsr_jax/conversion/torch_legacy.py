@@ -1,133 +1,98 @@
-"""PyTorch's format from before version 1.6: one pickle after another, then the numbers of every storage."""
+"""PyTorch's format before version 1.6: pickles one after the other, then the storages that the pickle refers to.
+
+In this order: a magic number, the version (1001), facts about the machine, the value, the storages' keys; then for each
+key eight bytes of count and its numbers, always little-endian.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import math
+import io
+import mmap
+from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
+from vdiffsr_jax.conversion import tensor_pickle
+from vdiffsr_jax.conversion.pickle_reader import PickleError
+from vdiffsr_jax.conversion.tensor_pickle import Storage
 
-from vdiffsr_jax.conversion import pickle_reader
-from vdiffsr_jax.conversion.pickle_reader import Global, PickleError
-from vdiffsr_jax.weights.lazy_array import LazyArray
-
-MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
-_DTYPES: dict[str, np.dtype] = {
-    "torch.HalfStorage": np.dtype("<f2"),
-    "torch.FloatStorage": np.dtype("<f4"),
-    "torch.DoubleStorage": np.dtype("<f8"),
-    "torch.LongStorage": np.dtype("<i8"),
-}
+MAGIC = 0x1950A86A20F9469CFC6C
+# The magic number as protocols 2 to 5 write it, and 0 and 1.
+_SIGNATURES = (b"\x8a\x0a" + MAGIC.to_bytes(10, "little"), b"L%dL\n" % MAGIC)
+_VERSION = 1001
 
 
-@dataclasses.dataclass(frozen=True)
-class _Storage:
-    key: str
-    dtype: np.dtype
-    numel: int
+def is_legacy(start: bytes) -> bool:
+    """Whether a file that begins like this is in this format."""
+    return any(0 <= start.find(signature) <= 16 for signature in _SIGNATURES)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tensor:
-    """A run of a storage whose place is known only after the pickle."""
+def load(path: Path, file: BinaryIO) -> Any:
+    """What was saved; tensors know their place in the file.
 
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-
-
-def read(file: BinaryIO) -> Any:
-    """What was saved, tensors as LazyArrays over `file`'s bytes read now; only contiguous tensors.
-
-    Args: file: at its beginning.
-    Raises: PickleError if it is damaged or holds anything else than tensors and plain containers.
+    Raises: PickleError if the file is damaged, truncated or holds anything that is not read.
     """
-    start = file.tell()
-    if file.read(len(MAGIC)) != MAGIC:
-        raise PickleError("it does not begin as a file of torch.save")
-    file.seek(start)
-    storages: dict[str, _Storage] = {}
-
-    def identity(value: Any) -> _Storage:
-        """A persistent id is ('storage', type, key, location, number of elements, view)."""
-        if not (isinstance(value, tuple) and len(value) == 6 and value[0] == "storage" and value[5] is None):
-            raise PickleError("the pickle refers to something that is no tensor storage: refused")
-        _, kind, key, _, numel, _ = value
-        if not isinstance(kind, Global) or kind.name not in _DTYPES or not isinstance(key, str):
-            raise PickleError("the description of a tensor storage is damaged")
-        if type(numel) is not int or numel < 0:
-            raise PickleError("the size of a tensor storage is damaged")
-        return storages.setdefault(key, _Storage(key, _DTYPES[kind.name], numel))
-
-    _, _, system, content, keys = (
-        pickle_reader.load(file, _TABLE, persistent=identity, attributes=_attributes) for _ in range(5)
-    )
-    if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise PickleError("it was written on a machine of the other byte order: refused")
-    if not isinstance(keys, list) or set(keys) != set(storages):
-        raise PickleError("its list of storages is damaged")
-    return _filled(content, {key: _numbers(file, storages[key]) for key in keys})
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+        return _read(memory, len(memory), path)
 
 
-def _numbers(file: BinaryIO, storage: _Storage) -> np.ndarray:
-    """The count of a storage in eight bytes, then its numbers."""
-    if int.from_bytes(file.read(8), "little") != storage.numel:
-        raise PickleError(f"storage {storage.key} is not as long as its description says")
-    nbytes = storage.numel * storage.dtype.itemsize
-    raw = file.read(nbytes)
-    if len(raw) != nbytes:
-        raise PickleError(f"storage {storage.key} ends too early; the file is truncated")
-    return np.frombuffer(raw, storage.dtype)
+def loads(data: bytes) -> Any:
+    """As `load`, of a file that lies in memory."""
+    return _read(io.BytesIO(data), len(data), data)
 
 
-def _filled(value: Any, numbers: dict[str, np.ndarray]) -> Any:
-    if isinstance(value, dict):
-        return {key: _filled(inner, numbers) for key, inner in value.items()}
-    if isinstance(value, _Tensor):
-        run = numbers[value.storage.key][value.offset : value.offset + math.prod(value.shape)]
-        return LazyArray.of(run.reshape(value.shape))
+def _read(stream: Any, size: int, source: Path | bytes) -> Any:
+    storages: dict[str, Storage] = {}
+    parts: list[tuple[Storage, Storage, int]] = []  # (part, whole, where it begins in it)
+
+    def storage(identity: tuple[Any, ...]) -> Storage:
+        # The sixth field is a part of the storage, (key, first, count), in files from before version 0.4.
+        part = identity[5] if len(identity) == 6 else None
+        key, found = tensor_pickle.describe_storage(identity, 6)
+        if found.dtype is None:
+            raise PickleError(f"storage {key} has no type, which this format always tells")
+        known = storages.setdefault(key, found)
+        if (known.nbytes, known.dtype) != (found.nbytes, found.dtype):
+            raise PickleError(f"storage {key} is described twice, and differently")
+        return known if part is None else _part(known, part)
+
+    def _part(whole: Storage, part: Any) -> Storage:
+        if not (isinstance(part, tuple) and len(part) == 3 and all(type(n) is int and n >= 0 for n in part[1:])):
+            raise PickleError("the description of a part of a storage is damaged")
+        assert whole.dtype is not None
+        first, nbytes = (n * whole.dtype.itemsize for n in part[1:])
+        if first + nbytes > whole.nbytes:
+            raise PickleError("a part of a storage reaches beyond it; it is truncated or forged")
+        parts.append((Storage(nbytes, whole.dtype), whole, first))
+        return parts[-1][0]
+
+    if tensor_pickle.load(stream, source) != MAGIC or tensor_pickle.load(stream, source) != _VERSION:
+        raise PickleError(f"it is no file of torch.save's old format, version {_VERSION}")
+    tensor_pickle.load(stream, source)
+    value = tensor_pickle.load(stream, source, storage=storage)
+    keys = tensor_pickle.load(stream, source)
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise PickleError("the list of storages is damaged")
+    if len(set(keys)) != len(keys) or storages.keys() - set(keys):
+        raise PickleError("the list of storages is damaged: it repeats one, or lacks one that a tensor needs")
+    _place(stream, size, keys, storages)
+    for part, whole, first in parts:
+        assert whole.start is not None
+        part.start = whole.start + first
     return value
 
 
-def _tensor(a: tuple[Any, ...]) -> _Tensor:
-    """Storage, offset, shape, stride, requires_grad, hooks."""
-    if not 4 <= len(a) <= 6 or not isinstance(a[0], _Storage):
-        raise PickleError("a tensor's description is damaged")
-    storage, offset, shape, stride = a[:4]
-    numbers = (offset, *shape, *stride) if isinstance(shape, tuple) and isinstance(stride, tuple) else ()
-    if not numbers or any(type(n) is not int or n < 0 for n in numbers) or len(shape) != len(stride):
-        raise PickleError("a tensor's offset, shape or strides are damaged")
-    if offset + math.prod(shape) > storage.numel:
-        raise PickleError(f"a tensor of shape {shape} reaches beyond its storage; it is truncated or forged")
-    if any(n > 1 and step != math.prod(shape[i + 1 :]) for i, (n, step) in enumerate(zip(shape, stride, strict=True))):
-        raise PickleError(f"a tensor of shape {shape} is a view; save a .contiguous() one instead")
-    return _Tensor(storage, offset, shape)
-
-
-def _parameter(a: tuple[Any, ...]) -> _Tensor:
-    if not a or not isinstance(a[0], _Tensor):
-        raise PickleError("a parameter holds no tensor")
-    return a[0]
-
-
-def _ordered(a: tuple[Any, ...]) -> dict[Any, Any]:
-    if a:
-        raise PickleError("a dictionary is damaged")
-    return {}
-
-
-def _attributes(target: Any, state: Any) -> Any:
-    """Attributes of a state dict (its version numbers) are left out."""
-    if type(target) is dict and isinstance(state, dict):
-        return target
-    raise PickleError(f"the pickle sets attributes of a {type(target).__name__}: refused")
-
-
-_TABLE = {
-    "torch._utils._rebuild_tensor_v2": Global("torch._utils._rebuild_tensor_v2", _tensor),
-    "torch._utils._rebuild_tensor": Global("torch._utils._rebuild_tensor", _tensor),
-    "torch._utils._rebuild_parameter": Global("torch._utils._rebuild_parameter", _parameter),
-    "collections.OrderedDict": Global("collections.OrderedDict", _ordered),
-    **{name: Global(name) for name in _DTYPES},
-}
+def _place(stream: Any, size: int, keys: list[str], storages: dict[str, Storage]) -> None:
+    """Walk over the storages in the file and note where each begins."""
+    for key in keys:
+        if key not in storages:
+            raise PickleError(f"storage {key} is in the file but in no tensor; its size is not known")
+        found = storages[key]
+        assert found.dtype is not None
+        itemsize = found.dtype.itemsize
+        count = int.from_bytes(stream.read(8), "little", signed=True)
+        if count * itemsize != found.nbytes:
+            raise PickleError(f"storage {key} claims {found.nbytes} bytes but holds {count * itemsize}; it is forged")
+        found.start = stream.tell()
+        if found.start + found.nbytes > size:
+            raise PickleError(f"storage {key} ends beyond the file; it is truncated: download it again")
+        stream.seek(found.start + found.nbytes)

@@ -7,63 +7,128 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax.conversion import package_file, safetensors_file, torch_file, torch_legacy
+from vdiffsr_jax.conversion import file_kind, numpy_pickle, package_file, safetensors_file, shards, torch_file
+from vdiffsr_jax.conversion.pickle_reader import Opaque, PickleError
 from vdiffsr_jax.conversion.rules import WeightsFileError
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
 StateDict = dict[str, LazyArray]
 
 # In this order: averaged weights are what the authors publish and sample with.
-_WRAPPERS = ("params_ema", "params", "state_dict")
+_WRAPPERS = (
+    *("params_ema", "model_ema", "ema_model", "ema_state_dict", "state_dict_ema", "ema"),
+    *("params", "state_dict", "model_state_dict", "model", "net"),
+)
 _VAR_TRAINER = {"var": "var_wo_ddp", "tokenizer": "vae_local"}
 _PREFIXES = ("module.", "_orig_mod.")
+_DEPTH = 4  # wrappers inside wrappers
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, StateDict]:
+def read(path: str | os.PathLike[str], notes: list[str] | None = None) -> dict[str, StateDict]:
     """The state dicts of a file, {where they were in it: tensors by their bare names}; "" for a plain one.
 
-    VAR's own trainer keeps two, "var" and "tokenizer", a package as many as it ships. Prefixes of data parallelism and
-    compilation are taken off.
+    What the file is shows in its content; the shards of one network are read together. VAR's own trainer keeps two
+    state dicts, "var" and "tokenizer", a package as many as it ships. Prefixes of data parallelism and compilation are
+    taken off.
+    Args: notes: gets a line for what was chosen or left out.
     Raises: WeightsFileError if the file cannot be read or holds no tensors.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
-        return {"": _bare(path, safetensors_file.read(path))}
+    notes = [] if notes is None else notes
     if package_file.is_package(path):
         inside = package_file.read(path)
-        return {name if len(inside) > 1 else "": _bare(path, state) for name, state in inside.items()}
-    content = package_file.pickled(path.read_bytes(), str(path)) if _is_pickle(path) else torch_file.read(path)
+        return {name if len(inside) > 1 else "": _bare(path, state, notes) for name, state in inside.items()}
+    files = shards.files(path)
+    if len(files) == 1:
+        return _unwrap(path, _content(files[0]), notes)
+    whole: dict[Any, Any] = {}
+    for file in files:
+        content = _content(file)
+        if not isinstance(content, dict) or (twice := whole.keys() & content.keys()):
+            raise WeightsFileError(
+                f"{file} is no shard: " + (f"{min(twice)} is in another too" if twice else "no dict")
+            )
+        whole |= content
+    shards.check(path, set(whole))
+    notes.append(f"{path}: read with the {len(files)} files it belongs to")
+    return {"": _bare(path, whole, notes)}
+
+
+def _content(path: Path) -> Any:
+    kind = file_kind.recognise(path)
+    if kind == "safetensors":
+        return safetensors_file.read(path)
+    if kind == "pickle":
+        try:
+            return numpy_pickle.read(path.read_bytes())
+        except PickleError as error:
+            raise WeightsFileError(f"{path} is a pickle of no torch.save, and not of numpy arrays: {error}") from None
+    return torch_file.read(path)
+
+
+def _unwrap(path: Path, content: Any, notes: list[str]) -> dict[str, StateDict]:
     if not isinstance(content, dict):
-        raise WeightsFileError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors")
+        raise WeightsFileError(f"{path} holds a {_type(content)}, not a dictionary of tensors")
     trainer = content.get("trainer")
     if isinstance(trainer, dict):
         found = {
             ours: trainer[theirs] for ours, theirs in _VAR_TRAINER.items() if isinstance(trainer.get(theirs), dict)
         }
         if found:
-            return {name: _bare(path, state) for name, state in found.items()}
-    for wrapper in _WRAPPERS:
-        if isinstance(content.get(wrapper), dict):
-            return {wrapper: _bare(path, content[wrapper])}
-    return {"": _bare(path, content)}
+            return {name: _bare(path, state, notes) for name, state in found.items()}
+    where: list[str] = []
+    while len(where) < _DEPTH and (inside := _wrapped(content)):
+        if len(inside) > 1:
+            notes.append(f"{path}: took {inside[0]}, left {', '.join(inside[1:])}")
+        where.append(inside[0])
+        content = content[inside[0]]
+    return {".".join(where): _bare(path, content, notes)}
 
 
-def _is_pickle(path: Path) -> bool:
-    """Whether it begins as a pickle: PyTorch's old format, or numpy arrays; torch_file has its words for the rest."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(1) == torch_legacy.MAGIC[:1]
+def _wrapped(content: dict[Any, Any]) -> list[str]:
+    """The known wrappers in a dictionary that holds no tensors itself, the one to take first.
+
+    Of unknown ones a single dictionary of named tensors is taken.
+    """
+    if any(isinstance(value, LazyArray) for value in content.values()):
+        return []
+    known = [name for name in _WRAPPERS if isinstance(content.get(name), dict) and _holds_tensors(content[name])]
+    if known:
+        return known
+    named = [
+        key
+        for key, value in content.items()
+        if isinstance(key, str)
+        and isinstance(value, dict)
+        and any(isinstance(name, str) and isinstance(inner, LazyArray) for name, inner in value.items())
+    ]
+    return named if len(named) == 1 else []
 
 
-def _bare(path: Path, state: dict[Any, Any]) -> StateDict:
+def _holds_tensors(content: dict[Any, Any], depth: int = _DEPTH) -> bool:
+    values = content.values()
+    return any(isinstance(value, LazyArray) for value in values) or (
+        depth > 0 and any(isinstance(value, dict) and _holds_tensors(value, depth - 1) for value in values)
+    )
+
+
+def _type(value: Any) -> str:
+    return value.name if isinstance(value, Opaque) else type(value).__name__
+
+
+def _bare(path: Path, state: dict[Any, Any], notes: list[str]) -> StateDict:
     result: StateDict = {}
     for key, value in state.items():
+        if isinstance(key, str) and isinstance(value, Opaque):
+            notes.append(f"{path}: left out {key}, a {value.name}")
+            continue
         if not isinstance(key, str) or not isinstance(value, LazyArray):
             what = "holds no state dict" if not any(isinstance(v, LazyArray) for v in state.values()) else "is mixed"
             raise WeightsFileError(
-                f"{path} {what}: {key!r} is a {type(value).__name__}, not a tensor. "
-                f"Known layers: trainer, {', '.join(_WRAPPERS)}; found: {', '.join(map(str, list(state)[:8]))}"
+                f"{path} {what}: {key!r} is a {_type(value)}, not a tensor. "
+                f"Known layers: trainer, {', '.join(_WRAPPERS)}; found: {', '.join(map(str, list(state)[:8]))}. "
+                f"To keep the tensors alone, where PyTorch is installed and the file is trusted: "
+                f"{file_kind.resaving(path.name)}"
             )
         name = key
         while name.startswith(_PREFIXES):
@@ -77,7 +142,11 @@ def _bare(path: Path, state: dict[Any, Any]) -> StateDict:
 
 
 def source(path: str | os.PathLike[str], **more: Any) -> dict[str, Any]:
-    """What a checkpoint remembers of a file: its name and SHA-256."""
-    with Path(path).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"file": Path(path).name, "sha256": digest, **more}
+    """What a checkpoint remembers of a file: its name and the SHA-256 of its bytes, of all shards one after another."""
+    digest = hashlib.sha256()
+    path = Path(path)
+    for part in [path] if package_file.is_package(path) else shards.files(path):
+        with part.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return {"file": path.name, "sha256": digest.hexdigest(), **more}

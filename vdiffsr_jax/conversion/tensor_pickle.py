@@ -1,0 +1,299 @@
+"""What torch.save's pickles may hold: tensors over storages, numbers, strings, plain containers, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from vdiffsr_jax.conversion import pickle_reader
+from vdiffsr_jax.conversion.pickle_reader import Global, Opaque, PickleError
+from vdiffsr_jax.conversion.rules import WeightsFileError
+from vdiffsr_jax.weights.lazy_array import LazyArray
+
+_DTYPES: dict[str, np.dtype] = {
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float32": np.dtype(np.float32),
+    "float64": np.dtype(np.float64),
+    "uint8": np.dtype(np.uint8),
+    "int8": np.dtype(np.int8),
+    "int16": np.dtype(np.int16),
+    "int32": np.dtype(np.int32),
+    "int64": np.dtype(np.int64),
+    "bool": np.dtype(np.bool_),
+}
+_STORAGES = {
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "FloatStorage": "float32",
+    "DoubleStorage": "float64",
+    "ByteStorage": "uint8",
+    "CharStorage": "int8",
+    "ShortStorage": "int16",
+    "IntStorage": "int32",
+    "LongStorage": "int64",
+    "BoolStorage": "bool",
+}
+# What a defaultdict is made of; never called here.
+_FACTORIES = ("bool", "dict", "float", "int", "list", "long", "str", "tuple", "unicode")
+
+
+@dataclasses.dataclass
+class Storage:
+    """A run of numbers in the file; `dtype` is None where the tensor says it, `start` until its place is known."""
+
+    nbytes: int
+    dtype: np.dtype | None
+    start: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _NumpyDtype:
+    dtype: np.dtype
+
+
+def load(
+    data: Any,
+    source: Path | bytes,
+    *,
+    storage: Callable[[tuple[Any, ...]], Storage] | None = None,
+    big_endian: bool = False,
+) -> Any:
+    """The value of one pickle of torch.save, tensors as LazyArrays.
+
+    Args: data: bytes, or a stream that is left where the pickle ends. source: what tensors are read from.
+        storage: (description) -> Storage, for each ("storage", type, key, location, count, ...) that the pickle refers
+        to; None if it must refer to none.
+    Raises: PickleError.
+    """
+
+    def persistent(identity: Any) -> Storage:
+        if storage is None or not (isinstance(identity, tuple) and identity[:1] == ("storage",)):
+            raise PickleError("the pickle refers to something that is no tensor storage: refused")
+        return storage(identity)
+
+    return pickle_reader.load(data, _table(source, big_endian), persistent=persistent, attributes=_attributes)
+
+
+def describe_storage(identity: tuple[Any, ...], length: int) -> tuple[str, Storage]:
+    """(key, storage without its place) of a description with `length` fields.
+
+    Raises: PickleError if it describes none.
+    """
+    if len(identity) != length:
+        raise PickleError("the description of a tensor storage is damaged")
+    _, kind, key, _, count = identity[:5]
+    if not isinstance(kind, Global) or not isinstance(key, str) or type(count) is not int or count < 0:
+        raise PickleError("the description of a tensor storage is damaged")
+    name = kind.name.rpartition(".")[2]
+    if name == "UntypedStorage":
+        return key, Storage(count, None)
+    if name not in _STORAGES:
+        raise PickleError(f"{kind.name} is no tensor storage")
+    dtype = _DTYPES[_STORAGES[name]]
+    return key, Storage(count * dtype.itemsize, dtype)
+
+
+def _table(source: Path | bytes, big_endian: bool) -> dict[str, Global]:
+    """The only names a pickle may use, and what becomes of them."""
+
+    def rebuild_v2(a: tuple[Any, ...]) -> LazyArray:  # storage, offset, shape, stride, requires_grad, hooks
+        _count(a, 4, 7)
+        return _tensor(source, big_endian, a[0], a[1], a[2], a[3], getattr(a[0], "dtype", None))
+
+    def rebuild_v3(a: tuple[Any, ...]) -> LazyArray:  # the same, then dtype
+        _count(a, 7, 8)
+        name = a[6].name.removeprefix("torch.") if isinstance(a[6], Global) else ""
+        if name not in _DTYPES:
+            raise PickleError(f"a tensor of type {name or a[6]!r} is not read; cast it to float32 and save again")
+        return _tensor(source, big_endian, a[0], a[1], a[2], a[3], _DTYPES[name])
+
+    makers = {
+        "torch._utils._rebuild_tensor": rebuild_v2,
+        "torch._utils._rebuild_tensor_v2": rebuild_v2,
+        "torch._utils._rebuild_tensor_v3": rebuild_v3,
+        "torch._utils._rebuild_parameter": _parameter,
+        "torch._utils._rebuild_parameter_with_state": _parameter,
+        "torch.Size": lambda a: tuple(_ints(*a)),
+        "torch.device": lambda a: ":".join(str(_plain(x)) for x in a),
+        "collections.OrderedDict": _dict,
+        "collections.Counter": _dict,
+        "collections.defaultdict": _default_dict,
+        "builtins.set": _set,
+        "__builtin__.set": _set,
+        "__builtin__.bytes": _no_bytes,
+        "_codecs.encode": _encode,
+        "numpy.dtype": _numpy_dtype,
+        "pathlib.PosixPath": _posix_path,
+        "pathlib._local.PosixPath": _posix_path,  # Python 3.13
+    }
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        makers |= {f"{module}.scalar": _numpy_scalar, f"{module}._reconstruct": _numpy_array}
+    markers = [f"torch.{name}" for name in (*_STORAGES, *_DTYPES, "float8_e4m3fn", "float8_e5m2")]
+    markers += ["torch.storage.UntypedStorage", "torch.UntypedStorage", "numpy.ndarray"]
+    markers += [f"{module}.{name}" for module in ("builtins", "__builtin__") for name in _FACTORIES]
+    table = {name: Global(name) for name in markers} | {name: Global(name, make) for name, make in makers.items()}
+    return table | {"argparse.Namespace": Global("argparse.Namespace", new=_namespace)}
+
+
+def _tensor(
+    source: Path | bytes, big_endian: bool, storage: Any, offset: Any, shape: Any, stride: Any, dtype: np.dtype | None
+) -> LazyArray:
+    if not isinstance(storage, Storage) or dtype is None:
+        raise PickleError("a tensor has no storage")
+    numbers = (offset, *_ints(shape), *_ints(stride))
+    if len(shape) != len(stride) or any(type(n) is not int or n < 0 for n in numbers):
+        raise PickleError("a tensor's offset, shape or strides are damaged")
+    size = 1
+    for n in shape:
+        size *= n
+    last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True)) if size else offset
+    if size and (last + 1) * dtype.itemsize > storage.nbytes:
+        raise PickleError(f"a tensor of shape {tuple(shape)} reaches beyond its storage; it is truncated or forged")
+    if size * dtype.itemsize > storage.nbytes:
+        raise PickleError(f"a tensor of shape {tuple(shape)} repeats its storage; save a .contiguous() one instead")
+    view = _View(source, storage, offset, last + 1 - offset, tuple(shape), tuple(stride))
+    return LazyArray(tuple(shape), dtype, lambda: view.read(dtype, big_endian))
+
+
+@dataclasses.dataclass(frozen=True)
+class _View:
+    """A tensor's place: `extent` elements from the `offset`-th of its storage hold all of it."""
+
+    source: Path | bytes
+    storage: Storage
+    offset: int
+    extent: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def read(self, dtype: np.dtype, big_endian: bool) -> np.ndarray:
+        if 0 in self.shape:
+            return np.zeros(self.shape, dtype)
+        assert self.storage.start is not None
+        count = self.extent * dtype.itemsize
+        start = self.storage.start + self.offset * dtype.itemsize
+        if isinstance(self.source, bytes):
+            raw = np.frombuffer(self.source, np.uint8, count, start).copy()
+        else:
+            raw = np.fromfile(self.source, np.uint8, count, offset=start)
+        if raw.size != count:
+            raise WeightsFileError(f"{self.source!s} became shorter while it was read")
+        run = raw.view(dtype)
+        if big_endian:
+            run.view(f"u{dtype.itemsize}").byteswap(inplace=True)
+        strides = tuple(step * dtype.itemsize for step in self.stride)
+        return np.lib.stride_tricks.as_strided(run, self.shape, strides, writeable=False)
+
+
+def _count(arguments: tuple[Any, ...], low: int, high: int) -> None:
+    if not low <= len(arguments) <= high:
+        raise PickleError("a tensor's description is damaged")
+
+
+def _ints(values: Any = ()) -> tuple[int, ...]:
+    if not isinstance(values, (tuple, list)) or any(type(n) is not int for n in values):
+        raise PickleError("a tensor's shape is damaged")
+    return tuple(values)
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, (str, int)):
+        raise PickleError("a device is damaged")
+    return value
+
+
+def _parameter(arguments: tuple[Any, ...]) -> LazyArray:
+    if not arguments or not isinstance(arguments[0], LazyArray):
+        raise PickleError("a parameter holds no tensor")
+    return arguments[0]
+
+
+def _dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
+    if not arguments:
+        return {}
+    (items,) = arguments
+    pairs = list(items.items()) if isinstance(items, dict) else items
+    if not isinstance(pairs, list) or not all(isinstance(p, (tuple, list)) and len(p) == 2 for p in pairs):
+        raise PickleError("a dictionary is damaged")
+    if not all(isinstance(key, (str, int, float)) for key, _ in pairs):
+        raise PickleError("a dictionary's key is neither a string nor a number: refused")
+    return dict(pairs)
+
+
+def _set(arguments: tuple[Any, ...]) -> frozenset[Any]:
+    items = arguments[0] if arguments else []
+    if not isinstance(items, list) or not all(isinstance(item, (str, int, float)) for item in items):
+        raise PickleError("a set holds neither strings nor numbers: refused")
+    return frozenset(items)
+
+
+def _encode(arguments: tuple[Any, ...]) -> bytes:
+    """How protocol 2 writes bytes: text, and 'latin1'."""
+    if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] != "latin1":
+        raise PickleError("a byte string is damaged")
+    return arguments[0].encode("latin1")
+
+
+def _no_bytes(arguments: tuple[Any, ...]) -> bytes:
+    """How protocol 2 writes bytes of length zero."""
+    if arguments:
+        raise PickleError("a byte string is damaged")
+    return b""
+
+
+def _namespace(arguments: tuple[Any, ...]) -> Opaque:
+    if arguments:
+        raise PickleError("an argparse.Namespace is damaged")
+    return Opaque("argparse.Namespace")
+
+
+def _default_dict(arguments: tuple[Any, ...]) -> Opaque:
+    if len(arguments) > 1 or not all(factory is None or isinstance(factory, Global) for factory in arguments):
+        raise PickleError("a collections.defaultdict is damaged")
+    return Opaque("collections.defaultdict")
+
+
+def _posix_path(arguments: tuple[Any, ...]) -> Opaque:
+    if not all(isinstance(part, str) for part in arguments):
+        raise PickleError("a pathlib.PosixPath is damaged")
+    return Opaque("pathlib.PosixPath")
+
+
+def _numpy_array(arguments: tuple[Any, ...]) -> Opaque:  # class, shape, type; what it holds comes as attributes
+    if len(arguments) != 3 or not isinstance(arguments[0], Global) or arguments[0].name != "numpy.ndarray":
+        raise PickleError("a numpy array is damaged")
+    return Opaque("numpy.ndarray")
+
+
+def _numpy_dtype(arguments: tuple[Any, ...]) -> _NumpyDtype | Opaque:
+    code = arguments[0] if arguments else None
+    if not isinstance(code, str) or code[:1] not in "fiubcSUO" or not code[1:].isdecimal():
+        raise PickleError(f"a numpy value of type {code!r} is no number: refused")
+    # Numbers are read where they stand alone; what an array holds is never built.
+    return _NumpyDtype(np.dtype(code)) if code[0] in "fiub" and len(code) == 2 else Opaque("numpy.dtype")
+
+
+def _numpy_scalar(arguments: tuple[Any, ...]) -> int | float | bool:
+    if len(arguments) != 2 or not isinstance(arguments[0], _NumpyDtype) or not isinstance(arguments[1], bytes):
+        raise PickleError("a numpy number is damaged")
+    dtype, raw = arguments[0].dtype, arguments[1]
+    if len(raw) != dtype.itemsize:
+        raise PickleError("a numpy number is damaged")
+    return np.frombuffer(raw, dtype)[0].item()
+
+
+def _attributes(target: Any, state: Any) -> Any:
+    """Attributes of a state dict (its version numbers) and of opaque values are left out; a dtype's is its order."""
+    if type(target) is dict and isinstance(state, dict):
+        return target
+    if isinstance(target, Opaque) and target.name in ("argparse.Namespace", "numpy.ndarray", "numpy.dtype"):
+        return target
+    if isinstance(target, _NumpyDtype) and isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|"):
+        return _NumpyDtype(target.dtype.newbyteorder(state[1]))
+    raise PickleError(f"the pickle sets attributes of a {type(target).__name__}: refused")

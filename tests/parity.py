@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from vdiffsr_jax.config import ConfigError
@@ -78,8 +77,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="a folder of reference numbers")
     parser.add_argument("--only", metavar="REGEX", default=".*", help="compare only arrays whose whole name matches")
     args = parser.parse_args(argv)
-    # Elsewhere than on a CPU a float32 product may be rounded to fewer bits by default: no tolerance could be met.
-    jax.config.update("jax_default_matmul_precision", "highest")
     compared, failed, unreadable = 0, 0, 0
     for folder in args.folders:
         try:

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vdiffsr_jax.ops import precision
+
 Params = dict[Any, Any]
 
 
@@ -19,12 +21,13 @@ class Network:
     """A network without its numbers.
 
     `abstract`: the parameter tree as ShapeDtypeStructs. `apply(params, *args, method=name)` is pure; its result is
-    whatever the module's method returns.
+    whatever the module's method returns. `dtype`: what the module computes in, see `ops.precision`.
     """
 
     graphdef: nnx.GraphDef
     abstract: Params
     _init: Callable[[jax.Array], Params]
+    dtype: jnp.dtype = jnp.float32
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters, float32."""
@@ -32,7 +35,8 @@ class Network:
 
     def apply(self, params: Params, *args: Any, method: str = "__call__", **kwargs: Any) -> Any:
         """Run `method` of the module on `params`, which must have the shapes of `abstract` (see `check`)."""
-        return getattr(nnx.merge(self.graphdef, params), method)(*args, **kwargs)
+        with precision.products(self.dtype):
+            return getattr(nnx.merge(self.graphdef, params), method)(*args, **kwargs)
 
     def check(self, params: Params, what: str = "parameters") -> None:
         """Raise ValueError listing every missing, unexpected or misshapen parameter (merge accepts them silently)."""
@@ -50,6 +54,7 @@ class Network:
 
 def build(make: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Network:
     """`build(VQGAN, cfg, dtype=jnp.bfloat16)`: no memory is used until `init`."""
+    dtype = kwargs.get("dtype", jnp.float32)
     make = functools.partial(make, *args, **kwargs)
     graphdef, abstract = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(params=0))), nnx.Param)
 
@@ -57,7 +62,7 @@ def build(make: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Network
     def init(key: jax.Array) -> Params:
         return nnx.to_pure_dict(nnx.split(make(rngs=nnx.Rngs(params=key)), nnx.Param)[1])
 
-    return Network(graphdef, nnx.to_pure_dict(abstract), init)
+    return Network(graphdef, nnx.to_pure_dict(abstract), init, dtype)
 
 
 def flatten(params: Params) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from flax import nnx
 from vdiffsr_jax.config import VARTokenizerConfig
 from vdiffsr_jax.models.autoencoder import Decoder, Encoder, Reconstruction
 from vdiffsr_jax.models.layers import Conv
+from vdiffsr_jax.ops import precision
 from vdiffsr_jax.ops.quantize import codebook_usage, nearest_code, straight_through, vq_loss
 from vdiffsr_jax.ops.resize import area, bicubic
 
@@ -36,7 +37,7 @@ class MultiScaleQuantizer(nnx.Module):
         p, size = self.cfg.patch_nums[k], self.cfg.patch_nums[-1]
         up = bicubic(self.codebook[...][tokens].reshape(-1, p, p, self.cfg.z_channels), (size, size))
         r = self.cfg.quant_resi
-        with jax.default_matmul_precision("highest"):
+        with precision.exact():
             return (1 - r) * up + r * self.phi[phi_index(self.cfg, k)](up)
 
     def tokens(self, f: jax.Array) -> list[jax.Array]:

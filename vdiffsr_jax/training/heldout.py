@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from vdiffsr_jax.ops import precision
 from vdiffsr_jax.training import grids
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.sharding import Layout
@@ -21,7 +22,8 @@ def psnr_y(a: jax.Array, b: jax.Array) -> jax.Array:
     """PSNR of the luma of 8-bit images, (b, h, w, 3) in [-1, 1] -> (b,); the same as `metrics.psnr_ssim`."""
     weights = jnp.array([65.481, 128.553, 24.966]) / 255
     difference = jnp.round((jnp.clip(a, -1, 1) + 1) * 127.5) - jnp.round((jnp.clip(b, -1, 1) + 1) * 127.5)
-    mse = jnp.square(difference @ weights).mean(axis=(1, 2))
+    with precision.exact():
+        mse = jnp.square(difference @ weights).mean(axis=(1, 2))
     return 10 * jnp.log10(255.0**2 / jnp.maximum(mse, 1e-10))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.patch_gan import PatchGAN
+from vdiffsr_jax.ops import precision
 from vdiffsr_jax.training.adversarial import gan_gradients
 from vdiffsr_jax.training.config import AutoencoderLoss, TrainConfig
 from vdiffsr_jax.training.optim import Flat
@@ -30,7 +31,8 @@ def colour_weighted(difference: jax.Array, weights: Sequence[float]) -> jax.Arra
     """Difference of two images (b, h, w, 3) with its opponent axes scaled by `weights`, as RGB again."""
     if len(set(weights)) == 1:
         return difference * weights[0]
-    return difference @ (OPPONENT.T * np.asarray(weights, np.float32) @ OPPONENT)
+    with precision.exact():
+        return difference @ (OPPONENT.T * np.asarray(weights, np.float32) @ OPPONENT)
 
 
 def multiscale_l1(difference: jax.Array, levels: int) -> jax.Array:

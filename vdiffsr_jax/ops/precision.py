@@ -1,0 +1,18 @@
+"""What float32 means: accelerators round float32 operands of products (TF32, bfloat16 passes) unless told not to."""
+
+from __future__ import annotations
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+
+
+def exact() -> contextlib.AbstractContextManager[None]:
+    """Matrix products and convolutions traced inside are float32 in full wherever their operands are, gradients too."""
+    return jax.default_matmul_precision("highest")
+
+
+def products(dtype: jnp.dtype) -> contextlib.AbstractContextManager[None]:
+    """For a network that computes in `dtype`: float32 means it; in a bfloat16 one nobody asked for more digits."""
+    return exact() if jnp.dtype(dtype) == jnp.float32 else contextlib.nullcontext()

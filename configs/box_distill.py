@@ -9,39 +9,42 @@ Ablations are one setting each: --set prior=none, --set prior.mode=shuffled, --s
 Hardware: two CPU cores, 4 GiB.
 """
 
+from ml_collections import ConfigDict
 from parts.box import DENOISER, PHOTOS, SCHEDULE, TOKENIZER, VAR, VQGAN
 
 
-def get_config() -> dict:
+def get_config() -> ConfigDict:
     """One run of task `distill`."""
-    return {
-        "task": "distill",
-        "model": {
-            "first_stage": VQGAN,
-            "denoiser": DENOISER,
-            "schedule": SCHEDULE,
-            "prior": {"tokenizer": TOKENIZER, "var": VAR, "dim": 96, "lora_rank": 8, "train": "lora"},
-            "cogu": {"max_dim": 48},
-            "cspa": {"dim": 64},
-        },
-        "loss": {"distil": 0.5, "inverse": 0.05, "gt": 0.1, "gt_start": "sampled", "perceptual": 4.0},
-        "data": PHOTOS | {"degradation": "mild"},
-        "batch_size": 4,
-        "steps": 1500,
-        "optimizer": {
-            "learning_rate": 3e-4,
-            "new_learning_rate": 4e-4,
-            "b2": 0.99,
-            "warmup": 50,
-            "final": 0.05,
-        },
-        "eval": {"every": 150, "batches": 4, "grid_rows": 8, "best": "perceptual"},
-        "checkpoint": {"every": 50},
-        "init_from": {
-            "first_stage": "runs/box_vqgan/best",
-            "teacher": "runs/box_teacher/best",
-            "tokenizer": "runs/box_tokenizer/best",
-            "var": "runs/box_var/best",
-            "perceptual": "runs/efficientnet_lite0",
-        },
-    }
+    return ConfigDict(
+        {
+            "task": "distill",
+            "model": {
+                "first_stage": VQGAN,
+                "denoiser": DENOISER,
+                "schedule": SCHEDULE,
+                "prior": {"tokenizer": TOKENIZER, "var": VAR, "dim": 96, "lora_rank": 8, "train": "lora"},
+                "cogu": {"max_dim": 48},
+                "cspa": {"dim": 64},
+            },
+            "loss": {"distil": 0.5, "inverse": 0.05, "gt": 0.1, "gt_start": "sampled", "perceptual": 4.0},
+            "data": PHOTOS | {"degradation": "mild"},
+            "batch_size": 4,
+            "steps": 1500,
+            "optimizer": {
+                "learning_rate": 3e-4,
+                "new_learning_rate": 4e-4,
+                "b2": 0.99,
+                "warmup": 50,
+                "final": 0.05,
+            },
+            "eval": {"every": 150, "batches": 4, "grid_rows": 8, "best": "perceptual"},
+            "checkpoint": {"every": 50},
+            "init_from": {
+                "first_stage": "runs/box_vqgan/best",
+                "teacher": "runs/box_teacher/best",
+                "tokenizer": "runs/box_tokenizer/best",
+                "var": "runs/box_var/best",
+                "perceptual": "runs/efficientnet_lite0",
+            },
+        }
+    )

@@ -8,19 +8,22 @@ For ResShift v1's fifteen steps: --set model.schedule.num_steps=15 --set model.s
 Hardware: two CPU cores, 3 GiB.
 """
 
+from ml_collections import ConfigDict
 from parts.box import DENOISER, PHOTOS, SCHEDULE, VQGAN
 
 
-def get_config() -> dict:
+def get_config() -> ConfigDict:
     """One run of task `teacher`."""
-    return {
-        "task": "teacher",
-        "model": {"first_stage": VQGAN, "denoiser": DENOISER, "schedule": SCHEDULE, "prior": None},
-        "data": PHOTOS | {"degradation": "mild"},
-        "batch_size": 8,
-        "steps": 1000,
-        "optimizer": {"learning_rate": 5e-4, "b2": 0.99, "warmup": 100, "final": 0.02},
-        "eval": {"every": 200, "batches": 4, "grid_rows": 8},
-        "checkpoint": {"every": 100},
-        "init_from": {"first_stage": "runs/box_vqgan/best"},
-    }
+    return ConfigDict(
+        {
+            "task": "teacher",
+            "model": {"first_stage": VQGAN, "denoiser": DENOISER, "schedule": SCHEDULE, "prior": None},
+            "data": PHOTOS | {"degradation": "mild"},
+            "batch_size": 8,
+            "steps": 1000,
+            "optimizer": {"learning_rate": 5e-4, "b2": 0.99, "warmup": 100, "final": 0.02},
+            "eval": {"every": 200, "batches": 4, "grid_rows": 8},
+            "checkpoint": {"every": 100},
+            "init_from": {"first_stage": "runs/box_vqgan/best"},
+        }
+    )

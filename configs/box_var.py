@@ -11,20 +11,23 @@ Then, so that it reads clean content out of degraded codes, a second run that st
 Hardware: two CPU cores, 2 GiB.
 """
 
+from ml_collections import ConfigDict
 from parts.box import PHOTOS, VAR
 
 
-def get_config() -> dict:
+def get_config() -> ConfigDict:
     """One run of task `var`."""
-    return {
-        "task": "var",
-        "model": VAR,
-        "loss": {"degraded": False},
-        "data": PHOTOS | {"degradation": "mild"},
-        "batch_size": 8,
-        "steps": 500,
-        "optimizer": {"learning_rate": 1e-3, "b2": 0.95, "warmup": 50, "weight_decay": 0.05, "final": 0.02},
-        "eval": {"every": 125, "batches": 4, "grid_rows": 8},
-        "checkpoint": {"every": 250},
-        "init_from": {"tokenizer": "runs/box_tokenizer/best"},
-    }
+    return ConfigDict(
+        {
+            "task": "var",
+            "model": VAR,
+            "loss": {"degraded": False},
+            "data": PHOTOS | {"degradation": "mild"},
+            "batch_size": 8,
+            "steps": 500,
+            "optimizer": {"learning_rate": 1e-3, "b2": 0.95, "warmup": 50, "weight_decay": 0.05, "final": 0.02},
+            "eval": {"every": 125, "batches": 4, "grid_rows": 8},
+            "checkpoint": {"every": 250},
+            "init_from": {"tokenizer": "runs/box_tokenizer/best"},
+        }
+    )

@@ -7,22 +7,25 @@
 Hardware: two CPU cores, 2 GiB.
 """
 
+from ml_collections import ConfigDict
 from parts.box import PHOTOS, RECONSTRUCTION, VQGAN
 
 
-def get_config() -> dict:
+def get_config() -> ConfigDict:
     """One run of task `vqgan`."""
-    return {
-        "task": "vqgan",
-        "model": VQGAN,
-        "loss": RECONSTRUCTION,
-        "data": PHOTOS | {"crop_size": 64, "degradation": "none"},
-        "batch_size": 8,
-        "steps": 2600,
-        "ema_decay": 0.999,
-        "log_every": 50,
-        "optimizer": {"learning_rate": 8e-4, "b2": 0.99, "warmup": 50, "final": 0.02},
-        "eval": {"every": 200, "batches": 8, "grid_rows": 8, "best": "perceptual"},
-        "checkpoint": {"every": 250},
-        "init_from": {"perceptual": "runs/efficientnet_lite0"},
-    }
+    return ConfigDict(
+        {
+            "task": "vqgan",
+            "model": VQGAN,
+            "loss": RECONSTRUCTION,
+            "data": PHOTOS | {"crop_size": 64, "degradation": "none"},
+            "batch_size": 8,
+            "steps": 2600,
+            "ema_decay": 0.999,
+            "log_every": 50,
+            "optimizer": {"learning_rate": 8e-4, "b2": 0.99, "warmup": 50, "final": 0.02},
+            "eval": {"every": 200, "batches": 8, "grid_rows": 8, "best": "perceptual"},
+            "checkpoint": {"every": 250},
+            "init_from": {"perceptual": "runs/efficientnet_lite0"},
+        }
+    )

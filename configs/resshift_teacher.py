@@ -10,26 +10,30 @@ Memory: 20 bytes per trained parameter (weight, average, two moments, gradient),
 119 M: 2.4 GB. Four crops a chip, each UNet block recomputed.
 """
 
+from ml_collections import ConfigDict
 
-def get_config() -> dict:
+
+def get_config() -> ConfigDict:
     """One run of task `teacher`."""
-    return {
-        "task": "teacher",
-        "model": {"prior": None},
-        "data": {
-            "sources": ["data/train"],
-            "valid_sources": ["data/valid"],
-            "crop_size": 256,
-            "degradation": "realesrgan",
-            "num_workers": 32,
-        },
-        "batch_size": 64,
-        "steps": 500_000,
-        "dtype": "bfloat16",
-        "remat": "full",
-        "optimizer": {"learning_rate": 5e-5, "b1": 0.9, "b2": 0.999, "warmup": 5000, "final": 0.4},
-        "mesh": {"data": 16},
-        "eval": {"every": 5000, "batches": 4},
-        "checkpoint": {"every": 2500},
-        "init_from": {"first_stage": "weights/autoencoder_vq_f4"},
-    }
+    return ConfigDict(
+        {
+            "task": "teacher",
+            "model": {"prior": None},
+            "data": {
+                "sources": ["data/train"],
+                "valid_sources": ["data/valid"],
+                "crop_size": 256,
+                "degradation": "realesrgan",
+                "num_workers": 32,
+            },
+            "batch_size": 64,
+            "steps": 500_000,
+            "dtype": "bfloat16",
+            "remat": "full",
+            "optimizer": {"learning_rate": 5e-5, "b1": 0.9, "b2": 0.999, "warmup": 5000, "final": 0.4},
+            "mesh": {"data": 16},
+            "eval": {"every": 5000, "batches": 4},
+            "checkpoint": {"every": 2500},
+            "init_from": {"first_stage": "weights/autoencoder_vq_f4"},
+        }
+    )

@@ -6,6 +6,8 @@ Each task starts from what the one before wrote. Hardware: two CPU cores, under 
 results go to a temporary directory.
 """
 
+from ml_collections import ConfigDict
+
 LEVELS = [1, 2, 4, 8]
 TOKENIZER = {"ch": 32, "ch_mult": [1, 1, 1], "num_res_blocks": 1, "z_channels": 8, "vocab_size": 64,
              "patch_nums": LEVELS}  # fmt: skip
@@ -43,15 +45,17 @@ def run(task: str, model: dict, loss: dict, **init_from: str) -> dict:
     }
 
 
-def get_config() -> dict:
+def get_config() -> ConfigDict:
     """{name: run}: a chain, in this order."""
     first_stage = "{workdir}/vqgan/model"
     prior = {"tokenizer": "{workdir}/tokenizer/model", "var": "{workdir}/var/model"}
     teacher = "{workdir}/teacher/model"
-    return {
-        "vqgan": run("vqgan", VQGAN, AUTOENCODER_LOSS),
-        "tokenizer": run("tokenizer", TOKENIZER, AUTOENCODER_LOSS),
-        "var": run("var", VAR, {}, tokenizer=prior["tokenizer"]),
-        "teacher": run("teacher", VDIFFSR | {"prior": None}, {}, first_stage=first_stage),
-        "distill": run("distill", VDIFFSR, {"perceptual": 0.0}, first_stage=first_stage, teacher=teacher, **prior),
-    }
+    return ConfigDict(
+        {
+            "vqgan": run("vqgan", VQGAN, AUTOENCODER_LOSS),
+            "tokenizer": run("tokenizer", TOKENIZER, AUTOENCODER_LOSS),
+            "var": run("var", VAR, {}, tokenizer=prior["tokenizer"]),
+            "teacher": run("teacher", VDIFFSR | {"prior": None}, {}, first_stage=first_stage),
+            "distill": run("distill", VDIFFSR, {"perceptual": 0.0}, first_stage=first_stage, teacher=teacher, **prior),
+        }
+    )

@@ -11,35 +11,39 @@ Memory: 20 bytes per trained parameter (weight, average, two moments, gradient),
 310 M: 6.2 GB. With remat, activations are one block's and 16 streams of 680 x 1024.
 """
 
+from ml_collections import ConfigDict
 
-def get_config() -> dict:
+
+def get_config() -> ConfigDict:
     """One run of task `var`."""
-    return {
-        "task": "var",
-        "model": {},
-        "loss": {"class_dropout": 0.1},
-        "data": {
-            "sources": ["data/train"],
-            "valid_sources": ["data/valid"],
-            "crop_size": 256,
-            "degradation": "realesrgan",
-            "num_workers": 32,
-        },
-        "batch_size": 768,
-        "steps": 330_000,
-        "dtype": "bfloat16",
-        "remat": "full",
-        "optimizer": {
-            "learning_rate": 3e-4,
-            "b1": 0.9,
-            "b2": 0.95,
-            "weight_decay": 0.05,
-            "clip": 2.0,
-            "warmup": 5000,
-            "final": 0.1,
-        },
-        "mesh": {"data": 32, "fsdp": 2},
-        "eval": {"every": 5000, "batches": 2},
-        "checkpoint": {"every": 1000},
-        "init_from": {"tokenizer": "weights/vae_ch160v4096z32"},
-    }
+    return ConfigDict(
+        {
+            "task": "var",
+            "model": {},
+            "loss": {"class_dropout": 0.1},
+            "data": {
+                "sources": ["data/train"],
+                "valid_sources": ["data/valid"],
+                "crop_size": 256,
+                "degradation": "realesrgan",
+                "num_workers": 32,
+            },
+            "batch_size": 768,
+            "steps": 330_000,
+            "dtype": "bfloat16",
+            "remat": "full",
+            "optimizer": {
+                "learning_rate": 3e-4,
+                "b1": 0.9,
+                "b2": 0.95,
+                "weight_decay": 0.05,
+                "clip": 2.0,
+                "warmup": 5000,
+                "final": 0.1,
+            },
+            "mesh": {"data": 32, "fsdp": 2},
+            "eval": {"every": 5000, "batches": 2},
+            "checkpoint": {"every": 1000},
+            "init_from": {"tokenizer": "weights/vae_ch160v4096z32"},
+        }
+    )

@@ -11,38 +11,42 @@ Memory: 20 bytes per trained parameter (weight, average, two moments, gradient),
 132 M and 4.5 M of the prior: 2.7 GB, and 1.6 GB of frozen networks. Four crops a chip, each UNet block recomputed.
 """
 
+from ml_collections import ConfigDict
 
-def get_config() -> dict:
+
+def get_config() -> ConfigDict:
     """One run of task `teacher`."""
-    return {
-        "task": "teacher",
-        "model": {"prior": {"train": "lora", "lora_rank": 16}},
-        "data": {
-            "sources": ["data/train"],
-            "valid_sources": ["data/valid"],
-            "crop_size": 256,
-            "degradation": "realesrgan",
-            "num_workers": 32,
-        },
-        "batch_size": 64,
-        "steps": 100_000,
-        "dtype": "bfloat16",
-        "remat": "full",
-        "optimizer": {
-            "learning_rate": 5e-5,
-            "new_learning_rate": 2e-4,
-            "b1": 0.9,
-            "b2": 0.95,
-            "warmup": 1000,
-            "final": 0.1,
-        },
-        "mesh": {"data": 16},
-        "eval": {"every": 2500, "batches": 4},
-        "checkpoint": {"every": 1000},
-        "init_from": {
-            "first_stage": "weights/resshift_realsrx4",
-            "denoiser": "weights/resshift_realsrx4",
-            "tokenizer": "weights/vae_ch160v4096z32",
-            "var": "weights/var_d16",
-        },
-    }
+    return ConfigDict(
+        {
+            "task": "teacher",
+            "model": {"prior": {"train": "lora", "lora_rank": 16}},
+            "data": {
+                "sources": ["data/train"],
+                "valid_sources": ["data/valid"],
+                "crop_size": 256,
+                "degradation": "realesrgan",
+                "num_workers": 32,
+            },
+            "batch_size": 64,
+            "steps": 100_000,
+            "dtype": "bfloat16",
+            "remat": "full",
+            "optimizer": {
+                "learning_rate": 5e-5,
+                "new_learning_rate": 2e-4,
+                "b1": 0.9,
+                "b2": 0.95,
+                "warmup": 1000,
+                "final": 0.1,
+            },
+            "mesh": {"data": 16},
+            "eval": {"every": 2500, "batches": 4},
+            "checkpoint": {"every": 1000},
+            "init_from": {
+                "first_stage": "weights/resshift_realsrx4",
+                "denoiser": "weights/resshift_realsrx4",
+                "tokenizer": "weights/vae_ch160v4096z32",
+                "var": "weights/var_d16",
+            },
+        }
+    )

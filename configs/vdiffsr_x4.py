@@ -12,42 +12,46 @@ Memory: 20 bytes per trained parameter (weight, average, two moments, gradient),
 132 M and 4.5 M of the prior: 2.7 GB, and 2.1 GB of frozen networks. Four crops a chip, each UNet block recomputed.
 """
 
+from ml_collections import ConfigDict
 
-def get_config() -> dict:
+
+def get_config() -> ConfigDict:
     """One run of task `distill`."""
-    return {
-        "task": "distill",
-        "model": {"prior": {"train": "lora", "lora_rank": 16}},
-        "loss": {"distil": 1.0, "inverse": 1.0, "gt": 1.0, "perceptual": 1.0},
-        "data": {
-            "sources": ["data/train"],
-            "valid_sources": ["data/valid"],
-            "crop_size": 256,
-            "degradation": "realesrgan",
-            "num_workers": 32,
-        },
-        "batch_size": 64,
-        "steps": 30_000,
-        "dtype": "bfloat16",
-        "remat": "full",
-        "ema_decay": 0.999,
-        "optimizer": {
-            "learning_rate": 5e-5,
-            "new_learning_rate": 2e-4,
-            "b1": 0.9,
-            "b2": 0.95,
-            "warmup": 500,
-            "clip": 1.0,
-            "schedule": "constant",
-        },
-        "mesh": {"data": 16},
-        "eval": {"every": 1000, "batches": 4, "best": "perceptual"},
-        "checkpoint": {"every": 500},
-        "init_from": {
-            "first_stage": "weights/resshift_realsrx4",
-            "teacher": "weights/resshift_realsrx4",
-            "tokenizer": "weights/vae_ch160v4096z32",
-            "var": "weights/var_d16",
-            "perceptual": "weights/lpips_vgg16",
-        },
-    }
+    return ConfigDict(
+        {
+            "task": "distill",
+            "model": {"prior": {"train": "lora", "lora_rank": 16}},
+            "loss": {"distil": 1.0, "inverse": 1.0, "gt": 1.0, "perceptual": 1.0},
+            "data": {
+                "sources": ["data/train"],
+                "valid_sources": ["data/valid"],
+                "crop_size": 256,
+                "degradation": "realesrgan",
+                "num_workers": 32,
+            },
+            "batch_size": 64,
+            "steps": 30_000,
+            "dtype": "bfloat16",
+            "remat": "full",
+            "ema_decay": 0.999,
+            "optimizer": {
+                "learning_rate": 5e-5,
+                "new_learning_rate": 2e-4,
+                "b1": 0.9,
+                "b2": 0.95,
+                "warmup": 500,
+                "clip": 1.0,
+                "schedule": "constant",
+            },
+            "mesh": {"data": 16},
+            "eval": {"every": 1000, "batches": 4, "best": "perceptual"},
+            "checkpoint": {"every": 500},
+            "init_from": {
+                "first_stage": "weights/resshift_realsrx4",
+                "teacher": "weights/resshift_realsrx4",
+                "tokenizer": "weights/vae_ch160v4096z32",
+                "var": "weights/var_d16",
+                "perceptual": "weights/lpips_vgg16",
+            },
+        }
+    )

@@ -11,33 +11,37 @@ Memory: 20 bytes per trained parameter (weight, average, two moments, gradient),
 55 M + 3 M of the discriminator: 1.2 GB. Four crops a chip, activations in bfloat16.
 """
 
+from ml_collections import ConfigDict
 
-def get_config() -> dict:
+
+def get_config() -> ConfigDict:
     """One run of task `vqgan`."""
-    return {
-        "task": "vqgan",
-        "model": {},
-        "loss": {"l1": 1.0, "perceptual": 1.0, "codebook": 1.0, "gan": 0.75, "gan_start": 50_000},
-        "data": {
-            "sources": ["data/train"],
-            "valid_sources": ["data/valid"],
-            "crop_size": 256,
-            "degradation": "none",
-            "num_workers": 16,
-        },
-        "batch_size": 64,
-        "steps": 300_000,
-        "dtype": "bfloat16",
-        "optimizer": {
-            "learning_rate": 1e-4,
-            "discriminator_learning_rate": 1e-4,
-            "b1": 0.5,
-            "b2": 0.9,
-            "warmup": 2000,
-            "schedule": "constant",
-        },
-        "mesh": {"data": 16},
-        "eval": {"every": 5000, "batches": 8},
-        "checkpoint": {"every": 2500},
-        "init_from": {"perceptual": "weights/lpips_vgg16"},
-    }
+    return ConfigDict(
+        {
+            "task": "vqgan",
+            "model": {},
+            "loss": {"l1": 1.0, "perceptual": 1.0, "codebook": 1.0, "gan": 0.75, "gan_start": 50_000},
+            "data": {
+                "sources": ["data/train"],
+                "valid_sources": ["data/valid"],
+                "crop_size": 256,
+                "degradation": "none",
+                "num_workers": 16,
+            },
+            "batch_size": 64,
+            "steps": 300_000,
+            "dtype": "bfloat16",
+            "optimizer": {
+                "learning_rate": 1e-4,
+                "discriminator_learning_rate": 1e-4,
+                "b1": 0.5,
+                "b2": 0.9,
+                "warmup": 2000,
+                "schedule": "constant",
+            },
+            "mesh": {"data": 16},
+            "eval": {"every": 5000, "batches": 8},
+            "checkpoint": {"every": 2500},
+            "init_from": {"perceptual": "weights/lpips_vgg16"},
+        }
+    )

@@ -1,4 +1,4 @@
-"""Configuration files: Python with a function get_config(), which may import its neighbours.
+"""Configuration files: Python with a function get_config() that returns a ConfigDict; they may import neighbours.
 
 They are given as a path, or by the name of one of this project's own: `smoke` for `configs/smoke.py`. A checkout has
 them in its `configs/`, an installed package beside its modules.
@@ -11,6 +11,8 @@ import runpy
 import sys
 from pathlib import Path
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from vdiffsr_jax.config import ConfigError
 
@@ -35,8 +37,8 @@ def find_config_file(name: str | os.PathLike[str]) -> Path:
     raise ConfigError(f"--config {name}: no such file, and none of ours ({names})")
 
 
-def read_config_file(name: str | os.PathLike[str]) -> Any:
-    """What the file's `get_config()` returns; modules in the file's own folder can be imported in it.
+def read_config_file(name: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the file's `get_config()` returns, as plain values; modules in the file's own folder can be imported in it.
 
     Raises: ConfigError as `find_config_file`, or if there is no such function in it.
     """
@@ -47,6 +49,7 @@ def read_config_file(name: str | os.PathLike[str]) -> Any:
         names = runpy.run_path(str(file))
         if "get_config" not in names:
             raise ConfigError(f"--config {file} has no function get_config()")
-        return names["get_config"]()
+        values = names["get_config"]()
+        return values.to_dict() if isinstance(values, ConfigDict) else values
     finally:
         sys.path.remove(folder)

@@ -34,7 +34,7 @@ def config(tmp_path):
             "train.py: init_from.tokenizer is needed: the directory of a var_tokenizer checkpoint",
         ),
         (["task=teacher", "loss={}"], "train.py: init_from.first_stage is needed: the directory of a vqgan or vdiffsr"),
-        (["task=distill", "loss={}"], "train.py: init_from.teacher is needed: the directory of a vdiffsr or swin_unet"),
+        (["task=distill", "loss={}"], "train.py: init_from.teacher is needed: the directory of a swin_unet or vdiffsr"),
         (["task=teacher", "loss={}", "data.crop_size=128"], "data.crop_size=128 must be one tile"),
         (["steps"], "train.py: --set steps: write key=value"),
     ],

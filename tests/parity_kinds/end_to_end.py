@@ -21,6 +21,7 @@ from vdiffsr_jax.config import VDiffSRConfig, VQGANConfig
 from vdiffsr_jax.conversion.vqgan import infer_config
 from vdiffsr_jax.diffusion import resshift, sampler, schedule
 from vdiffsr_jax.models.assembled import Assembled, Items, assemble
+from vdiffsr_jax.ops import noise as noise_field
 from vdiffsr_jax.sampling import tiling
 from vdiffsr_jax.sampling.upscaler import Upscaler
 
@@ -36,16 +37,20 @@ class _Model(NamedTuple):
     stride: int
 
 
-class _GivenNoise:
-    """In place of `tiling.NoiseField`: the noise (fields, tile, tile, c) of each tile in grid order."""
+def _given_noise(by_tile: np.ndarray, grid: tiling.Grid) -> Callable[..., jax.Array]:
+    """In place of `ops.noise.noise_at`: the reference's noise of the tile that stands there.
 
-    def __init__(self, by_tile: np.ndarray) -> None:
-        self._left = list(by_tile)
+    Args: by_tile: (tiles, fields, tile, tile, c).
+    """
+    places = jnp.array([grid.position(index) for index in range(grid.count)])
 
-    def cut(self, top: int, left: int, tile: int, steps: int) -> np.ndarray:
-        noise = self._left.pop(0)
-        assert noise.shape[:3] == (steps, tile, tile), "the reference has other noise than the sampler asks for"
-        return noise
+    def noise_at(key: jax.Array, origins: jax.Array, *, fields: int, side: int, channels: int) -> jax.Array:
+        want = (fields, side, side, channels)
+        assert by_tile.shape[1:] == want, f"the reference's noise is {by_tile.shape[1:]}, the sampler asks for {want}"
+        which = (places[None] == origins[:, None]).all(axis=-1).argmax(axis=-1)
+        return jnp.asarray(by_tile)[which]
+
+    return noise_at
 
 
 def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -99,7 +104,7 @@ def _scaled(tile: np.ndarray) -> jax.Array:
 def _upscale(model: _Model, lr: np.ndarray, by_tile: np.ndarray, steps: int) -> np.ndarray:
     """The product, whole: `Upscaler` with uniform blending."""
     upscaler = Upscaler(model.assembled.config, dict(model.items), devices=1, batch=1, tile=model.tile)
-    with mock.patch.object(tiling, "NoiseField", return_value=_GivenNoise(by_tile)):
+    with mock.patch.object(noise_field, "noise_at", _given_noise(by_tile, _grid(model, lr))):
         return upscaler(lr, steps=steps, blend="uniform", stride=model.stride, sampler="ancestral")
 
 

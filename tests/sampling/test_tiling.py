@@ -1,4 +1,4 @@
-"""Tiles cover the image, their weights sum to one, their noise is one field."""
+"""Tiles cover the image, their weights sum to one."""
 
 from __future__ import annotations
 
@@ -76,25 +76,3 @@ def test_a_small_image_is_reflected_again_and_again():
     tile = tiling.cut(image, tiling.Grid(3, 3, 8, 8), 0)
     assert tile[0, :, 0].tolist() == [0, 1, 2, 1, 0, 1, 2, 1]
     assert tiling.cut(np.full((1, 1, 3), 5.0), tiling.Grid(1, 1, 8, 8), 0).tolist() == np.full((8, 8, 3), 5.0).tolist()
-
-
-def test_noise_is_one_field_cut_by_position():
-    whole = tiling.NoiseField(7, 100, 3).cut(0, 0, 100, 2)
-    assert whole.shape == (2, 100, 100, 3)
-    field = tiling.NoiseField(7, 100, 3)
-    for top, left in [(0, 0), (0, 68), (50, 13), (68, 68)]:
-        tile = whole[:, top : top + 32, left : left + 32]
-        np.testing.assert_array_equal(field.cut(top, left, 32, 2), tile)
-    np.testing.assert_array_equal(tiling.NoiseField(7, 20, 3).cut(0, 0, 32, 1)[0, :, :20], whole[0, :32, :20])
-    assert np.abs(whole[0] - whole[1]).max() > 1
-    assert np.abs(tiling.NoiseField(8, 100, 3).cut(0, 0, 100, 1)[0] - whole[0]).max() > 1
-
-
-def test_noise_is_standard_normal_and_uncorrelated():
-    field = tiling.NoiseField(0, 256, 3).cut(0, 0, 256, 1)[0].astype(np.float64)
-    n = field.size
-    assert abs(field.mean()) < 4 / np.sqrt(n)
-    assert abs((field**2).mean() - 1) < 4 * np.sqrt(2 / n)
-    assert abs((field**4).mean() - 3) < 4 * np.sqrt(96 / n)
-    for a, b in [(field[1:], field[:-1]), (field[:, 1:], field[:, :-1]), (field[..., 1:], field[..., :-1])]:
-        assert abs((a * b).mean()) < 4 / np.sqrt(n)

@@ -151,11 +151,11 @@ def test_out_of_device_memory_halves_the_batch_and_says_so(plain_model, plain_up
     sizes = []
     original = TileModel.launch
 
-    def limited(self, lr, noise, **how):
+    def limited(self, lr, origins, **how):
         sizes.append(len(lr))
         if len(lr) > 1:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
-        return original(self, lr, noise, **how)
+        return original(self, lr, origins, **how)
 
     monkeypatch.setattr(TileModel, "launch", limited)
     np.testing.assert_array_equal(greedy(photo), want)
@@ -172,11 +172,11 @@ def test_memory_that_fails_in_the_middle_loses_no_tile(plain_upscaler, photo, mo
     calls = []
     original = TileModel.launch
 
-    def sometimes(self, lr, noise, **how):
+    def sometimes(self, lr, origins, **how):
         calls.append(1)
         if len(calls) == 3:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
-        return original(self, lr, noise, **how)
+        return original(self, lr, origins, **how)
 
     monkeypatch.setattr(TileModel, "launch", sometimes)
     with pytest.raises(DeviceMemoryError, match="smallest batch"):
@@ -187,7 +187,7 @@ def test_memory_that_fails_in_the_middle_loses_no_tile(plain_upscaler, photo, mo
 
 
 def test_other_device_errors_are_not_taken_for_memory(plain_upscaler, photo, monkeypatch):
-    def broken(self, lr, noise, **how):
+    def broken(self, lr, origins, **how):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
     monkeypatch.setattr(TileModel, "launch", broken)
@@ -206,7 +206,7 @@ def test_tiles_that_disagree_leave_no_seam(plain_model, monkeypatch):
     """Neighbours differ by up to eight levels everywhere: hidden by the blend, plain to see without an overlap."""
     rng = np.random.default_rng(1)
 
-    def disagreeing(self, lr, noise, **how):
+    def disagreeing(self, lr, origins, **how):
         offset = rng.uniform(-0.03, 0.03, (len(lr), 1, 1, 3)).astype(np.float32)
         return np.stack([cubic_rows(tile, 4, 0, 4 * len(tile)) for tile in lr]) + offset
 

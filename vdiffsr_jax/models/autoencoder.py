@@ -88,11 +88,17 @@ class Downsample(Conv):
         super().__init__(c, c, 3, stride=2, padding=((0, 1), (0, 1)), dtype=dtype, rngs=rngs)
 
 
+class _SummedConv(Conv):
+    """Its taps are added up before they are rounded."""
+
+    ROUNDED = ()
+
+
 class Upsample(nnx.Module):
     """Nearest x2, then a 3x3 convolution."""
 
     def __init__(self, c: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.conv = Conv(c, c, 3, dtype=dtype, rngs=rngs)
+        self.conv = _SummedConv(c, c, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         bias = None if self.conv.bias is None else self.conv.bias[...]

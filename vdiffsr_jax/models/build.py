@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,11 +21,13 @@ class Network:
     """A network without its numbers.
 
     `abstract`: the parameter tree as ShapeDtypeStructs. `apply(params, *args, method=name)` is pure; its result is
-    whatever the module's method returns. `dtype`: what the module computes in, see `ops.precision`.
+    whatever the module's method returns. `rounded`: the dtype of the parameters that layers round before every use.
+    `dtype`: what the module computes in, see `ops.precision`.
     """
 
     graphdef: nnx.GraphDef
     abstract: Params
+    rounded: Mapping[str, jnp.dtype]
     _init: Callable[[jax.Array], Params]
     dtype: jnp.dtype = jnp.float32
 
@@ -37,6 +39,11 @@ class Network:
         """Run `method` of the module on `params`, which must have the shapes of `abstract` (see `check`)."""
         with precision.products(self.dtype):
             return getattr(nnx.merge(self.graphdef, params), method)(*args, **kwargs)
+
+    def as_computed(self, params: Params) -> Params:
+        """The same numbers to `apply`, with that done once which layers do in every call: rounding to their dtype."""
+        flat = flatten(params)
+        return unflatten({name: x.astype(self.rounded.get(name, x.dtype)) for name, x in flat.items()}, params)
 
     def check(self, params: Params, what: str = "parameters") -> None:
         """Raise ValueError listing every missing, unexpected or misshapen parameter (merge accepts them silently)."""
@@ -56,13 +63,19 @@ def build(make: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Network
     """`build(VQGAN, cfg, dtype=jnp.bfloat16)`: no memory is used until `init`."""
     dtype = kwargs.get("dtype", jnp.float32)
     make = functools.partial(make, *args, **kwargs)
-    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(params=0))), nnx.Param)
+    skeleton = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(params=0)))
+    rounded = {
+        "/".join(map(str, (*path, name))): jnp.dtype(layer.dtype)
+        for path, layer in nnx.iter_graph(skeleton)
+        for name in getattr(layer, "ROUNDED", ())
+    }
+    graphdef, abstract = nnx.split(skeleton, nnx.Param)
 
     @jax.jit
     def init(key: jax.Array) -> Params:
         return nnx.to_pure_dict(nnx.split(make(rngs=nnx.Rngs(params=key)), nnx.Param)[1])
 
-    return Network(graphdef, nnx.to_pure_dict(abstract), init, dtype)
+    return Network(graphdef, nnx.to_pure_dict(abstract), rounded, init, dtype)
 
 
 def flatten(params: Params) -> dict[str, Any]:

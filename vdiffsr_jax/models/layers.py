@@ -5,6 +5,8 @@ Layout: NHWC maps, HWIO kernels, (in, out) matrices.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -23,6 +25,8 @@ class Conv(nnx.Module):
 
     `depthwise` gives every channel its own kernel, in = out.
     """
+
+    ROUNDED: ClassVar[tuple[str, ...]] = ("kernel", "bias")  # to `dtype`, before every use
 
     def __init__(
         self,
@@ -58,6 +62,8 @@ class Conv(nnx.Module):
 
 class Linear(nnx.Module):
     """Affine map of the last axis, (..., in) -> (..., out), with an optional low-rank update x A B (LoRA)."""
+
+    ROUNDED: ClassVar[tuple[str, ...]] = ("kernel", "bias", "lora_a", "lora_b")
 
     def __init__(
         self,

@@ -60,7 +60,7 @@ def train_program(cfg: TrainConfig, devices: Sequence[jax.Device]) -> Program:
 
 
 def sampling_program(cfg: VDiffSRConfig, device: jax.Device, *, batch: int, dtype: str) -> Program:
-    """The one-step program that `sample.py` would run on one device, VAR folded, parameters float32."""
+    """The one-step program that `sample.py` would run on one device, VAR folded, weights rounded to `dtype`."""
     mesh = tile_mesh([device])
     folded = cfg
 
@@ -70,14 +70,15 @@ def sampling_program(cfg: VDiffSRConfig, device: jax.Device, *, batch: int, dtyp
         return items
 
     items = jax.eval_shape(fold, {name: network.abstract for name, network in assemble(cfg).networks.items()})
+    model = assemble(folded, dtype=jnp.dtype(dtype))
+    items = {name: jax.eval_shape(network.as_computed, items[name]) for name, network in model.networks.items()}
     whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("tiles"))
     params = jax.tree.map(lambda leaf: _placed(leaf, whole), items)
-    tile, channels = cfg.tile_size, cfg.first_stage.embed_dim
-    lr = jax.ShapeDtypeStruct((batch, tile, tile, 3), jnp.float32, sharding=split)
-    noise = jax.ShapeDtypeStruct((batch, 1, tile, tile, channels), jnp.float32, sharding=split)
-    model = assemble(folded, dtype=jnp.dtype(dtype))
-    traced = tile_program(model, mesh, steps=1, method="ancestral").trace(params, lr, noise)
-    inputs = {"parameters": device_bytes(params), "batch": device_bytes((lr, noise))}
+    lr = jax.ShapeDtypeStruct((batch, cfg.tile_size, cfg.tile_size, 3), jnp.float32, sharding=split)
+    origins = jax.ShapeDtypeStruct((batch, 2), jnp.int32, sharding=split)
+    key = jax.ShapeDtypeStruct((2,), jnp.uint32, sharding=whole)
+    traced = tile_program(model, mesh, steps=1, method="ancestral").trace(params, lr, origins, key)
+    inputs = {"parameters": device_bytes(params), "batch": device_bytes((lr, origins))}
     return Program(traced.lower(), count_flops(traced.jaxpr), inputs)
 
 

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.models.assembled import assemble
 from vdiffsr_jax.models.build import Params
+from vdiffsr_jax.ops.noise import field_key
 from vdiffsr_jax.runtime import host_memory
 from vdiffsr_jax.sampling.tile_program import need_company, tile_program
 
@@ -31,16 +32,18 @@ def step_choices(config: VDiffSRConfig) -> tuple[int, ...]:
 
 
 class TileModel:
-    """LR tiles and their noise -> HR tiles, with parameters on every device of the mesh."""
+    """LR tiles and their places -> HR tiles, with parameters on every device of the mesh."""
 
     def __init__(
         self, config: VDiffSRConfig, items: Mapping[str, Params], *, mesh: Mesh, dtype: jnp.dtype = jnp.float32
     ) -> None:
         self.config, self.mesh = config, mesh
         self._model = assemble(config, dtype=dtype)
+        params = {}
         for name, network in self._model.networks.items():
             network.check(items[name], name)
-        self._params = jax.device_put(dict(items), NamedSharding(mesh, P()))
+            params[name] = network.as_computed(items[name])
+        self._params = jax.device_put(params, NamedSharding(mesh, P()))
         self._programs: dict[Hashable, jax.stages.Compiled] = {}
 
     @property
@@ -53,18 +56,17 @@ class TileModel:
         """Whether every device needs two tiles, see `tile_program`."""
         return need_company(self.config)
 
-    def noise_fields(self, steps: int, method: str) -> int:
-        """How many noise maps a tile needs: the start, and one for each ancestral step but the last."""
-        return steps if method == "ancestral" else 1
-
-    def launch(self, lr: np.ndarray, noise: np.ndarray, *, steps: int, method: str) -> jax.Array:
+    def launch(self, lr: np.ndarray, origins: np.ndarray, *, seed: int, steps: int, method: str) -> jax.Array:
         """Start one batch; the result is fetched by whoever reads it.
 
-        Args: lr: (b, t, t, 3) float32 in [-1, 1]. noise: (b, noise_fields, t, t, c). method: one of SAMPLERS.
+        Args: lr: (b, t, t, 3) float32 in [-1, 1]. origins: (b, 2) int32, each tile's top and left in its
+            photo. seed: of the noise field. method: one of SAMPLERS.
         Returns: (b, scale t, scale t, 3) float32 in [-1, 1].
         Raises: jax.errors.JaxRuntimeError with RESOURCE_EXHAUSTED, here or when fetched, if a device is out of memory.
         """
-        args = (self._params, *jax.device_put((lr, noise), NamedSharding(self.mesh, P("tiles"))))
+        split, whole = NamedSharding(self.mesh, P("tiles")), NamedSharding(self.mesh, P())
+        tiles = jax.device_put((lr, origins), split)
+        args = (self._params, *tiles, jax.device_put(field_key(seed), whole))
         key = (steps, method, lr.shape)
         if key not in self._programs:
             program = tile_program(self._model, self.mesh, steps=steps, method=method)

@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.diffusion import sampler, schedule
 from vdiffsr_jax.models.assembled import Assembled, Items
+from vdiffsr_jax.ops import noise
 
 
 def need_company(config: VDiffSRConfig) -> bool:
@@ -17,48 +18,57 @@ def need_company(config: VDiffSRConfig) -> bool:
     return config.prior is not None and config.prior.mode == "shuffled"
 
 
-def tile_program(model: Assembled, mesh: Mesh, *, steps: int, method: str) -> jax.stages.Wrapped:
-    """`run(params, lr, noise) -> hr`, arrays as in `upscale_tiles`, tiles split over the axis `tiles` of the mesh.
+def noise_fields(steps: int, method: str) -> int:
+    """How many noise maps a tile needs: the start, and one for each ancestral step but the last."""
+    return steps if method == "ancestral" else 1
 
+
+def tile_program(model: Assembled, mesh: Mesh, *, steps: int, method: str) -> jax.stages.Wrapped:
+    """`run(params, lr, origins, key) -> hr`, lr and hr as in `upscale_tiles`, tiles split over the mesh's axis `tiles`.
+
+    Every tile draws its noise from the photo's own field, see `ops.noise`.
     On a CPU the tiles of a device are computed one after the other inside the compiled function: a batch there brings
     no speed, and so a tile's numbers cannot depend on its neighbours in the batch.
     """
     one_by_one = mesh.devices.flat[0].platform == "cpu" and not need_company(model.config)
 
-    def device_batch(params: Items, lr: jax.Array, noise: jax.Array) -> jax.Array:
-        def upscale(lr: jax.Array, noise: jax.Array) -> jax.Array:
-            return upscale_tiles(model, params, lr, noise, steps=steps, method=method)
+    fields = noise_fields(steps, method)
+
+    def device_batch(params: Items, lr: jax.Array, origins: jax.Array, key: jax.Array) -> jax.Array:
+        def upscale(lr: jax.Array, origins: jax.Array) -> jax.Array:
+            channels = model.config.first_stage.embed_dim
+            eps = noise.noise_at(key, origins, fields=fields, side=lr.shape[1], channels=channels)
+            return upscale_tiles(model, params, lr, eps, steps=steps, method=method)
 
         if not one_by_one:
-            return upscale(lr, noise)
-        return jax.lax.map(lambda tile: upscale(tile[0][None], tile[1][None])[0], (lr, noise))
+            return upscale(lr, origins)
+        return jax.lax.map(lambda tile: upscale(tile[0][None], tile[1][None])[0], (lr, origins))
 
-    shared = jax.shard_map(
-        device_batch, mesh=mesh, in_specs=(P(), P("tiles"), P("tiles")), out_specs=P("tiles"), check_vma=False
-    )
+    tiles = P("tiles")
+    shared = jax.shard_map(device_batch, mesh=mesh, in_specs=(P(), tiles, tiles, P()), out_specs=tiles, check_vma=False)
     return jax.jit(shared)
 
 
 def upscale_tiles(
-    model: Assembled, params: Items, lr: jax.Array, noise: jax.Array, *, steps: int, method: str
+    model: Assembled, params: Items, lr: jax.Array, eps: jax.Array, *, steps: int, method: str
 ) -> jax.Array:
     """x4 bicubic, first stage, prior once per tile, diffusion, quantised decode (design section 1).
 
-    Args: lr: (b, t, t, 3) in [-1, 1]. noise: (b, fields, t, t, c) standard normal: the start, then one for each
+    Args: lr: (b, t, t, 3) in [-1, 1]. eps: (b, fields, t, t, c) standard normal: the start, then one for each
         ancestral step but the last.
     Returns: (b, scale t, scale t, 3) float32 in [-1, 1].
     """
     window = model.enlarge(lr)
     z_y = model.encode(params, window).astype(jnp.float32)
     denoise = model.denoiser(params, lr, window)
-    noise = jnp.moveaxis(noise, 1, 0)
+    eps = jnp.moveaxis(eps, 1, 0)
     total = model.config.schedule.num_steps
     steps_of = schedule.make(model.config.schedule, None if steps in (1, total) else steps)
     if steps == 1:
-        z_0 = sampler.sample_one_step(denoise, steps_of, z_y, noise[0])
+        z_0 = sampler.sample_one_step(denoise, steps_of, z_y, eps[0])
     elif method == "deterministic":
-        z_0 = sampler.sample_deterministic(denoise, steps_of, z_y, noise[0])
+        z_0 = sampler.sample_deterministic(denoise, steps_of, z_y, eps[0])
     else:
-        unused = jnp.zeros_like(noise[:1])  # the step to t = 0 adds none
-        z_0 = sampler.sample_ancestral(denoise, steps_of, z_y, noise[0], jnp.concatenate([noise[1:], unused]))
+        unused = jnp.zeros_like(eps[:1])  # the step to t = 0 adds none
+        z_0 = sampler.sample_ancestral(denoise, steps_of, z_y, eps[0], jnp.concatenate([eps[1:], unused]))
     return jnp.clip(model.decode(params, z_0).astype(jnp.float32), -1, 1)

@@ -1,4 +1,4 @@
-"""A photo as overlapping tiles of one size: where they lie, what noise they see, how they blend back (numpy only).
+"""A photo as overlapping tiles of one size: where they lie, how they blend back (numpy only).
 
 Everything here is streamed: the accumulator holds one row of tiles, never the whole picture in floating point.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -132,41 +131,3 @@ class Blender:
     def done(self) -> bool:
         """Whether every tile was added."""
         return self._next == self.grid.count
-
-
-class NoiseField:
-    """One field of standard normal noise for a whole image and every step; a tile takes its slice.
-
-    The value at (step, y, x, channel) depends on the seed and these numbers alone, whatever the image's size or the
-    tile: row y of step s is the Philox stream with counter (0, 0, y, s), turned normal by Box and Muller. Only the rows
-    under one row of tiles are held.
-    """
-
-    def __init__(self, seed: int, width: int, channels: int) -> None:
-        self._seed, self._width, self._channels = seed % 2**64, width, channels
-        self._band: tuple[tuple[int, int, int], np.ndarray] | None = None
-
-    def cut(self, top: int, left: int, tile: int, steps: int) -> np.ndarray:
-        """Noise (steps, tile, tile, channels) float32 of the tile at (top, left), which may pass the image's end."""
-        key = (top, tile, steps)
-        if self._band is None or self._band[0] != key:
-            width = max(self._width, tile)
-            band = [[self._row(top + y, step, width) for y in range(tile)] for step in range(steps)]
-            self._band = key, np.array(band, np.float32)
-        return self._band[1][:, :, left : left + tile]
-
-    def _row(self, y: int, step: int, width: int) -> np.ndarray:
-        values = width * self._channels
-        pairs = -(-values // 2)
-        bits = np.random.Philox(key=self._seed, counter=[0, 0, y, step]).random_raw(2 * pairs).reshape(pairs, 2)
-        uniform = ((bits >> np.uint64(11)) + 0.5) * 2.0**-53
-        radius, angle = np.sqrt(-2 * np.log(uniform[:, 0])), 2 * np.pi * uniform[:, 1]
-        normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-        return normal.reshape(-1)[:values].reshape(width, self._channels)
-
-
-def tiles(image: np.ndarray, grid: Grid, noise: NoiseField, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every tile (tile, tile, c) of an image with its noise (steps, tile, tile, c), in grid order."""
-    for index in range(grid.count):
-        top, left = grid.position(index)
-        yield cut(image, grid, index), noise.cut(top, left, grid.tile, steps)

@@ -55,7 +55,7 @@ class Settings:
 class _Tile(NamedTuple):
     job: _Job
     lr: np.ndarray
-    noise: np.ndarray
+    origin: tuple[int, int]
 
 
 class Upscaler:
@@ -195,21 +195,19 @@ class Upscaler:
                     yield tile.job.result()
 
     def _cut(self, images: Iterable[np.ndarray], settings: Settings) -> Iterator[_Tile]:
-        fields = self._model.noise_fields(settings.steps, settings.sampler)
         for image in images:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
                 raise SamplingError(f"an image must be (h, w, 3) uint8 or uint16, not {image.shape} {image.dtype}")
             grid = self.grid(image.shape[0], image.shape[1], settings)
             job = _Job(image, grid, self.config.scale, settings)
-            noise = tiling.NoiseField(settings.seed, grid.width, self.config.first_stage.embed_dim)
-            for lr, eps in tiling.tiles(image, grid, noise, fields):
-                scaled = lr.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
-                yield _Tile(job, (scaled - np.float32(0.5)) / np.float32(0.5), eps)
+            for index in range(grid.count):
+                scaled = tiling.cut(image, grid, index).astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+                yield _Tile(job, (scaled - np.float32(0.5)) / np.float32(0.5), grid.position(index))
 
     def _launch(self, tiles: list[_Tile], settings: Settings) -> jax.Array:
         filled = tiles + [tiles[-1]] * (self.batch - len(tiles))
-        lr, noise = (np.stack([getattr(tile, name) for tile in filled]) for name in ("lr", "noise"))
-        return self._model.launch(lr, noise, steps=settings.steps, method=settings.sampler)
+        lr, origins = np.stack([tile.lr for tile in filled]), np.array([tile.origin for tile in filled], np.int32)
+        return self._model.launch(lr, origins, seed=settings.seed, steps=settings.steps, method=settings.sampler)
 
     def _batch_size(self, batch: int | None) -> int:
         devices = self._model.num_devices

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "data": {"ops", "config", "photos", "config_file"},
     "sampling": {"ops", "models", "diffusion", "metrics", "config", "weights", "runtime", "photos"},
     "evaluation": {"ops", "models", "diffusion", "metrics", "data", "sampling", "config", "config_file", "weights",
-                   "photos", "cli"},
+                   "photos"},
     "training": {"ops", "models", "diffusion", "metrics", "data", "config", "config_file", "weights", "runtime",
                  "photos"},
     "planning": {"ops", "models", "diffusion", "training", "sampling", "data", "config", "config_file", "weights",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,9 +16,11 @@ from tests.pictures import dead_leaves
 from vdiffsr_jax import Upscaler
 from vdiffsr_jax.cli.evaluate import main
 from vdiffsr_jax.evaluation.protocol import Protocol
-from vdiffsr_jax.evaluation.scores import Distance, Scorer
-from vdiffsr_jax.metrics import niqe
-from vdiffsr_jax.metrics.psnr_ssim import luma, psnr
+from vdiffsr_jax.evaluation.scores import Scorer, choose
+from vdiffsr_jax.metrics import catalog, niqe
+from vdiffsr_jax.metrics.psnr_ssim import luma, psnr, ssim
+from vdiffsr_jax.metrics.rules import RULES
+from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.photos.read import read
 from vdiffsr_jax.sampling import tiling
 
@@ -77,11 +81,9 @@ def test_scores_are_those_of_the_result(evaluated, perceptual, photos):
     for method, image in (("bicubic", case.bicubic), ("one", result)):
         want = psnr(luma(image)[inside], luma(case.hr)[inside])
         assert float(scores[method, "a.png"]["PSNR-Y"]) == pytest.approx(want, abs=1e-3)
-    distance = Distance.load(perceptual)
-    assert distance.between(case.hr, case.hr) < 1e-12 < distance.between(result, case.hr)
-    assert float(scores["one", "a.png"]["LPIPS (AlexNet)"]) == pytest.approx(
-        distance.between(result, case.hr), rel=1e-4
-    )
+    distance = catalog.load("lpips_alex", RULES["default"], perceptual).score
+    assert distance(case.hr, case.hr) < 1e-12 < distance(result, case.hr)
+    assert float(scores["one", "a.png"]["LPIPS (AlexNet)"]) == pytest.approx(distance(result, case.hr), rel=1e-4)
     assert scores["one", "a.png"]["PSNR-Y"] != scores["four", "a.png"]["PSNR-Y"]
 
 
@@ -91,13 +93,13 @@ def test_the_table_has_protocol_steps_and_ratios(evaluated):
         assert part in text
     table = {cells[0]: cells for line in text.splitlines() if line.startswith("|")
              for cells in [[cell.strip() for cell in line.strip("|").split("|")]]}  # fmt: skip
-    assert table["method"] == ["method", "steps", "PSNR-Y", "SSIM-Y", "LPIPS (AlexNet)"]
-    assert table["bicubic"][1] == ""
-    assert table["bicubic"][4].endswith("(1.000)")
+    assert table["method"] == ["method", "steps", "s/picture", "PSNR-Y", "SSIM-Y", "LPIPS (AlexNet)"]
+    assert table["bicubic"][1:3] == ["", ""]
+    assert table["bicubic"][5].endswith("(1.000)")
     assert table["four"][1] == "4"
     means = rows(evaluated[0])
     ratio = float(means["one", "mean"]["LPIPS (AlexNet)"]) / float(means["bicubic", "mean"]["LPIPS (AlexNet)"])
-    assert float(table["one"][4].split("(")[1].rstrip(")")) == pytest.approx(ratio, abs=1e-3)
+    assert float(table["one"][5].split("(")[1].rstrip(")")) == pytest.approx(ratio, abs=1e-3)
 
 
 def test_only_lpips_is_called_so(tmp_path):
@@ -105,7 +107,7 @@ def test_only_lpips_is_called_so(tmp_path):
     for backbone, column in columns.items():
         content = {"format": 1, "kind": "perceptual", "config": {"backbone": backbone}, "sources": []}
         (tmp_path / "config.json").write_text(json.dumps(content))
-        assert Distance.column_of(tmp_path) == column
+        assert catalog.METRICS[catalog.perceptual_key(tmp_path)].column == column
 
 
 def test_the_sheet_shows_the_chosen_photo_in_every_column(evaluated, photos):
@@ -136,12 +138,15 @@ def test_the_sheet_shows_the_chosen_photo_in_every_column(evaluated, photos):
         ),
         (["--ckpt", "x={plain_model}", "--degradation", "paired"], "belong together"),
         (["--ckpt", "x={plain_model}", "--niqe", "none.npz"], "none.npz cannot be read"),
-        (["--ckpt", "x={plain_model}", "--sheet", "c.png"], "no such photo; there are a.png, b.jpg"),
+        (["--ckpt", "x={plain_model}", "--sheet", "c.png"], "no such picture; there are a.png, b.jpg"),
         (["--ckpt", "x={plain_model}", "--crop", "20"], "at least 64"),
+        (["--metrics", "psnr,lpips"], "unknown metric 'lpips'; known: psnr, ssim"),
+        (["--metrics", "dists"], "dists has no weights here; get them: "),
+        (["--hr", "{photos}"], "one of --photos PHOTOS"),
     ],
 )
 def test_wrong_usage_is_refused_in_one_line(flags, why, plain_model, perceptual, photos, tmp_path, capsys):
-    flags = [flag.format(plain_model=plain_model, perceptual=perceptual) for flag in flags]
+    flags = [flag.format(plain_model=plain_model, perceptual=perceptual, photos=photos) for flag in flags]
     assert main(["--photos", str(photos), "--output", str(tmp_path / "out"), *flags]) == 2
     error = capsys.readouterr().err
     assert why in error
@@ -154,15 +159,86 @@ def test_no_usable_photo_is_exit_code_1(plain_model, tmp_path, capsys):
     assert main(["--photos", str(tmp_path), "--ckpt", f"x={plain_model}", "--output", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert "a.png: is empty; left out" in error
-    assert "no photo could be used" in error
+    assert "no picture could be used" in error
 
 
-def test_niqe_is_a_column_where_parameters_are_given():
+def test_niqe_is_a_column_where_parameters_are_given(tmp_path):
     pristine = niqe.fit(dead_leaves(seed, 384, 576, discs=4000) for seed in range(3))
-    scorer = Scorer(4, pristine)
+    pristine.save(tmp_path / "niqe.npz")
+    found = catalog.find(tmp_path)
+    keys, missing = choose(None, found)
+    assert keys == ["psnr", "ssim", "niqe"]
+    assert missing == ["lpips_alex", "lpips_vgg", "dists", "feature_distance"]
+    scorer = Scorer.load(keys, RULES["default"], found)
     hr = dead_leaves(7, 200, 208, discs=2000)
     assert scorer.columns == ("PSNR-Y", "SSIM-Y", "NIQE")
-    assert scorer(hr, hr)["NIQE"] == pytest.approx(niqe.niqe(luma(hr)[4:-4, 4:-4], pristine))
+    assert scorer(hr, hr)["NIQE"] == pytest.approx(niqe.niqe(hr[4:-4, 4:-4], pristine))
     assert np.isnan(scorer(np.full_like(hr, 9), hr)["NIQE"])
-    with pytest.raises(niqe.NiqeError, match="two blocks"):
+    with pytest.raises(ImageError, match="two blocks"):
         scorer.check(hr[:100, :100])
+    digest = hashlib.sha256((tmp_path / "niqe.npz").read_bytes()).hexdigest()
+    assert scorer.describe() == f"NIQE: weights of niqe.npz (SHA-256 {digest})."
+    (tmp_path / "again.npz").write_bytes((tmp_path / "niqe.npz").read_bytes())
+    with pytest.raises(catalog.MetricError, match=r"again.npz and .*niqe.npz are both weights of niqe"):
+        catalog.find(tmp_path)
+
+
+def test_list_metrics_says_what_is_there_and_how_to_get_the_rest(perceptual, capsys):
+    assert main(["--list-metrics", "--weights", str(perceptual.parent)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"lpips_alex        LPIPS (AlexNet): ready, {perceptual}" in "\n".join(lines)
+    (missing,) = [i for i, line in enumerate(lines) if line.startswith("dists ")]
+    assert "no weights in" in lines[missing]
+    assert "--backbone dists --heads" in lines[missing + 1]
+
+
+def picture(path, seed, h=80, w=96, mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(dead_leaves(seed, h, w)).convert(mode).save(path)
+
+
+def test_pairs_compares_folders_and_names_what_it_leaves_out(tmp_path, capsys):
+    for i, name in enumerate(("a", "b", "c", "d", "e", "f")):
+        picture(tmp_path / "HR" / f"{name}.png", i)
+    for name, seed, size, mode in (("a", 0, {}, "RGB"), ("b", 9, {}, "RGB"), ("c", 2, {"w": 92}, "RGB"),
+                                   ("d", 3, {}, "L"), ("g", 6, {}, "RGB")):  # fmt: skip
+        picture(tmp_path / "SR" / f"{name}.png", seed, mode=mode, **size)
+    deep = dead_leaves(4, 80, 96).astype(np.uint16) * 257
+    (tmp_path / "SR" / "e.png").write_bytes(imagecodecs.png_encode(deep))
+    out = tmp_path / "out"
+    code = main(["--pairs", str(tmp_path / "HR"), f"ours={tmp_path / 'SR'}", "--scores", "stablesr", "--output",
+                 str(out), "--weights", str(tmp_path)])  # fmt: skip
+    said = capsys.readouterr()
+    assert code == 1
+    for why in ("c: is 92 x 80 in ours and 96 x 80 in HR", "d.png is grey", "e.png has 16 bits",
+                "f: is not in ours", "g: is not in HR"):  # fmt: skip
+        assert why in said.err
+    assert "2 pictures, 5 left out (1 other size, 1 grey, 1 16-bit, 2 missing)" in said.out
+    scores = rows(out)
+    assert set(scores) == {("ours", "a"), ("ours", "b"), ("ours", "mean")}
+    assert (scores["ours", "a"]["PSNR-Y"], scores["ours", "a"]["SSIM-Y"]) == ("inf", "1")
+    hr, sr = dead_leaves(1, 80, 96), dead_leaves(9, 80, 96)
+    assert float(scores["ours", "b"]["PSNR-Y"]) == pytest.approx(psnr(luma(hr), luma(sr)), abs=1e-3)
+    want = ssim(luma(hr, rounded=True), luma(sr, rounded=True), clipped=True)
+    assert float(scores["ours", "b"]["SSIM-Y"]) == pytest.approx(want, abs=1e-5)
+    assert "Scores `stablesr`" in (out / "table.md").read_text()
+    assert "bicubic" not in (out / "table.md").read_text()
+    with Image.open(out / "sheet.png") as sheet:
+        assert sheet.width == 2 * 96 + 4
+
+
+def test_models_on_given_pairs_are_whole_pictures_beside_bicubic(plain_model, tmp_path):
+    picture(tmp_path / "HR" / "a.png", 0)
+    lr = np.asarray(Image.fromarray(dead_leaves(0, 80, 96)).resize((24, 20), Image.Resampling.BOX))
+    (tmp_path / "LR").mkdir()
+    Image.fromarray(lr).save(tmp_path / "LR" / "a.png")
+    out = tmp_path / "out"
+    assert main(["--hr", str(tmp_path / "HR"), "--lr", str(tmp_path / "LR"), "--ckpt", f"x={plain_model}",
+                 "--scores", "ntire", "--metrics", "psnr", "--output", str(out)]) == 0  # fmt: skip
+    enlarged = np.asarray(Image.fromarray(lr).resize((96, 80), Image.Resampling.BICUBIC))
+    inside = (slice(4, -4),) * 2
+    hr = dead_leaves(0, 80, 96)
+    for method, image in (("bicubic", enlarged), ("x", stub(lr, 1))):
+        want = psnr(luma(image)[inside], luma(hr)[inside])
+        assert float(rows(out)[method, "a"]["PSNR-Y"]) == pytest.approx(want, abs=1e-3)
+    assert main(["--hr", str(tmp_path / "HR"), "--lr", str(tmp_path / "HR"), "--output", str(out)]) == 1

@@ -13,8 +13,7 @@ import time
 import pytest
 
 from tests.sampling.conftest import random_items, tiny_config
-from vdiffsr_jax.cli import evaluate as cli
-from vdiffsr_jax.evaluation import ablation, grid
+from vdiffsr_jax.evaluation import ablation, command, grid
 from vdiffsr_jax.evaluation.ablation import main
 from vdiffsr_jax.evaluation.grid import cells, parse_switch
 from vdiffsr_jax.sampling.files import UsageError
@@ -117,7 +116,7 @@ def test_finished_runs_are_skipped_failed_ones_left_out(arguments, model, tmp_pa
 
     monkeypatch.setattr(ablation, "run", run)
     monkeypatch.setattr(ablation, "_check_runs", lambda commands: None)
-    monkeypatch.setattr(cli, "main", lambda flags: evaluated.append(flags) or 0)
+    monkeypatch.setattr(command, "run", lambda args: evaluated.append(args.ckpt) or 0)
     assert main(arguments) == 1
     assert "cogu-false: training failed (exit code 1)" in capsys.readouterr().err
     assert [flag.split("=")[0] for flag in evaluated[0] if "grid/cogu" in flag] == ["cogu-true"]

@@ -65,9 +65,11 @@ def test_paired_folders_match_by_name_and_failures_are_named(tmp_path):
         (tmp_path / folder).mkdir(exist_ok=True)
         Image.fromarray(dead_leaves(0, size, size)).save(tmp_path / folder / name)
     failures = {}
-    cases = read_cases(
-        str(tmp_path / "hr"), Protocol(degradation="paired"), lr=str(tmp_path / "lr"), failed=failures.__setitem__
-    )
+
+    def failed(name, kind, why):
+        failures[name] = why
+
+    cases = read_cases(str(tmp_path / "hr"), Protocol(degradation="paired"), lr=str(tmp_path / "lr"), failed=failed)
     assert [case.name for case in cases] == ["a.png"]
     assert "should have 20 x 20" in failures["b.png"]
     assert "0 LR files" in failures["c.png"]
@@ -78,5 +80,5 @@ def test_sixteen_bits_become_eight(tmp_path):
 
     photo = dead_leaves(0, 80, 80)
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(photo.astype(np.uint16) * 257))
-    (case,) = read_cases(str(tmp_path), Protocol(), failed=lambda name, why: pytest.fail(why))
+    (case,) = read_cases(str(tmp_path), Protocol(), failed=lambda name, kind, why: pytest.fail(why))
     np.testing.assert_array_equal(case.hr, photo)

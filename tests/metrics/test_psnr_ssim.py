@@ -8,6 +8,7 @@ import pytest
 from vdiffsr_jax.metrics import psnr_ssim
 from vdiffsr_jax.metrics.psnr_ssim import luma, psnr, ssim
 from vdiffsr_jax.metrics.report import Report
+from vdiffsr_jax.metrics.rules import RULES
 
 
 def pair():
@@ -40,6 +41,20 @@ def test_ssim_of_two_flat_maps_is_the_luminance_term():
     c1 = (0.01 * 255) ** 2
     expected = (2 * 100 * 120 + c1) / (100**2 + 120**2 + c1)
     assert ssim(np.full((12, 13), 100), np.full((12, 13), 120)) == pytest.approx(expected, abs=1e-10)
+
+
+def test_rules_round_and_clip_as_they_say():
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(0, 256, (40, 44, 3)).astype(np.uint8) for _ in range(2))
+    y_a, y_b = luma(a), luma(b)
+    np.testing.assert_array_equal(luma(a, rounded=True), np.round(y_a))
+    whole, shaved = RULES["stablesr"], RULES["ntire"]
+    assert whole.psnr(a, b) == pytest.approx(psnr(y_a, y_b))
+    assert RULES["resshift"].psnr(a, b) == pytest.approx(psnr(np.round(y_a), np.round(y_b)))
+    assert shaved.psnr(a, b) == pytest.approx(psnr(y_a[4:-4, 4:-4], y_b[4:-4, 4:-4]))
+    assert shaved.ssim(a, b) == pytest.approx(ssim(y_a[4:-4, 4:-4], y_b[4:-4, 4:-4]))
+    # Noise against noise: half of the structure terms are negative, so clipping must raise the mean.
+    assert whole.ssim(a, b) > RULES["resshift"].ssim(a, b) + 0.005
 
 
 def test_ssim_in_bands_is_the_same(monkeypatch):

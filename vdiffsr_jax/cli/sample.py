@@ -16,13 +16,13 @@ from vdiffsr_jax.photos.write import write_whole
 from vdiffsr_jax.runtime import compile_cache
 from vdiffsr_jax.runtime import processes as distributed
 from vdiffsr_jax.sampling import files
+from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
 from vdiffsr_jax.sampling.files import UsageError
 from vdiffsr_jax.sampling.progress import MessageHandler, Progress
 
 if TYPE_CHECKING:
     from vdiffsr_jax.sampling.batch_job import BatchJob
 
-BUNDLED_MODEL = Path(__file__).parents[1] / "assets" / "box"
 
 _EPILOG = """\
 exit codes: 0 all done, 1 some inputs failed, 2 wrong usage, 130 interrupted (what was finished stays)

@@ -17,13 +17,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax.cli import evaluate as cli
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
+from vdiffsr_jax.evaluation import command as evaluate
 from vdiffsr_jax.evaluation import models
 from vdiffsr_jax.evaluation.grid import SWITCHES, Cell, cells, parse_switch
+from vdiffsr_jax.metrics.catalog import MetricError
 from vdiffsr_jax.metrics.niqe import NiqeError
 from vdiffsr_jax.sampling.files import UsageError
+from vdiffsr_jax.sampling.upscaler import SamplingError
 from vdiffsr_jax.weights.checkpoint import CONFIG_FILE, CheckpointError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(own)
     try:
         return ablate(args, theirs)
-    except (UsageError, CheckpointError, ConfigError, NiqeError) as error:
+    except (UsageError, CheckpointError, ConfigError, MetricError, NiqeError, SamplingError) as error:
         message, code = str(error), USAGE
     except OSError as error:
         message, code = str(error), FAILED
@@ -123,7 +125,7 @@ def ablate(args: argparse.Namespace, evaluate_arguments: Sequence[str]) -> int:
     trained = [cell for cell in grid if cell not in failed]
     if not trained:
         raise OSError("no run of the grid could be trained")
-    code = cli.main(evaluate_command(args, trained, evaluate_arguments))
+    code = evaluate.run(evaluate.parser().parse_args(evaluate_command(args, trained, evaluate_arguments)))
     return code or (FAILED if failed else DONE)
 
 
@@ -202,8 +204,8 @@ def _finished(folder: Path, record: Mapping[str, Any]) -> bool:
 
 def _check_evaluation(args: argparse.Namespace, grid: Sequence[Cell], more: Sequence[str]) -> None:
     """What evaluate.py would refuse, before hours of training."""
-    asked = cli.parser().parse_args(evaluate_command(args, grid, more))
-    cli.check(asked)
+    asked = evaluate.parser().parse_args(evaluate_command(args, grid, more))
+    evaluate.check(asked)
     entries = models.parse_entries(asked.ckpt, asked.steps)
     models.check([entry for entry in entries if entry.name not in {cell.name for cell in grid}])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vdiffsr_jax.evaluation.protocol import Case
+from vdiffsr_jax.evaluation.cases import Cases
 from vdiffsr_jax.sampling.files import UsageError
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.tile_model import step_choices
@@ -64,7 +64,7 @@ def check(entries: Sequence[Entry]) -> None:
 
 
 def results(
-    entry: Entry, cases: Sequence[Case], *, seed: int, sampler: str, dtype: str, progress: Progress
+    entry: Entry, cases: Cases, *, seed: int, sampler: str, dtype: str, progress: Progress
 ) -> Iterator[np.ndarray]:
     """The model's HR images, (4h, 4w, 3) uint8, in the order of the cases; the model is gone from memory after them.
 
@@ -75,8 +75,8 @@ def results(
 
     def feed() -> Iterator[np.ndarray]:
         for case in cases:
-            progress.opened(upscaler.grid(case.lr.shape[0], case.lr.shape[1], settings).count)
-            yield case.lr
+            progress.opened(upscaler.grid(case.given.shape[0], case.given.shape[1], settings).count)
+            yield case.given
 
     for image in upscaler.stream(feed(), settings, progress.computed):
         progress.finished()

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vdiffsr_jax.data.config import PRESETS
 from vdiffsr_jax.data.degradation import degrade
+from vdiffsr_jax.evaluation.cases import LEAST, Case, Cases
+from vdiffsr_jax.evaluation.pairs import Check, Failed, by_stem
 from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.photos.read import read
 from vdiffsr_jax.sampling.files import find
 
-# Below this, SSIM's window and AlexNet's strides leave nothing.
-LEAST = 64
 DEGRADATIONS = {
     "fixed": "Gaussian blur sigma 1.5, antialiased bicubic x1/4, Gaussian noise sigma 5 of 255 (in two of five photos "
     "the same in all channels), JPEG quality 60",
@@ -29,33 +28,13 @@ DEGRADATIONS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Case:
-    """One photo: `hr` (4h, 4w, 3) and `lr` (h, w, 3), uint8."""
-
-    name: str
-    hr: np.ndarray
-    lr: np.ndarray
-
-    @property
-    def bicubic(self) -> np.ndarray:
-        """LR enlarged by bicubic (a = -0.5), rounded to 8 bits: the baseline."""
-        size = (self.hr.shape[1], self.hr.shape[0])
-        return np.asarray(Image.fromarray(self.lr).resize(size, Image.Resampling.BICUBIC))
-
-
-@dataclasses.dataclass(frozen=True)
 class Protocol:
-    """`crop`: HR pixels a side at most. `degradation`: one of DEGRADATIONS. `seed`: of the degradations."""
+    """`crop`: HR pixels a side at most, or None. `degradation`: one of DEGRADATIONS. `seed`: of the degradations."""
 
-    crop: int = 512
+    crop: int | None = 512
     degradation: str = "fixed"
     seed: int = 0
     scale: int = 4
-
-    @property
-    def border(self) -> int:
-        """Pixels not counted on every side by PSNR, SSIM and NIQE."""
-        return self.scale
 
     def case(self, name: str, photo: np.ndarray, lr: np.ndarray | None = None) -> Case:
         """The centre of a photo (h, w, 3) uint8 and its LR: made here, or cut from a given one at the same place.
@@ -70,7 +49,7 @@ class Protocol:
                 f"has {photo.shape[1]} x {photo.shape[0]} pixels: its LR should have {width} x {height}, "
                 f"not {lr.shape[1]} x {lr.shape[0]}"
             )
-        h, w = (min(n, self.crop // self.scale) for n in (height, width))
+        h, w = (n if self.crop is None else min(n, self.crop // self.scale) for n in (height, width))
         if min(h, w) * self.scale < LEAST:
             raise ImageError(f"is too small: {photo.shape[1]} x {photo.shape[0]} pixels, at least {LEAST} a side")
         top, left = (height - h) // 2, (width - w) // 2
@@ -83,45 +62,42 @@ class Protocol:
 
     def describe(self, photos: Sequence[str]) -> str:
         """The protocol in sentences, so that a table can be made again."""
-        names = ", ".join(photos)
+        cut = "whole" if self.crop is None else f"centre crops of at most {self.crop} x {self.crop} pixels"
         return (
-            f"{len(photos)} photos, centre crops of at most {self.crop} x {self.crop} pixels. "
-            f"Degradation `{self.degradation}`: {DEGRADATIONS[self.degradation]}; seed {self.seed}. "
-            "PSNR and SSIM on Y of YCbCr (BT.601, 16..235, not rounded) of 8-bit images, peak 255, "
-            f"{self.border} pixels cropped on every side, SSIM with an 11x11 Gaussian window of sigma 1.5. "
-            f"Bicubic: a = -0.5. Photos: {names}."
+            f"{len(photos)} photos, {cut}. Degradation `{self.degradation}`: {DEGRADATIONS[self.degradation]}; seed "
+            f"{self.seed}. Bicubic: a = -0.5. Photos: {', '.join(photos)}."
         )
 
 
 def read_cases(
-    photos: str, protocol: Protocol, *, lr: str | None = None, failed: Callable[[str, str], None]
-) -> list[Case]:
-    """Every usable photo of a folder, file or glob; `failed(name, why)` is told of the others.
+    photos: str, protocol: Protocol, *, lr: str | None = None, check: Check = lambda hr: None, failed: Failed
+) -> Cases:
+    """Every usable photo of a folder, file or glob; `failed(name, kind of fault, why)` is told of the others.
 
-    Args: lr: where the LR halves lie, for degradation `paired`: files of the same name, whatever the extension.
+    Args: lr: where the LR halves lie, for degradation `paired`: files of the same name, whatever the extension. check:
+        of HR, raises ImageError.
     Raises: UsageError if there are no photos.
     """
-    halves = _by_stem(lr) if lr is not None else None
-    cases = []
-    for path, relative in find(photos):
-        name = relative.as_posix()
+    halves = by_stem(lr) if lr is not None else None
+    files = {relative.as_posix(): (path, relative) for path, relative in find(photos)}
+
+    def load(name: str) -> Case:
+        path, relative = files[name]
+        half = None if halves is None else _read(_partner(halves, relative))
+        return protocol.case(name, _read(path), half)
+
+    names = []
+    for name in files:
         try:
-            half = None if halves is None else _read(_partner(halves, relative))
-            cases.append(protocol.case(name, _read(path), half))
+            check(load(name).hr)
+            names.append(name)
         except (ImageError, MemoryError) as error:
-            failed(name, str(error) or "needs more memory than this machine has")
-    return cases
+            failed(name, "unusable", str(error) or "needs more memory than this machine has")
+    return Cases(names, load, protocol.describe(names))
 
 
 def _read(path: Path) -> np.ndarray:
     return read(path).rgb8()
-
-
-def _by_stem(lr: str) -> dict[str, list[Path]]:
-    stems: dict[str, list[Path]] = {}
-    for path, relative in find(lr):
-        stems.setdefault(relative.with_suffix("").as_posix(), []).append(path)
-    return stems
 
 
 def _partner(halves: Mapping[str, Sequence[Path]], relative: Path) -> Path:

@@ -1,112 +1,113 @@
-"""One evaluation: every method on every case, scored; the table, the scores and the sheet written."""
+"""One evaluation: every method on every picture, scored; the table, the scores and the sheet written."""
 
 from __future__ import annotations
 
 import dataclasses
+import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vdiffsr_jax.evaluation import table
+from vdiffsr_jax.evaluation.cases import Case, Cases
 from vdiffsr_jax.evaluation.models import BICUBIC
-from vdiffsr_jax.evaluation.protocol import Case, Protocol
 from vdiffsr_jax.evaluation.scores import PSNR, Scorer
-from vdiffsr_jax.metrics.niqe import NiqeError
 from vdiffsr_jax.metrics.report import Report
 from vdiffsr_jax.photos import sheet
 from vdiffsr_jax.photos.write import write_whole
 
 TABLE, SCORES, SHEET = "table.md", "scores.csv", "sheet.png"
+SHEET_PHOTOS = 8  # on the sheet if none are named: it lies in memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A row: `images(cases)` gives its results in their order; `steps` None where there are none."""
+    """A row: `images(cases)` gives its results in their order; `steps` None where nothing is sampled."""
 
     name: str
-    images: Callable[[Sequence[Case]], Iterable[np.ndarray]]
+    images: Callable[[Cases], Iterable[np.ndarray]]
     steps: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """`reports` by method; `shown`: each method's middles of the photos on the sheet, by photo."""
+    """`reports` by method; `sheet_rows`: what the sheet shows; `seconds`: a picture's median of each model."""
 
-    cases: Sequence[Case]
     reports: Mapping[str, Report]
-    shown: Mapping[str, Mapping[str, np.ndarray]]
+    sheet_rows: Sequence[Mapping[str, np.ndarray]]
     steps: Mapping[str, int]
+    seconds: Mapping[str, float]
     distances: Sequence[str]
-    size: int
 
     def markdown(self) -> str:
         """The table with its protocol."""
-        return table.markdown(self.reports, self.steps, self.distances)
+        return table.markdown(self.reports, self.steps, self.seconds, self.distances)
 
     def write(self, folder: Path) -> None:
-        """table.md, scores.csv and, unless no photo is on it, sheet.png.
+        """table.md, scores.csv and, unless no picture is on it, sheet.png.
 
         Raises: ImageError if a file cannot be written.
         """
         write_whole(folder / TABLE, [self.markdown().encode()])
         write_whole(folder / SCORES, [table.per_image(self.reports).encode()])
-        rows = self._rows()
-        if rows:
-            write_whole(folder / SHEET, [sheet.png(sheet.draw([row.items() for row in rows]))])
-
-    def _rows(self) -> list[dict[str, np.ndarray]]:
-        rows = []
-        judged = self.distances[0] if self.distances else PSNR
-        unit = "" if self.distances else " dB"
-        for case in self.cases:
-            if case.name not in self.shown[BICUBIC]:
-                continue
-            scale = case.hr.shape[0] // case.lr.shape[0]
-            row = {f"LR {case.name}": sheet.middle(sheet.repeat(case.lr, scale), self.size)}
-            for method, images in self.shown.items():
-                score = self.reports[method].rows[case.name][judged]
-                row[f"{method} {score:.{4 if self.distances else 2}f}{unit}"] = images[case.name]
-            rows.append(row | {"HR": sheet.middle(case.hr, self.size)})
-        return rows
+        if self.sheet_rows:
+            write_whole(folder / SHEET, [sheet.png(sheet.draw([row.items() for row in self.sheet_rows]))])
 
 
 def evaluate(
-    cases: Sequence[Case],
-    models: Sequence[Method],
-    protocol: Protocol,
+    cases: Cases,
+    methods: Sequence[Method],
     scorer: Scorer,
+    text: str,
     *,
     on_sheet: Sequence[str] | None = None,
     size: int = 256,
-    failed: Callable[[str, str], None],
-) -> Evaluation | None:
-    """Bicubic, then each model, on all cases; a case that cannot be scored is told to `failed` and left out.
+) -> Evaluation:
+    """Each method on all cases, after bicubic where there is LR; only the sheet's pictures stay in memory.
 
-    Args: on_sheet: names of the photos on the sheet, all by default; `size`: pixels a side of its cells.
-    Returns: None if no case is left.
-    Raises: what the models raise.
+    Args: text: how it was scored. on_sheet: names of the pictures on the sheet, the first eight by default; `size`:
+        pixels a side of its cells.
+    Raises: what the methods raise.
     """
-    kept = []
-    for case in cases:
-        try:
-            scorer.check(case.hr)
-            kept.append(case)
-        except NiqeError as error:
-            failed(case.name, str(error))
-    if not kept:
-        return None
-    text = protocol.describe([case.name for case in kept])
-    if scorer.distances:
-        text += f" In brackets: ratio to bicubic's. Distances ({', '.join(scorer.distances)}) are of whole crops."
-    methods = [Method(BICUBIC, lambda cases: (case.bicubic for case in cases)), *models]
-    reports, shown = {}, {}
+    if cases.has_lr:
+        methods = [Method(BICUBIC, lambda cases: (case.bicubic for case in cases)), *methods]
+    shown = set(cases.names[:SHEET_PHOTOS] if on_sheet is None else on_sheet)
+    reports: dict[str, Report] = {}
+    seconds: dict[str, float] = {}
+    middles: dict[str, dict[str, np.ndarray]] = {name: {} for name in cases.names if name in shown}
     for method in methods:
-        report, images = Report(scorer.columns, text), {}
-        for case, image in zip(kept, method.images(kept), strict=True):
+        report, times = Report(scorer.columns, text), []
+        images = iter(method.images(cases))
+        for case in cases:
+            started = time.monotonic()
+            image = next(images)
+            times.append(time.monotonic() - started)
             report.add(case.name, scorer(image, case.hr))
-            if on_sheet is None or case.name in on_sheet:
-                images[case.name] = sheet.middle(image, size)
-        reports[method.name], shown[method.name] = report, images
+            if case.name in shown:
+                label = _label(method.name, report.rows[case.name], scorer)
+                middles[case.name][label] = sheet.middle(image, size)
+        reports[method.name] = report
+        if method.steps is not None:
+            seconds[method.name] = statistics.median(times[1:] or times)  # the first one compiles
+    rows = [_sheet_row(case, middles[case.name], size) for case in cases if case.name in shown]
     steps = {method.name: method.steps for method in methods if method.steps is not None}
-    return Evaluation(kept, reports, shown, steps, scorer.distances, size)
+    return Evaluation(reports, rows, steps, seconds, scorer.distances if cases.has_lr else ())
+
+
+def _label(method: str, scores: Mapping[str, float], scorer: Scorer) -> str:
+    """The method with what judges best of what is there: a distance before PSNR."""
+    judged = next(iter([*scorer.distances, *(c for c in scorer.columns if c == PSNR)]), None)
+    if judged is None:
+        return method
+    return f"{method} {scores[judged]:.{2 if judged == PSNR else 4}f}{' dB' if judged == PSNR else ''}"
+
+
+def _sheet_row(case: Case, results: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    row = {}
+    if case.lr is not None:
+        scale = case.hr.shape[0] // case.lr.shape[0]
+        row[f"LR {case.name}"] = sheet.middle(sheet.repeat(case.lr, scale), size)
+    truth = "HR" if row else f"HR {case.name}"
+    return row | dict(results) | {truth: sheet.middle(case.hr, size)}

@@ -1,4 +1,4 @@
-"""Scores of all methods: one Markdown table of means, one CSV of every image."""
+"""Scores of all methods: one Markdown table of means, one CSV of every picture."""
 
 from __future__ import annotations
 
@@ -7,37 +7,39 @@ import io
 from collections.abc import Mapping, Sequence
 
 from vdiffsr_jax.evaluation.models import BICUBIC
-from vdiffsr_jax.evaluation.scores import NIQE, PSNR
+from vdiffsr_jax.metrics.catalog import METRICS
 from vdiffsr_jax.metrics.report import Report
 
-_DIGITS = {PSNR: 2, NIQE: 2}
+_DIGITS = {metric.column: metric.digits for metric in METRICS.values()}
 
 
-def markdown(reports: Mapping[str, Report], steps: Mapping[str, int], distances: Sequence[str]) -> str:
+def markdown(
+    reports: Mapping[str, Report], steps: Mapping[str, int], seconds: Mapping[str, float], distances: Sequence[str]
+) -> str:
     """Means, a row a method; in brackets after a distance: its ratio to bicubic's. The protocol stands above.
 
-    Args: reports: {method: scores}, bicubic among them. steps: of each method that has any. distances: columns.
+    Args: reports: {method: scores}. steps, seconds: of each method that has any. distances: columns with a ratio.
     """
-    base = reports[BICUBIC]
-    columns = base.columns
-    lines = [
-        base.protocol,
-        "",
-        f"| method | steps | {' | '.join(columns)} |",
-        f"| --- | ---: |{' ---: |' * len(columns)}",
-    ]
+    first = next(iter(reports.values()))
+    columns = first.columns
+    heads = ["method", *(["steps", "s/picture"] if steps else []), *columns]
+    lines = [first.protocol, "", f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
     for method, report in reports.items():
         mean = report.mean()
         cells = [
-            _cell(column, mean[column], base.mean()[column] if column in distances else None) for column in columns
+            _cell(column, mean[column], reports[BICUBIC].mean()[column] if column in distances else None)
+            for column in columns
         ]
+        if steps:
+            took = f"{seconds[method]:.2f}" if method in seconds else ""
+            cells = [str(steps.get(method, "")), took, *cells]
         name = method.replace("|", "\\|")
-        lines.append(f"| {name} | {steps.get(method, '')} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def _cell(column: str, value: float, base: float | None) -> str:
-    text = f"{value:.{_DIGITS.get(column, 4)}f}"
+    text = f"{value:.{_DIGITS[column]}f}"
     return f"{text} ({value / base:.3f})" if base else text
 
 

@@ -13,11 +13,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.io
-from scipy import ndimage, special
+from jax.scipy.special import gammaln
+from scipy import special
 
-from vdiffsr_jax.metrics.psnr_ssim import luma
+from vdiffsr_jax.metrics.precision import in_float64
 from vdiffsr_jax.photos.kinds import SUFFIXES, is_photo
 from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.photos.read import read
@@ -29,6 +32,7 @@ _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 # Antialiased bicubic (a = -0.5) at exactly one half: eight taps between the two middle pixels.
 _HALVING = np.array([-3, -9, 29, 111, 111, 29, -9, -3]) / 256
 _SHAPES = np.arange(0.2, 10.0005, 0.001)
+_KEYS = (("mu_prisparam", "cov_prisparam"), ("mu_pris_param", "cov_pris_param"))
 
 
 class NiqeError(ValueError):
@@ -49,13 +53,14 @@ class Pristine:
 
     @classmethod
     def load(cls, path: Path) -> Pristine:
-        """Read our .npz, or the released .mat or .npz (keys mu_prisparam, cov_prisparam).
+        """Read our .npz, the authors' .mat (keys mu_prisparam, cov_prisparam) or BasicSR's .npz (mu_pris_param ...).
 
         Raises: NiqeError if the file is missing, damaged or holds something else.
         """
         try:
             content = scipy.io.loadmat(path) if path.suffix.lower() == ".mat" else np.load(path, allow_pickle=False)
-            mean, cov = (np.asarray(content[key], np.float64) for key in ("mu_prisparam", "cov_prisparam"))
+            keys = next((keys for keys in _KEYS if keys[0] in content), _KEYS[0])
+            mean, cov = (np.asarray(content[key], np.float64) for key in keys)
         except OSError as error:
             raise NiqeError(f"{path} cannot be read: {error.strerror or error}") from error
         except KeyError as error:
@@ -68,7 +73,7 @@ class Pristine:
 
 
 def niqe(image: np.ndarray, pristine: Pristine) -> float:
-    """D = sqrt((m_1 - m_2)^T ((S_1 + S_2) / 2)^+ (m_1 - m_2)) of an image (h, w, 3) uint8 or a luma map (h, w).
+    """D = sqrt((m_1 - m_2)^T ((S_1 + S_2) / 2)^+ (m_1 - m_2)) of an image (h, w, 3) uint8.
 
     Every whole block of 96 pixels counts, sharp or not.
 
@@ -100,6 +105,11 @@ def fit(images: Iterable[np.ndarray]) -> Pristine:
     return Pristine(*_gaussian(blocks))
 
 
+def grey(image: np.ndarray) -> np.ndarray:
+    """.299 R + .587 G + .114 B of (h, w, 3) uint8, full range, rounded to whole numbers; (h, w) float64."""
+    return np.round(image @ np.array([0.299, 0.587, 0.114]))
+
+
 def block_features(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """36 features of every whole block, (n, 36), 18 at each of two scales; and the blocks' sharpness, (n,).
 
@@ -107,18 +117,24 @@ def block_features(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Raises: NiqeError if fewer than two blocks fit.
     """
-    y = luma(image) if image.ndim == 3 else image.astype(np.float64)
+    y = grey(image)
     rows, columns = (n // BLOCK for n in y.shape)
     if rows * columns < 2:
         raise NiqeError(f"NIQE needs at least two blocks of {BLOCK} pixels; {y.shape[1]} x {y.shape[0]} are too few")
-    y = y[: rows * BLOCK, : columns * BLOCK]
+    features, sharpness = _two_scales(y[: rows * BLOCK, : columns * BLOCK])
+    return np.asarray(features), np.asarray(sharpness)
+
+
+@in_float64
+def _two_scales(y: jax.Array) -> tuple[jax.Array, jax.Array]:
     normalized, deviation = mscn(y)
     fine = _features(_blocks(normalized, BLOCK))
     coarse = _features(_blocks(mscn(halve(y))[0], BLOCK // 2))
-    return np.concatenate([fine, coarse], 1), _blocks(deviation, BLOCK).mean((1, 2))
+    return jnp.concatenate([fine, coarse], 1), _blocks(deviation, BLOCK).mean((1, 2))
 
 
-def mscn(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+@in_float64
+def mscn(y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean-subtracted contrast-normalised luma (y - mu) / (sigma + 1), and sigma; both (h, w), y in 0..255.
 
     Local moments under a 7x7 Gaussian of sigma 7/6, edge pixels repeated.
@@ -128,24 +144,34 @@ def mscn(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     kernel = np.exp(-(np.arange(-3, 4) ** 2) / (2 * _SIGMA**2))
     kernel /= kernel.sum()
 
-    def local(x: np.ndarray) -> np.ndarray:
-        return ndimage.correlate1d(ndimage.correlate1d(x, kernel, 0, mode="nearest"), kernel, 1, mode="nearest")
+    def local(x: jax.Array) -> jax.Array:
+        return _along(_along(x, kernel, 0), kernel, 1)
 
-    mean = local(y)
-    deviation = np.sqrt(np.abs(local(y * y) - mean * mean))
+    padded = jnp.pad(y, 3, mode="edge")
+    mean = local(padded)
+    deviation = jnp.sqrt(jnp.abs(local(padded * padded) - mean * mean))
     return (y - mean) / (deviation + 1), deviation
 
 
-def halve(y: np.ndarray) -> np.ndarray:
+@in_float64
+def halve(y: jax.Array) -> jax.Array:
     """Half the size by antialiased bicubic, mirrored at the edges; (h, w) even -> (h / 2, w / 2)."""
     for axis in (0, 1):
-        # An even kernel of ndimage lies half a pixel to the left: origin -1 puts it between pixels 2i and 2i + 1.
-        y = ndimage.correlate1d(y, _HALVING, axis, mode="reflect", origin=-1)
-        y = y[::2] if axis == 0 else y[:, ::2]
+        # Tap k of output i is pixel 2i + k - 3: eight pixels around the middle between 2i and 2i + 1.
+        width = [(3, 4) if a == axis else (0, 0) for a in (0, 1)]
+        y = _along(jnp.pad(y, width, mode="symmetric"), _HALVING, axis, step=2)
     return y
 
 
-def aggd(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _along(x: jax.Array, kernel: np.ndarray, axis: int, step: int = 1) -> jax.Array:
+    """sum_k kernel[k] x[step i + k] of every i where the kernel fits."""
+    n = x.shape[axis] - len(kernel) + 1
+    shifted = (jax.lax.slice_in_dim(x, k, k + n, step, axis) for k in range(len(kernel)))
+    return sum(float(w) * part for w, part in zip(kernel, shifted, strict=True))  # type: ignore[return-value]
+
+
+@in_float64
+def aggd(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Shape alpha and scales beta_l, beta_r of an asymmetric generalised Gaussian, fitted to each row of (n, samples).
 
     Density ~ exp(-(|x| / beta)^alpha) with beta_l left and beta_r right of zero. Not finite for rows without samples on
@@ -154,15 +180,12 @@ def aggd(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Source: moment estimator of Lasmar, Stitou, Berthoumieu (ICIP 2009); shapes 0.2..10 from a table, interpolated.
     """
     squared = x * x
-    with np.errstate(invalid="ignore", divide="ignore"):
-        left, right = (
-            np.sqrt(np.where(side, squared, 0).sum(1) / side.sum(1)) for side in (x < 0, x > 0)
-        )  # fmt: skip
-        skew = left / right
-        ratio = np.abs(x).mean(1) ** 2 / squared.mean(1)
-        ratio = ratio * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
-    alpha = np.interp(ratio, _moment_ratio(_SHAPES), _SHAPES)
-    scale = np.exp((special.gammaln(1 / alpha) - special.gammaln(3 / alpha)) / 2)
+    left, right = (jnp.sqrt(jnp.where(side, squared, 0).sum(1) / side.sum(1)) for side in (x < 0, x > 0))
+    skew = left / right
+    ratio = jnp.abs(x).mean(1) ** 2 / squared.mean(1)
+    ratio = ratio * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
+    alpha = jnp.interp(ratio, _moment_ratio(_SHAPES), _SHAPES)
+    scale = jnp.exp((gammaln(1 / alpha) - gammaln(3 / alpha)) / 2)
     return alpha, left * scale, right * scale
 
 
@@ -172,7 +195,7 @@ def _moment_ratio(alpha: np.ndarray) -> np.ndarray:
     return np.exp(2 * g(2 / alpha) - g(1 / alpha) - g(3 / alpha))
 
 
-def _features(blocks: np.ndarray) -> np.ndarray:
+def _features(blocks: jax.Array) -> jax.Array:
     """18 features of MSCN blocks (n, s, s): shape and scale, then shape, mean and scales of four neighbour products.
 
     Neighbours wrap around inside a block, as in the released model.
@@ -181,14 +204,14 @@ def _features(blocks: np.ndarray) -> np.ndarray:
     alpha, left, right = aggd(flat)
     features = [alpha, (left + right) / 2]
     for shift in _SHIFTS:
-        products = blocks * np.roll(blocks, shift, (1, 2))
+        products = blocks * jnp.roll(blocks, shift, (1, 2))
         alpha, left, right = aggd(products.reshape(flat.shape))
-        mean = (right - left) * np.exp(special.gammaln(2 / alpha) - special.gammaln(1 / alpha))
+        mean = (right - left) * jnp.exp(gammaln(2 / alpha) - gammaln(1 / alpha))
         features += [alpha, mean, left, right]
-    return np.stack(features, 1)
+    return jnp.stack(features, 1)
 
 
-def _blocks(x: np.ndarray, size: int) -> np.ndarray:
+def _blocks(x: jax.Array, size: int) -> jax.Array:
     rows, columns = (n // size for n in x.shape)
     return x.reshape(rows, size, columns, size).swapaxes(1, 2).reshape(-1, size, size)
 

@@ -1,0 +1,55 @@
+"""The self-test agrees with scores that another library computed, and finds those that are wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pictures import dead_leaves
+from vdiffsr_jax.evaluation.selftest import main
+from vdiffsr_jax.metrics.psnr_ssim import luma
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two published pictures of which one is here; PSNR by hand, MANIQA that no one can test."""
+    for part in ("HR", "theirs"):
+        (tmp_path / part).mkdir()
+    hr = dead_leaves(0, 80, 96)
+    result = np.clip(hr.astype(int) + np.random.default_rng(0).integers(-9, 10, hr.shape), 0, 255).astype(np.uint8)
+    Image.fromarray(hr).save(tmp_path / "HR" / "a.png")
+    Image.fromarray(result).save(tmp_path / "theirs" / "a.png")
+    error = np.mean((luma(hr) - luma(result)) ** 2)
+    return tmp_path, 10 * np.log10(255**2 / error)
+
+
+def publish(folder, psnr, more=""):
+    text = f"file,PSNR,LPIPS,MANIQA\na.png,{psnr:.6f},0.1,0.6\nb.png,20,0.1,0.6\n"
+    (folder / "theirs.csv").write_text(more or text)
+
+
+def test_right_scores_agree_and_wrong_ones_differ(folder, capsys):
+    folder, psnr = folder
+    publish(folder, psnr)
+    assert main([str(folder), "--weights", str(folder / "none")]) == 0
+    said = capsys.readouterr().out
+    assert "theirs PSNR: agrees" in said
+    assert "(a) of 1 pictures" in said
+    assert "theirs LPIPS: not tested, no weights in" in said
+    assert "theirs MANIQA: not tested, this tool has no such metric" in said
+    publish(folder, psnr + 2e-3)
+    assert main([str(folder), "--weights", str(folder / "none")]) == 1
+    assert "theirs PSNR: DIFFERS, largest difference 0.002" in capsys.readouterr().out
+
+
+def test_nothing_tested_is_no_success(folder, capsys):
+    folder, _ = folder
+    publish(folder, 0, "file,LPIPS\na.png,0.1\n")
+    assert main([str(folder), "--weights", str(folder / "none")]) == 1
+    publish(folder, 0, "file,PSNR\nz.png,20\n")
+    assert main([str(folder)]) == 2
+    assert "no picture of" in capsys.readouterr().err
+    (folder / "theirs.csv").unlink()
+    assert main([str(folder)]) == 2
+    assert "needs a NAME.csv" in capsys.readouterr().err

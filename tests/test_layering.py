@@ -32,12 +32,13 @@ MAY_IMPORT = {
     "planning": {"ops", "models", "diffusion", "training", "sampling", "data", "config", "config_file", "weights",
                  "runtime"},
     "cli": {"models", "diffusion", "conversion", "metrics", "data", "sampling", "evaluation", "training", "config",
-            "config_file", "weights", "runtime", "photos"},
-    "__init__": {"sampling"},
+            "config_file", "weights", "runtime", "photos", "distribution"},
+    "distribution": {"models", "conversion", "config", "weights", "runtime", "__version__"},
+    "__init__": {"sampling", "distribution"},
 }  # fmt: skip
 # Commands whose documented name lies in another room than their code.
-DOORS = {"training/plan.py"}
-ORBAX = {"checkpoint.py", "train_state.py"}
+DOORS = {"training/plan.py", "distribution/__main__.py"}
+ORBAX = {"orbax_items.py", "train_state.py"}
 
 
 def imported(file: Path) -> set[str]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, resolve
 from vdiffsr_jax.photos.kinds import EXTENSIONS
 from vdiffsr_jax.photos.write import write_whole
 from vdiffsr_jax.runtime import compile_cache
@@ -46,7 +47,13 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, default=Path("results"), help="folder of the results (default: results)"
     )
     model = p.add_argument_group("model")
-    model.add_argument("--ckpt", "--ckpt1", dest="ckpt", help="assembled checkpoint; default: the small bundled model")
+    model.add_argument(
+        "--ckpt",
+        "--ckpt1",
+        dest="ckpt",
+        help="folder, name (such as sinsr) or hub's ORG/NAME; default: the small bundled model",
+    )
+    model.add_argument("--yes", action="store_true", help="download a named model without asking")
     model.add_argument("--ckpt2", help="checkpoint (or its item pvar) whose PyramidVAR replaces the one of --ckpt1")
     model.add_argument("--scale", type=int, default=4, help="what the model does; only 4 (see --outscale)")
     model.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the computation")
@@ -101,13 +108,14 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, UsageError):
         return str(error), 2
     from vdiffsr_jax.config import ConfigError
+    from vdiffsr_jax.distribution.download import DownloadError
     from vdiffsr_jax.photos.photo import ImageError
     from vdiffsr_jax.sampling.upscaler import DeviceMemoryError, SamplingError
     from vdiffsr_jax.weights.checkpoint import CheckpointError
 
     if isinstance(error, (CheckpointError, ConfigError, SamplingError)):
         return str(error), 2
-    if isinstance(error, (DeviceMemoryError, ImageError)):
+    if isinstance(error, (DeviceMemoryError, DownloadError, ImageError)):
         return str(error), 1
     return f"{type(error).__name__}: {error} (--verbose shows where)", 1
 
@@ -132,7 +140,7 @@ def _sample(args: argparse.Namespace) -> int:
         raise UsageError(f"-o {args.output} cannot be made: {error.strerror}") from error
     if not os.access(args.output, os.W_OK):
         raise UsageError(f"-o {args.output} is not writable")
-    directory = args.ckpt or _bundled()
+    directory = resolve(args.ckpt, ask=agree if args.yes else ask_on_terminal) if args.ckpt else _bundled()
 
     compile_cache.use(args.compile_cache)
     from vdiffsr_jax.sampling.batch_job import BatchJob, Output

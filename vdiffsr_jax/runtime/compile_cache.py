@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
+
+from vdiffsr_jax.runtime.cache_folder import cache_folder
 
 
 def add_flag(parser: argparse._ActionsContainer) -> None:
@@ -23,5 +24,4 @@ def use(choice: str | None) -> None:
     elif choice:
         jax.config.update("jax_compilation_cache_dir", choice)
     elif not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "vdiffsr_jax" / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))

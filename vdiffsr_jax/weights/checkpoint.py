@@ -1,4 +1,6 @@
-"""Checkpoints of networks: DIR/config.json (kind, configuration, sources) beside one orbax item per network.
+"""Checkpoints of networks: DIR/config.json (kind, configuration, sources) beside one item per network.
+
+An item is a folder of orbax's, or a file of the hub's folder format (hub_folder.py), which is only read here.
 
 A model appears, and takes the place of another, whole or not at all: see versions.py.
 """
@@ -7,17 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import json
-import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
@@ -25,13 +25,13 @@ from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Params, flatten, unflatten
 from vdiffsr_jax.runtime import host_memory
-from vdiffsr_jax.weights import storage, versions
+from vdiffsr_jax.weights import hub_folder, storage, versions
+from vdiffsr_jax.weights.batches import batches
 from vdiffsr_jax.weights.lazy_array import LazyArray
 from vdiffsr_jax.weights.versions import CONFIG_FILE
 
 FORMAT = 1
 READ_BYTES = 1 << 26  # together: a read of its own for every small array would take most of the time
-WRITE_BYTES = 1 << 23
 
 Leaf = tuple[tuple[Any, ...], jax.ShapeDtypeStruct]  # where it stands in the tree, what it is
 Placement = jax.sharding.Sharding | Callable[[str, jax.ShapeDtypeStruct], jax.sharding.Sharding]
@@ -51,58 +51,6 @@ class Model:
     sources: list[dict[str, Any]]
 
 
-class _Bounded(ocp.type_handlers.NumpyHandler):
-    """Writes a few arrays at a time, lazy ones too, and reads one after the other.
-
-    Orbax's own handlers want all values of a tree at once, and leave reads behind when one of them fails.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(deepcopy_host_arrays=False)
-
-    async def serialize(self, values: Sequence[Any], infos: Sequence[Any], args: Any = None) -> Sequence[Any]:
-        for part in _batches([value.size * value.dtype.itemsize for value in values], WRITE_BYTES):
-            arrays = [np.asarray(value, order="C") for value in values[part]]
-            for written in await super().serialize(arrays, infos[part], args and args[part]):
-                written.result()
-        return []
-
-    async def deserialize(self, infos: Sequence[Any], args: Any = None) -> Sequence[np.ndarray]:
-        return [
-            (await super(_Bounded, self).deserialize([info], args and args[i : i + 1]))[0]
-            for i, info in enumerate(infos)
-        ]
-
-
-def _batches(sizes: Sequence[int], limit: int) -> list[slice]:
-    """Neighbours that together stay below `limit` bytes, or a single one above it."""
-    edges, filled = [0], 0
-    for i, size in enumerate(sizes):
-        if i > edges[-1] and filled + size > limit:
-            edges.append(i)
-            filled = 0
-        filled += size
-    return [slice(*edge) for edge in itertools.pairwise([*edges, len(sizes)])] if sizes else []
-
-
-def _handler() -> ocp.PyTreeCheckpointHandler:
-    types = ocp.type_handlers.create_type_handler_registry(
-        (np.ndarray, _Bounded()),
-        (LazyArray, _Bounded()),
-        (jax.Array, ocp.type_handlers.ArrayHandler(array_metadata_store=None)),
-    )
-    # Trained weights barely compress, and zstd would be most of the time that saving takes.
-    return ocp.PyTreeCheckpointHandler(type_handler_registry=types, use_compression=False)
-
-
-def _reader() -> ocp.Checkpointer:
-    """Of this process alone: one that reads another model, or none, is not waited for."""
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
-    )
-    return ocp.Checkpointer(_handler(), multiprocessing_options=alone)
-
-
 def save_model(
     directory: str | os.PathLike[str],
     items: Mapping[str, Params],
@@ -120,6 +68,8 @@ def save_model(
     Raises: CheckpointError if the directory exists and not `overwrite`, or if items or parameters do not fit the
         configuration; ConfigError.
     """
+    from vdiffsr_jax.weights import orbax_items
+
     final = storage.place(directory)
     if not isinstance(config, Mapping):
         config = to_dict(config)
@@ -141,9 +91,7 @@ def save_model(
         place.mkdir(parents=True)
     _barrier("vdiffsr_save_begin")
     try:
-        with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
-            for item, params in items.items():
-                checkpointer.save(place / item, args=ocp.args.PyTreeSave(params))
+        orbax_items.save({place / item: params for item, params in items.items()})
     except BaseException:
         if first:
             place.rmtree(missing_ok=True)
@@ -245,7 +193,7 @@ def load_lazily(directory: str | os.PathLike[str], item: str) -> Params:
 
     leaves, structure = jax.tree_util.tree_flatten_with_path(target)
     lazy: list[LazyArray] = []
-    for part in _batches(_sizes(leaves), READ_BYTES):
+    for part in batches(_sizes(leaves), READ_BYTES):
         batch = _Batch(place / item, leaves[part])
         lazy += [
             LazyArray(struct.shape, np.dtype(struct.dtype), functools.partial(batch.take, i))
@@ -271,7 +219,7 @@ def _restore(path: epath.Path, target: Params) -> Params:
     """The tree of `target`, a batch of arrays at a time: beside the result only one batch lies in memory."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(target)
     placed: list[jax.Array] = []
-    for part in _batches(_sizes(leaves), READ_BYTES):
+    for part in batches(_sizes(leaves), READ_BYTES):
         arrays = _read(path, leaves[part])
         placed += [_place(array, struct.sharding) for array, (_, struct) in zip(arrays, leaves[part], strict=True)]
     return jax.tree.unflatten(structure, placed)
@@ -282,25 +230,22 @@ def _sizes(leaves: Sequence[Leaf]) -> list[int]:
 
 
 def _read(path: epath.Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
-    tree: dict[Any, Any] = {}
-    for keys, struct in leaves:
-        branch = tree
-        for key in keys[:-1]:
-            branch = branch.setdefault(key.key, {})
-        branch[keys[-1].key] = struct
-    how = jax.tree.map(lambda struct: ocp.RestoreArgs(restore_type=np.ndarray, dtype=struct.dtype), tree)
     try:
-        with _quiet(), _reader() as checkpointer:
-            found = checkpointer.restore(path, args=ocp.args.PyTreeRestore(tree, how, partial_restore=True))
+        return _format(path).read(path, leaves)
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {_first_line(error)}") from error
-    result = []
-    for keys, _ in leaves:
-        leaf = found
-        for key in keys:
-            leaf = leaf[key.key]
-        result.append(leaf)
-    return result
+
+
+def _format(path: epath.Path) -> ModuleType:
+    """Who reads this item: `stored(path)` gives shapes and dtypes by name, `read(path, leaves)` the numbers.
+
+    Imported when it is needed: a folder from the hub does without orbax, a checkpoint without safetensors.
+    """
+    if hub_folder.file_of(path).is_file():
+        return hub_folder
+    from vdiffsr_jax.weights import orbax_items
+
+    return orbax_items
 
 
 def _place(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
@@ -311,14 +256,13 @@ def _place(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
 
 def _target(path: epath.Path, abstract: Params, dtype: jnp.dtype | None, placement: Placement) -> Params:
     """The tree to restore, after its names and shapes were compared with what is stored."""
-    if not path.is_dir():
+    if not path.is_dir() and not hub_folder.file_of(path).is_file():
         raise CheckpointError(f"{path} is missing: the checkpoint is incomplete")
+    want = flatten(abstract)
     try:
-        with _quiet(), _reader() as checkpointer:
-            stored = flatten(checkpointer.metadata(path).item_metadata.tree)
+        stored = _format(path).stored(path, want)
     except (ValueError, OSError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged: {_first_line(error)}") from error
-    want = flatten(abstract)
     _check_names(stored, want, f"parameters in {path}")
     wrong = [
         f"{name} has shape {tuple(stored[name].shape)}, needs {struct.shape}"
@@ -351,15 +295,3 @@ def _barrier(name: str) -> None:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
-
-
-class _quiet:  # noqa: N801  (used as a statement)
-    """Orbax reports every step on absl's logger."""
-
-    def __enter__(self) -> None:
-        self.logger = logging.getLogger("absl")
-        self.level = self.logger.level
-        self.logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *exception: object) -> None:
-        self.logger.setLevel(self.level)

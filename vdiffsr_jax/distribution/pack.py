@@ -1,0 +1,111 @@
+"""Any checkpoint as a folder for the hub: .safetensors in torch layout, config.json, a model card."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from vdiffsr_jax import __version__
+from vdiffsr_jax.config import ConfigError, to_dict
+from vdiffsr_jax.conversion import safetensors_file
+from vdiffsr_jax.models import registry
+from vdiffsr_jax.models.build import flatten
+from vdiffsr_jax.weights import checkpoint, hub_folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What only its maker knows of a model. `scores`: the table.md of an evaluation, with its protocol."""
+
+    name: str
+    licence: str
+    data: str = ""
+    commands: tuple[str, ...] = ()
+    scores: Path | None = None
+
+
+def pack(directory: str | os.PathLike[str], output: Path, card: Card) -> list[Path]:
+    """Write the folder, one array at a time; returns its files. What is left of a killed call is overwritten.
+
+    Raises: CheckpointError if there is no checkpoint; ConfigError if `output` holds something, or there is no table.
+    """
+    kind, config, sources = checkpoint.read_config(directory)
+    if (output / checkpoint.CONFIG_FILE).exists():
+        raise ConfigError(f"{output} holds a model; choose another folder")
+    if card.scores is not None and not card.scores.is_file():
+        raise ConfigError(f"--scores {card.scores}: no such file; evaluate.py writes OUTPUT/table.md")
+    output.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    sizes: dict[str, int] = {}
+    for item in registry.item_names(kind, config):
+        flat = flatten(checkpoint.load_lazily(directory, item))
+        sizes[item] = sum(array.size for array in flat.values())
+        names = hub_folder.torch_names(flat)
+        tensors = {name: hub_folder.to_torch_layout(path, flat[path]) for name, path in names.items()}
+        written.append(output / f"{item}{hub_folder.SUFFIX}")
+        safetensors_file.write(written[-1], tensors)
+    written.append(output / "README.md")
+    written[-1].write_text(_card(card, kind, sizes, sources))
+    # Last: with it, the folder is a model.
+    content = {"format": checkpoint.FORMAT, "kind": kind, "config": to_dict(config), "sources": sources}
+    written.append(output / checkpoint.CONFIG_FILE)
+    written[-1].write_text(json.dumps(content, indent=2) + "\n")
+    return written
+
+
+def _card(card: Card, kind: str, sizes: dict[str, int], sources: list[dict[str, object]]) -> str:
+    parameters = ", ".join(f"{item} {size / 1e6:.1f} M" for item, size in sizes.items())
+    missing = "Its maker did not say."
+    lines = [
+        "---",
+        f"license: {card.licence}",
+        "library_name: vdiffsr-jax",
+        "pipeline_tag: image-to-image",
+        "tags: [super-resolution, jax, flax, diffusion]",
+        "---",
+        "",
+        f"# {card.name}",
+        "",
+        f"A model of [vdiffsr_jax](https://pypi.org/project/vdiffsr-jax/) {__version__}, kind `{kind}`. "
+        f"Parameters: {parameters}.",
+        "",
+        *_use(card, kind),
+        "## Data",
+        "",
+        card.data or missing,
+        "",
+        "## Made by",
+        "",
+        *(["```bash", *card.commands, "```"] if card.commands else [missing]),
+        "",
+        *[f"- from {json.dumps(source)}" for source in sources],
+        "",
+        "## Scores",
+        "",
+        card.scores.read_text().strip() if card.scores else "None were given.",
+        "",
+        "## Licence",
+        "",
+        f"{card.licence}. Weights that were converted keep the licence of their authors.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _use(card: Card, kind: str) -> list[str]:
+    if kind != "vdiffsr":
+        return ["One network by itself: a part to train with or to assemble.", ""]
+    return [
+        "```bash",
+        'pip install "vdiffsr-jax[hub]"',
+        f"vdiffsr-sample -i photos -o results --ckpt ORG/{card.name}",
+        "```",
+        "",
+        "```python",
+        "import vdiffsr_jax",
+        "",
+        f'upscale = vdiffsr_jax.load("ORG/{card.name}")',
+        "```",
+        "",
+    ]

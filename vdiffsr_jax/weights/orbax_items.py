@@ -1,0 +1,106 @@
+"""One network on disk by orbax: written a few arrays at a time, read in the batches that are asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from vdiffsr_jax.models.build import Params, flatten
+from vdiffsr_jax.weights.batches import batches
+from vdiffsr_jax.weights.lazy_array import LazyArray
+
+WRITE_BYTES = 1 << 23
+
+Leaf = tuple[tuple[Any, ...], jax.ShapeDtypeStruct]  # where it stands in the tree, what it is
+
+
+def save(items: Mapping[epath.Path, Params]) -> None:
+    """Write each tree to its folder; in a job of several processes every process calls this."""
+    with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
+        for path, params in items.items():
+            checkpointer.save(path, args=ocp.args.PyTreeSave(params))
+
+
+def stored(path: epath.Path, want: Collection[str]) -> dict[str, Any]:
+    """{parameter: its shape and dtype} of what is there, whatever is wanted."""
+    with _quiet(), _reader() as checkpointer:
+        return flatten(checkpointer.metadata(path).item_metadata.tree)
+
+
+def read(path: epath.Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
+    """The arrays of these leaves, cast as they say. Raises: ValueError or OSError if they are damaged."""
+    tree: dict[Any, Any] = {}
+    for keys, struct in leaves:
+        branch = tree
+        for key in keys[:-1]:
+            branch = branch.setdefault(key.key, {})
+        branch[keys[-1].key] = struct
+    how = jax.tree.map(lambda struct: ocp.RestoreArgs(restore_type=np.ndarray, dtype=struct.dtype), tree)
+    with _quiet(), _reader() as checkpointer:
+        found = checkpointer.restore(path, args=ocp.args.PyTreeRestore(tree, how, partial_restore=True))
+    result = []
+    for keys, _ in leaves:
+        leaf = found
+        for key in keys:
+            leaf = leaf[key.key]
+        result.append(leaf)
+    return result
+
+
+class _Bounded(ocp.type_handlers.NumpyHandler):
+    """Writes a few arrays at a time, lazy ones too, and reads one after the other.
+
+    Orbax's own handlers want all values of a tree at once, and leave reads behind when one of them fails.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(deepcopy_host_arrays=False)
+
+    async def serialize(self, values: Sequence[Any], infos: Sequence[Any], args: Any = None) -> Sequence[Any]:
+        for part in batches([value.size * value.dtype.itemsize for value in values], WRITE_BYTES):
+            arrays = [np.asarray(value, order="C") for value in values[part]]
+            for written in await super().serialize(arrays, infos[part], args and args[part]):
+                written.result()
+        return []
+
+    async def deserialize(self, infos: Sequence[Any], args: Any = None) -> Sequence[np.ndarray]:
+        return [
+            (await super(_Bounded, self).deserialize([info], args and args[i : i + 1]))[0]
+            for i, info in enumerate(infos)
+        ]
+
+
+def _handler() -> ocp.PyTreeCheckpointHandler:
+    types = ocp.type_handlers.create_type_handler_registry(
+        (np.ndarray, _Bounded()),
+        (LazyArray, _Bounded()),
+        (jax.Array, ocp.type_handlers.ArrayHandler(array_metadata_store=None)),
+    )
+    # Trained weights barely compress, and zstd would be most of the time that saving takes.
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=types, use_compression=False)
+
+
+def _reader() -> ocp.Checkpointer:
+    """Of this process alone: one that reads another model, or none, is not waited for."""
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
+    )
+    return ocp.Checkpointer(_handler(), multiprocessing_options=alone)
+
+
+class _quiet:  # noqa: N801  (used as a statement)
+    """Orbax reports every step on absl's logger."""
+
+    def __enter__(self) -> None:
+        self.logger = logging.getLogger("absl")
+        self.level = self.logger.level
+        self.logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *exception: object) -> None:
+        self.logger.setLevel(self.level)

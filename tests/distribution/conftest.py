@@ -13,12 +13,12 @@ from vdiffsr_jax.config import SwinUNetConfig, VQGANConfig
 from vdiffsr_jax.conversion.to_torch import to_torch
 from vdiffsr_jax.distribution import catalogue
 from vdiffsr_jax.distribution.catalogue import Entry, Part
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.weights.checkpoint import save_model
 
 CONFIGS = {
     "vqgan": VQGANConfig(ch=32, ch_mult=(1, 1, 1), num_res_blocks=1, n_embed=16),
-    "swin_unet": registry.DenoiserConfig(
+    "swin_unet": kinds.DenoiserConfig(
         SwinUNetConfig(
             image_size=16, model_channels=32, channel_mult=(1, 1), num_res_blocks=(1, 1), attention_resolutions=(8,),
             num_head_channels=16, swin_embed_dim=32, window_size=4,
@@ -33,7 +33,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """{file name: bytes} of a small SinSR and its first stage, under the original names."""
     folder = tmp_path_factory.mktemp("published")
     for i, (kind, config) in enumerate(CONFIGS.items()):
-        params = filled(registry.network(kind, kind, config).abstract, seed=i)
+        params = filled(kinds.network(kind, kind, config).abstract, seed=i)
         save_model(folder / kind, {kind: params}, kind=kind, config=config)
         to_torch(folder / kind, folder / FILES[kind])
     return {name: (folder / name).read_bytes() for name in FILES.values()}

@@ -15,7 +15,7 @@ from tests.distribution.hub_endpoint import Hub
 from tests.sampling.conftest import model  # noqa: F401  (a fixture)
 from vdiffsr_jax.cli import model as cli
 from vdiffsr_jax.models.build import flatten
-from vdiffsr_jax.weights.checkpoint import CheckpointError, load_model
+from vdiffsr_jax.weights.checkpoint import CheckpointError, load_model, read_config
 
 SIGNS = ["--license", "apache-2.0", "--data", "Noise.", "--command", "python train.py"]
 
@@ -56,7 +56,7 @@ def test_it_loads_without_orbax(packed):
     code = (
         "import sys; sys.modules['orbax'] = sys.modules['orbax.checkpoint'] = None\n"
         "import numpy as np, vdiffsr_jax\n"
-        f"print(vdiffsr_jax.load({str(packed)!r}).config.scale)\n"
+        f"print(vdiffsr_jax.from_pretrained({str(packed)!r}).config.scale)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "4\n", done.stderr
@@ -102,11 +102,12 @@ def run(hub, tmp_path):
 
 def test_a_repository_by_its_id(hub, run, packed):
     hub.repositories["org/tiny"] = {path.name: path.read_bytes() for path in packed.iterdir()}
-    code = "import vdiffsr_jax; print(vdiffsr_jax.from_pretrained('org/tiny').config.prior.dim)"
-    done = run("-c", code)
-    assert done.stdout == "32\n", done.stderr
+    fetch = ("-m", "vdiffsr_jax.distribution", "fetch", "org/tiny")
+    done = run(*fetch)
+    assert done.returncode == 0, done.stderr
+    assert read_config(done.stdout.strip()) == read_config(packed)
     count = len(hub.requests)
-    assert run("-c", code, HF_HUB_OFFLINE="1").stdout == "32\n"
+    assert run(*fetch, HF_HUB_OFFLINE="1").stdout == done.stdout
     assert len(hub.requests) == count
 
 

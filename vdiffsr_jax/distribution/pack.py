@@ -10,7 +10,7 @@ from pathlib import Path
 from vdiffsr_jax import __version__
 from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.conversion import safetensors_file
-from vdiffsr_jax.models import registry
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.weights import checkpoint, hub_folder
 
@@ -39,7 +39,7 @@ def pack(directory: str | os.PathLike[str], output: Path, card: Card) -> list[Pa
     output.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     sizes: dict[str, int] = {}
-    for item in registry.item_names(kind, config):
+    for item in kinds.item_names(kind, config):
         flat = flatten(checkpoint.load_lazily(directory, item))
         sizes[item] = sum(array.size for array in flat.values())
         names = hub_folder.torch_names(flat)

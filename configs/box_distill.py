@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
                 "warmup": 50,
                 "final": 0.05,
             },
-            "eval": {"every": 150, "batches": 4, "grid_rows": 8, "best": "perceptual"},
+            "eval": {"every": 150, "batches": 4, "grid_rows": 8, "best": "perceptual", "allow_trained_metric": True},
             "checkpoint": {"every": 50},
             "init_from": {
                 "first_stage": "runs/box_vqgan/best",

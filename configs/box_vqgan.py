@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
             "ema_decay": 0.999,
             "log_every": 50,
             "optimizer": {"learning_rate": 8e-4, "b2": 0.99, "warmup": 50, "final": 0.02},
-            "eval": {"every": 200, "batches": 8, "grid_rows": 8, "best": "perceptual"},
+            "eval": {"every": 200, "batches": 8, "grid_rows": 8, "best": "perceptual", "allow_trained_metric": True},
             "checkpoint": {"every": 250},
             "init_from": {"perceptual": "runs/efficientnet_lite0"},
         }

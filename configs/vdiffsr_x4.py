@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
                 "schedule": "constant",
             },
             "mesh": {"data": 16},
-            "eval": {"every": 1000, "batches": 4, "best": "perceptual"},
+            "eval": {"every": 1000, "batches": 4, "best": "perceptual", "allow_trained_metric": True},
             "checkpoint": {"every": 500},
             "init_from": {
                 "first_stage": "weights/resshift_realsrx4",

@@ -97,3 +97,16 @@ def test_config_files_parse(pytestconfig):
         assert "return ConfigDict(" in file.read_text(), file
         for run in [config] if "task" in config else config.values():
             assert isinstance(parse_train(run), TrainConfig), file
+
+
+def test_the_distance_that_is_trained_on_does_not_pick_the_best():
+    values = {
+        "task": "vqgan",
+        "data": {"sources": ["x"]},
+        "loss": {"perceptual": 1.0},
+        "eval": {"best": "perceptual"},
+    }
+    with pytest.raises(ConfigError, match=r"the distance that the loss trains on.*allow_trained_metric=true"):
+        parse_train(values)
+    parse_train(with_settings(values, ["eval.allow_trained_metric=true"]))
+    parse_train(with_settings(values, ["loss.perceptual=0.0"]))

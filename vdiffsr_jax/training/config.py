@@ -140,13 +140,15 @@ class MeshConfig:
 class EvalConfig:
     """Held-out metrics and a sample grid every `every` steps (0: never), over `batches` batches that never change.
 
-    `best` names the metric that decides which model is kept in WORKDIR/best.
+    `best` names the metric that decides which model is kept in WORKDIR/best. The distance that the loss trains on would
+    flatter the model: it decides only if `allow_trained_metric`.
     """
 
     every: int = 1000
     batches: int = 4
     grid_rows: int = 6
     best: str = ""
+    allow_trained_metric: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +213,12 @@ class TrainConfig:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"ema_decay={self.ema_decay} must lie in 0..1")
+        trained = self.eval.best == "perceptual" and getattr(self.loss, "perceptual", 0) > 0
+        if trained and not self.eval.allow_trained_metric:
+            raise ConfigError(
+                "eval.best='perceptual' is the distance that the loss trains on (loss.perceptual): choose another "
+                "metric, or set eval.allow_trained_metric=true"
+            )
         if self.mesh.data:
             check_batch(self, self.mesh.data * self.mesh.fsdp)
 

@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+COLOR_FIXES = ("none", "wavelet", "adain")
+
+
 class ConfigError(ValueError):
     """A configuration is wrong; the message names the field and says what to do."""
 
@@ -288,7 +291,11 @@ class ScheduleConfig:
 
 @dataclasses.dataclass(frozen=True)
 class VDiffSRConfig:
-    """The assembled model. `prior=None` is a plain ResShift or SinSR: no VAR, no CoGU, no CSPA."""
+    """The assembled model. `prior=None` is a plain ResShift or SinSR: no VAR, no CoGU, no CSPA.
+
+    `color_fix`: the colour correction that its results want, one of COLOR_FIXES, unless the person who samples says
+    otherwise.
+    """
 
     first_stage: VQGANConfig = VQGANConfig()
     denoiser: SwinUNetConfig = SwinUNetConfig()
@@ -297,6 +304,7 @@ class VDiffSRConfig:
     cogu: CoGUConfig = CoGUConfig()
     cspa: CSPAConfig = CSPAConfig()
     scale: int = 4
+    color_fix: str = "none"
 
     @property
     def tile_size(self) -> int:
@@ -304,6 +312,7 @@ class VDiffSRConfig:
         return self.denoiser.image_size
 
     def __post_init__(self) -> None:
+        check_choice(self, "color_fix", COLOR_FIXES)
         if self.first_stage.factor != self.scale:
             raise ConfigError(
                 f"the first stage reduces by {self.first_stage.factor} but scale={self.scale}: LR must have latent size"

@@ -85,7 +85,7 @@ def test_two_processes_share_a_folder(tmp_path, model, photos):
 def test_more_processes_than_photos(tmp_path, model, photos):
     printed = finish(start(photos, tmp_path / "out", model, 4), [0] * 4)
     assert "fewer photos than the 4 processes" in printed[3]
-    assert sorted(file.stem for file in (tmp_path / "out").iterdir()) == list(PHOTOS)
+    assert sorted(file.stem for file in (tmp_path / "out").glob("*.png")) == list(PHOTOS)
 
 
 def test_a_process_that_is_refused_stops_no_other(tmp_path, model, photos):

@@ -29,12 +29,13 @@ class Terminal(io.StringIO):
 def run(plain_upscaler, tmp_path):
     """Run a job on tmp_path/in; gives the job and what was said."""
 
-    def start(*, format="png", references=None, terminal=False, **output):
+    def start(*, format="png", references=None, terminal=False, skip_existing=False, **output):
         stream = Terminal() if terminal else io.StringIO()
-        tasks = files.plan(files.find(str(tmp_path / "in")), tmp_path / "out", format=format, suffix="")
-        found = files.references(tasks, str(references)) if references else None
+        inputs = files.find(str(tmp_path / "in"))
+        tasks = files.plan(inputs, tmp_path / "out", format=format, suffix="")
+        found = files.references(tasks, inputs, str(references)) if references else None
         job = BatchJob(plain_upscaler, Settings(), Output(**output), Progress(len(tasks), stream), found)
-        job.run(tasks)
+        job.run(tasks, [task for task in tasks if skip_existing and task.target.exists()])
         return job, stream.getvalue()
 
     return start
@@ -101,9 +102,9 @@ def test_scores_against_references(run, folder, tmp_path, plain_upscaler, photo)
     job, said = run(references=hr)
     assert list(job.report.rows) == ["a.png"]
     assert 25 < job.report.rows["a.png"]["PSNR"] < 40
-    assert "b.jpg: was upscaled, but not compared" in said
-    assert "c.bmp: was upscaled, but has no reference" in said
-    assert len(job.failures) == 2
+    assert f"b.jpg: not scored: its reference {hr / 'b.png'} has 20 x 20 pixels, its result 96 x 80" in said
+    assert "c.bmp: not scored: has no reference of its name" in said
+    assert (job.done, len(job.failures), len(job.unscored)) == (3, 0, 2)
     assert written(tmp_path) == ["a.png", "b.png", "c.png"]
     again, _ = run(references=hr, skip_existing=True)
     assert again.report.rows == job.report.rows
@@ -133,10 +134,11 @@ def test_a_full_disk_is_reported_per_photo(run, folder, tmp_path, monkeypatch):
 
 
 def test_a_photo_too_large_for_host_memory_is_skipped(run, folder, tmp_path, monkeypatch, plain_upscaler):
-    original = plain_upscaler.grid
+    original, asked = plain_upscaler.grid, []
 
     def grid(height, width, settings):
-        if height == 20:
+        asked.append(height)
+        if height == 20 and asked.count(20) == 2:  # the first time, the tiles are only counted
             raise MemoryError
         return original(height, width, settings)
 
@@ -175,11 +177,36 @@ def test_the_bar_is_for_terminals(run, folder):
     assert " left" in said
 
 
-def test_time_left_counts_photos_not_yet_opened(monkeypatch):
+def test_the_total_stands_from_the_start_and_the_time_left_falls_to_zero(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    progress = Progress(3, Terminal())
-    progress.opened(10)
-    clock[0] = 5.0
-    progress.computed(5)
-    assert progress.line() == "0/3 photos, 5/10 tiles, 1.00 tiles/s, 0:00:25 left"
+    said = Terminal()
+    progress = Progress(3, said)
+    for _ in range(3):
+        progress.expect(1000, 4.0)
+    clock[0] = 50.0  # compiling
+    progress.computed(2)
+    assert progress.line() == "0/3 photos, 2/3000 tiles"
+    clock[0] = 52.0
+    progress.computed(2)
+    assert progress.line() == "0/3 photos, 4/3000 tiles, 1.00 tiles/s, 00:49:56 left"
+    assert "about 50 min for 12.0 Mpx\n" in said.getvalue()
+    progress.finished(unused=996)
+    assert "1/3 photos, 4/2004 tiles" in progress.line()
+    clock[0] = 2052.0
+    progress.computed(2000)
+    assert progress.line().endswith("2004/2004 tiles, 1.00 tiles/s, 00:00:00 left")
+
+
+def test_a_log_gets_a_line_a_minute(monkeypatch):
+    clock, said = [0.0], io.StringIO()
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    progress = Progress(1, said)
+    progress.expect(100, 0.1)
+    for second in range(101):
+        clock[0] = float(second)
+        progress.computed(1 if second else 0)
+    assert said.getvalue().splitlines() == [
+        "about 2 min for 0.1 Mpx",
+        "0/1 photos, 60/100 tiles, 1.00 tiles/s, 00:00:40 left",
+    ]

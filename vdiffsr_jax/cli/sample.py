@@ -11,24 +11,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vdiffsr_jax import __version__
+from vdiffsr_jax.config import COLOR_FIXES
 from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, resolve
-from vdiffsr_jax.photos.kinds import EXTENSIONS
+from vdiffsr_jax.photos.kinds import EXTENSIONS, format_of
 from vdiffsr_jax.photos.write import write_whole
-from vdiffsr_jax.runtime import compile_cache
+from vdiffsr_jax.runtime import compile_cache, streams
 from vdiffsr_jax.runtime import processes as distributed
+from vdiffsr_jax.runtime.signals import Terminated, stopping
 from vdiffsr_jax.sampling import files
 from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
-from vdiffsr_jax.sampling.files import UsageError
+from vdiffsr_jax.sampling.files import Task, UsageError
 from vdiffsr_jax.sampling.progress import MessageHandler, Progress
+from vdiffsr_jax.sampling.results import ResultList, Work, fingerprint, own_results
 
 if TYPE_CHECKING:
     from vdiffsr_jax.sampling.batch_job import BatchJob
 
 
 _EPILOG = """\
-exit codes: 0 all done, 1 some inputs failed, 2 wrong usage, 130 interrupted (what was finished stays)
-kept: EXIF (orientation applied), ICC profile, alpha, 16 bits, grey; JPEG and BMP hold no alpha (flattened on white),
-  JPEG, WebP and BMP hold 8 bits, BMP holds no EXIF and no ICC profile
+exit codes: 0 all done, 1 some inputs failed, 2 wrong usage, 130 interrupted, 143 terminated (what was finished stays)
+again: results made before from the same inputs by the same model and settings are kept, the rest is done; the list of
+  them is OUTPUT/.vdiffsr_results.jsonl, and what it names is never an input
+kept: EXIF (orientation applied), XMP, ICC profile, density, alpha, 16 bits, grey; JPEG and BMP hold no
+  alpha (flattened on white), JPEG, WebP and BMP hold 8 bits, BMP holds no EXIF, no XMP and no ICC profile
 example: python sample.py -i photos -o results --ckpt checkpoints/vdiffsr"""
 
 
@@ -37,15 +43,10 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="sample.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument(
-        "-i",
-        "--input",
-        required=True,
-        help="photo, folder (not its sub-folders), quoted glob, or 'examples'",
-    )
-    p.add_argument(
-        "-o", "--output", type=Path, default=Path("results"), help="folder of the results (default: results)"
-    )
+    p.add_argument("-i", "--input", required=True, nargs="+", metavar="INPUT",
+                   help="photos, folders (their images, not their sub-folders) quoted globs, or 'examples'")  # fmt: skip
+    p.add_argument("-o", "--output", type=Path, default=Path("results"),
+                   help="folder of the results (default: results), or a file's name for a single input")  # fmt: skip
     model = p.add_argument_group("model")
     model.add_argument(
         "--ckpt",
@@ -71,10 +72,11 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--tile", type=int, help="LR pixels of a tile's side, for models without a prior")
     how.add_argument("--blend", default="cosine", choices=("cosine", "uniform"), help="of overlapping tiles")
     how.add_argument("--batch", type=int, help="tiles at once (default: 1 per CPU device, 8 per accelerator)")
-    how.add_argument("--color_fix", default="none", choices=("none", "wavelet", "adain"), help="colours of the input")
+    how.add_argument("--color_fix", choices=COLOR_FIXES, help="colours of the input (default: as the checkpoint says; "
+                     "converted SinSR and ResShift say none)")  # fmt: skip
     out = p.add_argument_group("results")
     out.add_argument("--outscale", type=float, default=4.0, help="final scale, resampled after x4 (default: 4)")
-    out.add_argument("--format", default="png", choices=(*EXTENSIONS, "same"), help="default: png")
+    out.add_argument("--format", choices=(*EXTENSIONS, "same"), help="default: png, or what -o FILE says")
     out.add_argument("--quality", type=int, default=95, help="1..100 of JPEG and WebP (WebP: 100 is lossless)")
     out.add_argument("--suffix", default="", help="put after each name")
     exist = out.add_mutually_exclusive_group()
@@ -91,17 +93,19 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code and prints no traceback unless --verbose."""
     args = parser().parse_args(arguments)
-    try:
-        return _sample(args)
-    except KeyboardInterrupt:
-        print("interrupted; finished results stay", file=sys.stderr)
-        return 130
-    except Exception as error:  # noqa: BLE001  (a person gets a line, not a traceback)
-        if args.verbose:
-            traceback.print_exc()
-        message, code = _explain(error)
-        print(f"error: {message}", file=sys.stderr)
-        return code
+    with streams.lasting(), stopping():
+        try:
+            return _sample(args)
+        except (KeyboardInterrupt, Terminated) as stop:
+            how, code = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
+            print(f"{how}; finished results stay, and the same command goes on", file=sys.stderr)
+            return code
+        except Exception as error:  # noqa: BLE001  (a person gets a line, not a traceback)
+            if args.verbose:
+                traceback.print_exc()
+            message, code = _explain(error)
+            print(f"error: {message}", file=sys.stderr)
+            return code
 
 
 def _explain(error: Exception) -> tuple[str, int]:
@@ -125,29 +129,41 @@ def _sample(args: argparse.Namespace) -> int:
     process, processes = distributed.join(args, pass_on_sigterm=False)
     if processes > 1:
         distributed.work_alone()
-    tasks = files.plan(files.find(args.input), args.output, format=args.format, suffix=args.suffix)
-    references = files.references(tasks, args.references) if args.references else None
+    asked = args.output.expanduser()
+    # Whether -o is a file's name decides where the list of results lies, which decides what the inputs are.
+    folder = asked.parent if format_of(asked) and not asked.is_dir() else asked
+    own = ResultList(folder, None if processes == 1 else process)
+    inputs, notes = files.find_all(args.input, own_results(own))
+    for note in notes if process == 0 else ():
+        print(note, file=sys.stderr)
+    folder, name, format = files.destination(asked, len(inputs), args.format)
+    tasks = files.plan(inputs, folder, format=format, suffix=args.suffix, name=name)
+    references = files.references(tasks, inputs, args.references) if args.references else None
     tasks = tasks[process::processes]
     if not tasks:
         print(f"fewer photos than the {processes} processes: nothing to do for process {process}")
         return 0
-    existing = [task.target for task in tasks if task.target.exists()]
-    if existing and not (args.skip_existing or args.overwrite):
-        raise UsageError(f"{len(existing)} results exist, such as {existing[0]}; choose --skip_existing or --overwrite")
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"-o {args.output} cannot be made: {error.strerror}") from error
-    if not os.access(args.output, os.W_OK):
-        raise UsageError(f"-o {args.output} is not writable")
     directory = resolve(args.ckpt, ask=agree if args.yes else ask_on_terminal) if args.ckpt else _bundled()
+    work = _work(args, directory)
+    ready = _ready(args, tasks, own, work)
+    if len(ready) == len(tasks) and references is None:
+        print(f"nothing to do: {_ready_said(args, len(ready))}; results in {folder}")
+        return 0
+    _make(folder)
+    if not args.ckpt:
+        print(f"no --ckpt: using the small bundled model {BUNDLED_MODEL}", file=sys.stderr)
 
     compile_cache.use(args.compile_cache)
     from vdiffsr_jax.sampling.batch_job import BatchJob, Output
     from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
 
     upscaler = Upscaler.load(
-        directory, prior=args.ckpt2, dtype=args.dtype, devices=args.devices, batch=args.batch, tile=args.tile
+        directory,
+        prior=args.ckpt2,
+        dtype=args.dtype,
+        devices=args.devices,
+        batch=args.batch,
+        tile=args.tile,
     )
     if args.scale != upscaler.config.scale:
         raise UsageError(f"--scale {args.scale}: this model does x{upscaler.config.scale}; use --outscale for others")
@@ -164,9 +180,9 @@ def _sample(args: argparse.Namespace) -> int:
     output = Output(
         scale=args.outscale,
         quality=args.quality,
-        compare=args.output / "compare" if args.compare else None,
-        skip_existing=args.skip_existing,
+        compare=folder / "compare" if args.compare else None,
         max_pixels=round(args.max_megapixels * 1e6),
+        announce=lambda target, source: own.adding(target, source, work),
     )
     progress = Progress(len(tasks), sys.stderr)
     handler, logger = MessageHandler(progress), logging.getLogger("vdiffsr_jax")
@@ -174,23 +190,83 @@ def _sample(args: argparse.Namespace) -> int:
     logger.propagate = False
     job = BatchJob(upscaler, settings, output, progress, references)
     try:
-        job.run(tasks)
+        job.run(tasks, ready)
     finally:
         progress.close()
         logger.removeHandler(handler)
         logger.propagate = True
-    table = args.output / ("metrics.csv" if processes == 1 else f"metrics_{process}.csv")
-    return _summarise(job, args.output, None if references is None else table)
-
-
-def _summarise(job: BatchJob, output: Path, table: Path | None) -> int:
-    if table is not None:
-        print(job.report.markdown())
+    if references is not None:
+        print(job.report.markdown() if job.report.rows else "no photo could be scored")
+        table = folder / ("metrics.csv" if processes == 1 else f"metrics_{process}.csv")
         write_whole(table, [job.report.csv().encode()])
-    skipped = f", {job.skipped} skipped (their results exist)" if job.skipped else ""
-    failed = f", {len(job.failures)} failed" if job.failures else ""
-    print(f"{job.done} upscaled{skipped}{failed}; results in {output}")
-    return 1 if job.failures else 0
+    return _summarise(args, job, folder)
+
+
+def _work(args: argparse.Namespace, directory: str | Path) -> Work:
+    """What the results depend on besides their inputs."""
+    names = [
+        "steps",
+        "seed",
+        "sampler",
+        "overlap",
+        "stride",
+        "tile",
+        "blend",
+        "color_fix",
+        "dtype",
+        "outscale",
+        "quality",
+    ]
+    models = [fingerprint(directory), *([fingerprint(args.ckpt2)] if args.ckpt2 else [])]
+    return {name: getattr(args, name) for name in names} | {"model": models, "version": __version__}
+
+
+def _ready(args: argparse.Namespace, tasks: Sequence[Task], own: ResultList, work: Work) -> list[Task]:
+    """The tasks whose results are there and stay.
+
+    Raises: UsageError if results exist of which it is not said what shall become.
+    """
+    if args.overwrite:
+        return []
+    existing = [task for task in tasks if task.target.exists()]
+    if args.skip_existing:
+        return existing
+    done = [task for task in existing if own.is_done(task.source, task.target, work)]
+    if others := [task for task in existing if task not in done]:
+        raise UsageError(
+            f"{len(others)} results exist that are not known to be of these inputs, settings and model, such as "
+            f"{others[0].target}; choose --skip_existing or --overwrite"
+        )
+    return done
+
+
+def _ready_said(args: argparse.Namespace, count: int) -> str:
+    return (
+        f"{count} skipped (their results exist)"
+        if args.skip_existing
+        else (f"{count} done before (by the same model and settings; --overwrite does them again)")
+    )
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"-o {folder} cannot be made: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"-o {folder} is not writable")
+
+
+def _summarise(args: argparse.Namespace, job: BatchJob, folder: Path) -> int:
+    parts = [f"{job.done} upscaled"]
+    if job.skipped:
+        parts.append(_ready_said(args, job.skipped))
+    if job.failures:
+        parts.append(f"{len(job.failures)} failed")
+    if job.unscored:
+        parts.append(f"{len(job.unscored)} not scored")
+    print(f"{', '.join(parts)}; results in {folder}")
+    return 1 if job.failures or job.unscored else 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -210,5 +286,4 @@ def _check(args: argparse.Namespace) -> None:
 def _bundled() -> Path:
     if not BUNDLED_MODEL.is_dir():
         raise UsageError(f"this installation has no bundled model ({BUNDLED_MODEL}); give --ckpt DIRECTORY")
-    print(f"no --ckpt: using the small bundled model {BUNDLED_MODEL}", file=sys.stderr)
     return BUNDLED_MODEL

@@ -73,11 +73,9 @@ def results(
     upscaler = Upscaler.load(entry.directory, dtype=dtype)
     settings = Settings(steps=entry.steps, seed=seed, sampler=sampler)
 
-    def feed() -> Iterator[np.ndarray]:
-        for case in cases:
-            progress.opened(upscaler.grid(case.given.shape[0], case.given.shape[1], settings).count)
-            yield case.given
-
-    for image in upscaler.stream(feed(), settings, progress.computed):
+    for case in cases:
+        height, width = case.given.shape[:2]
+        progress.expect(upscaler.grid(height, width, settings).count, height * width / 1e6)
+    for image in upscaler.stream((case.given for case in cases), settings, progress.computed):
         progress.finished()
         yield image

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from vdiffsr_jax.config import COLOR_FIXES
 from vdiffsr_jax.photos.resample import cubic_rows
 
-METHODS = ("none", "wavelet", "adain")
 _LEVELS = 5
 _HALO = 2**_LEVELS - 1
 _BAND = 256
@@ -24,8 +24,8 @@ def fix(hr: np.ndarray, lr: np.ndarray, method: str) -> np.ndarray:
     Raises: ValueError for an unknown method.
     Source: StableSR (arXiv:2305.07015), colour correction; AdaIN (arXiv:1703.06868), eq. 8.
     """
-    if method not in METHODS:
-        raise ValueError(f"color_fix={method!r} must be one of {', '.join(METHODS)}")
+    if method not in COLOR_FIXES:
+        raise ValueError(f"color_fix={method!r} must be one of {', '.join(COLOR_FIXES)}")
     if method == "none":
         return hr
     bands = _wavelet(hr, lr) if method == "wavelet" else _adain(hr, lr)

@@ -29,7 +29,7 @@ def write(
     format: str,
     *,
     quality: int = 95,
-    announce: Callable[[os.stat_result], None] = lambda status: None,
+    announce: Callable[[Path], None] = lambda file: None,
 ) -> tuple[str, ...]:
     """Write a photo; what the format cannot hold is reduced, and said.
 
@@ -58,9 +58,9 @@ def check(path: Path, height: int, width: int, format: str) -> None:
 
 
 def write_whole(
-    path: Path, parts: Sequence[bytes | memoryview], announce: Callable[[os.stat_result], None] = lambda status: None
+    path: Path, parts: Sequence[bytes | memoryview], announce: Callable[[Path], None] = lambda file: None
 ) -> None:
-    """Write a file so that it appears whole or not at all; `announce` learns its size and time just before it does.
+    """Write a file so that it appears whole or not at all; `announce` gets the whole file just before.
 
     Raises: ImageError naming the cause.
     """
@@ -70,7 +70,7 @@ def write_whole(
         with partial.open("wb") as file:
             for part in parts:
                 file.write(part)
-        announce(partial.stat())
+        announce(partial)
         os.replace(partial, path)
     except OSError as error:
         cause = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import numpy as np
 
 from vdiffsr_jax.metrics.psnr_ssim import luma, psnr, ssim
 from vdiffsr_jax.metrics.report import Report
-from vdiffsr_jax.photos import write
+from vdiffsr_jax.photos import alpha, write
 from vdiffsr_jax.photos.photo import MAX_PIXELS, ImageError, Photo
-from vdiffsr_jax.photos.read import read
+from vdiffsr_jax.photos.read import read, read_size
 from vdiffsr_jax.photos.resample import lanczos
 from vdiffsr_jax.photos.sheet import before_and_after
 from vdiffsr_jax.sampling.files import Task
@@ -22,23 +23,34 @@ from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
 
 _READ_AHEAD = 2
+_SIZE_READERS = 8
+Announce = Callable[[Path, Path], Callable[[Path], None]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """What is written for each photo: `scale` of the result, JPEG/WebP `quality`, comparison sheets below a folder."""
+    """What is written for each photo: `scale` of the result, JPEG/WebP `quality`, comparison sheets below a folder.
+
+    `announce`: (target, source) -> what is called with a whole file just before it becomes the target.
+    """
 
     scale: float = 4.0
     quality: int = 95
     compare: Path | None = None
-    skip_existing: bool = False
     max_pixels: int = MAX_PIXELS
+    announce: Announce = lambda target, source: lambda file: None
+
+    def size(self, photo: np.ndarray) -> tuple[int, int]:
+        """(height, width) of a photo's result."""
+        height, width = (max(round(n * self.scale), 1) for n in photo.shape[:2])
+        return height, width
 
 
 class BatchJob:
-    """Upscales tasks in order; a photo that fails is reported and does not stop the others.
+    """Upscales tasks in order; a photo that fails, for whatever reason, is named and does not stop the others.
 
-    `failures`: (name, why) of photos. `report`: scores against `references`, by name, cropped by `border` pixels.
+    `failures`: (name, why) of photos without a result; `unscored`: of those with one, but no score. `report`: scores
+    against `references`, by name, cropped by `border` pixels.
     """
 
     def __init__(
@@ -51,7 +63,9 @@ class BatchJob:
     ) -> None:
         self._upscaler, self._settings, self._output = upscaler, settings, output
         self._progress, self._references = progress, references
+        self._tiles: dict[Task, int] = {}
         self.failures: list[tuple[str, str]] = []
+        self.unscored: list[tuple[str, str]] = []
         self.done = self.skipped = 0
         self.border = upscaler.config.scale
         self.report = Report(
@@ -60,15 +74,16 @@ class BatchJob:
             "every side, SSIM with an 11x11 Gaussian window of sigma 1.5",
         )
 
-    def run(self, tasks: Iterable[Task]) -> None:
-        """Every task, read, computed and written side by side.
+    def run(self, tasks: Sequence[Task], skip: Collection[Task] = ()) -> None:
+        """Every task, read, computed and written side by side; of those in `skip` the result is there, and is scored.
 
         Raises: SamplingError, DeviceMemoryError; KeyboardInterrupt after what is being written was finished.
         """
         with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
             writing: Future[None] | None = None
             try:
-                photos = self._read_ahead(reader, tasks)
+                self._expect([task for task in tasks if task not in skip])
+                photos = self._read_ahead(reader, tasks, skip)
                 inside: deque[tuple[Task, Photo]] = deque()
                 while True:
                     images_in = self._feed(photos, inside, again=list(inside))
@@ -80,12 +95,11 @@ class BatchJob:
                                 writing.result()
                             writing = writer.submit(self._finish, task, photo, result)
                         break
-                    except MemoryError:  # of the last that entered; those before it start again
+                    except MemoryError as error:  # of the last that entered; those before it start again
                         if not inside:
                             raise
                         task, photo = inside.pop()
-                        size = f"{photo.color.shape[1]} x {photo.color.shape[0]}"
-                        self._fail(task, f"needs more memory than this machine has ({size} pixels)")
+                        self._fail(task, error)
                 if writing is not None:
                     writing.result()
                 self.report.rows = dict(sorted(self.report.rows.items()))
@@ -94,16 +108,35 @@ class BatchJob:
                 writer.shutdown(wait=True, cancel_futures=True)
                 raise
 
-    def _read_ahead(self, reader: ThreadPoolExecutor, tasks: Iterable[Task]) -> Iterator[tuple[Task, Future[Photo]]]:
+    def _expect(self, tasks: Sequence[Task]) -> None:
+        """Count the tiles of all photos, from their headers alone."""
+        with ThreadPoolExecutor(_SIZE_READERS) as pool:
+            for task, size in zip(tasks, pool.map(_size, tasks), strict=True):
+                height, width = size
+                if 0 < height * width <= self._output.max_pixels:
+                    self._tiles[task] = self._upscaler.grid(height, width, self._settings).count
+                    self._progress.expect(self._tiles[task], height * width / 1e6)
+
+    def _read_ahead(
+        self, reader: ThreadPoolExecutor, tasks: Sequence[Task], skip: Collection[Task]
+    ) -> Iterator[tuple[Task, Future[Photo]]]:
         ahead: deque[tuple[Task, Future[Photo]]] = deque()
         for task in tasks:
-            if self._output.skip_existing and task.target.exists():
+            if task in skip:
                 self._skip(task)
                 continue
-            ahead.append((task, reader.submit(read, task.source, max_pixels=self._output.max_pixels)))
+            ahead.append((task, reader.submit(self._read, task)))
             if len(ahead) > _READ_AHEAD:
                 yield ahead.popleft()
         yield from ahead
+
+    def _read(self, task: Task) -> Photo:
+        """The photo as the model shall see it, after whatever would fail in the end was refused."""
+        photo = read(task.source, max_pixels=self._output.max_pixels)
+        write.check(task.target, *self._output.size(photo.color), task.format)
+        if photo.alpha is None:
+            return photo
+        return dataclasses.replace(photo, color=alpha.fill_hidden(photo.color, photo.alpha))
 
     def _feed(
         self,
@@ -118,60 +151,84 @@ class BatchJob:
         for task, future in photos:
             try:
                 photo = future.result()
-            except (ImageError, MemoryError) as error:
-                self._fail(task, str(error) or "needs more memory than this machine has")
+            except Exception as error:  # noqa: BLE001  (see _fail)
+                self._fail(task, error)
                 continue
             for note in photo.notes:
                 self._progress.message(f"{task.name}: {note}")
             inside.append((task, photo))
-            self._progress.opened(self._upscaler.grid(photo.color.shape[0], photo.color.shape[1], self._settings).count)
             yield photo.color
 
     def _finish(self, task: Task, photo: Photo, result: np.ndarray) -> None:
         """Resample, write, compare, score: all of it off the main thread."""
         try:
-            scale = self._output.scale
-            height, width = (max(round(n * scale), 1) for n in photo.color.shape[:2])
+            height, width = self._output.size(photo.color)
             final = lanczos(result, height, width)
-            alpha = None if photo.alpha is None else lanczos(photo.alpha, height, width)
-            big = dataclasses.replace(photo, color=final, alpha=alpha)
-            for note in write.write(task.target, big, task.format, quality=self._output.quality):
+            opacity = None if photo.alpha is None else alpha.resize(photo.alpha, height, width)
+            big = dataclasses.replace(photo, color=final, alpha=opacity)
+            announce = self._output.announce
+            for note in write.write(
+                task.target, big, task.format, quality=self._output.quality, announce=announce(task.target, task.source)
+            ):
                 self._progress.message(f"{task.name}: {note}")
             if self._output.compare is not None:
                 path = (self._output.compare / Path(task.name).parent / task.target.name).with_suffix(".png")
-                write.write(path, Photo(before_and_after(photo.color, final)), "png")
-            self._score(task, final)
-        except (ImageError, MemoryError) as error:
-            self._fail(task, str(error) or "needs more memory than this machine has")
+                pair = Photo(before_and_after(photo.color, final))
+                write.write(path, pair, "png", announce=announce(path, task.source))
+        except Exception as error:  # noqa: BLE001  (see _fail)
+            self._fail(task, error)
             return
         self.done += 1
         self._progress.finished()
+        self._score(task, lambda: final)
 
     def _skip(self, task: Task) -> None:
-        try:
-            if self._references:
-                self._score(task, read(task.target, max_pixels=None).color)
-        except ImageError as error:
-            self._fail(task, f"its existing result {error}")
-            return
         self.skipped += 1
         self._progress.finished()
+        self._score(task, lambda: read(task.target, max_pixels=None).color)
 
-    def _score(self, task: Task, result: np.ndarray) -> None:
+    def _score(self, task: Task, result: Callable[[], np.ndarray]) -> None:
         if self._references is None:
             return
         path = self._references.get(task.name)
-        if path is None:
-            raise ImageError("was upscaled, but has no reference of its name")
         try:
-            reference = read(path, max_pixels=None).color
+            if path is None:
+                raise ImageError("has no reference of its name")
+            ours, reference = result(), read(path, max_pixels=None).color
+            if ours.shape != reference.shape:
+                (height, width), (h, w) = reference.shape[:2], ours.shape[:2]
+                raise ImageError(f"its reference {path} has {width} x {height} pixels, its result {w} x {h}")
             border = (slice(self.border, -self.border),) * 2
-            a, b = luma(result)[border], luma(reference)[border]
-            self.report.add(task.name, {"PSNR": psnr(a, b), "SSIM": ssim(a, b)})
-        except ValueError as error:
-            raise ImageError(f"was upscaled, but not compared with {path}: {error}") from error
+            a, b = luma(ours)[border], luma(reference)[border]
+            try:
+                self.report.add(task.name, {"PSNR": psnr(a, b), "SSIM": ssim(a, b)})
+            except ValueError as error:  # such as fewer pixels than the window has
+                raise ImageError(str(error)) from error
+        except Exception as error:  # noqa: BLE001  (see _why)
+            why = f"not scored: {self._why(error)}"
+            self.unscored.append((task.name, why))
+            self._progress.message(f"{task.name}: {why}")
 
-    def _fail(self, task: Task, why: str) -> None:
+    def _fail(self, task: Task, error: Exception) -> None:
+        """Whatever a photo raises is that photo's failure."""
+        why = self._why(error)
         self.failures.append((task.name, why))
         self._progress.message(f"{task.name}: {why}")
-        self._progress.finished()
+        self._progress.finished(self._tiles.get(task, 0))
+
+    def _why(self, error: Exception) -> str:
+        """In one line; what nobody expected is our own fault, and its trace goes to the log."""
+        if isinstance(error, MemoryError):
+            return "needs more memory than this machine has"
+        if isinstance(error, ImageError):
+            return str(error)
+        self._progress.message("".join(traceback.format_exception(error)).rstrip())
+        return f"{type(error).__name__}: {error}"
+
+
+def _size(task: Task) -> tuple[int, int]:
+    """(height, width); (0, 0) if the header cannot be read, which is said when the photo is."""
+    try:
+        return read_size(task.source)
+    except (ImageError, MemoryError):
+        return 0, 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import glob
+import os
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from vdiffsr_jax.photos.kinds import EXTENSIONS, SUFFIXES, format_of, is_photo
+from vdiffsr_jax.photos.kinds import EXTENSIONS, HOW_TO_READ, SUFFIXES, format_of, is_photo
 
 EXAMPLES = Path(__file__).parents[1] / "assets" / "examples"
 
@@ -18,7 +21,7 @@ class UsageError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One photo: `name` is its path below the input folder, for messages and tables."""
+    """One photo: `name` is its path below the input folder as it can be printed, for messages and tables."""
 
     source: Path
     target: Path
@@ -26,16 +29,28 @@ class Task:
     format: str
 
 
-def find(pattern: str) -> list[tuple[Path, Path]]:
-    """(file, its path below the common folder) of a file, a folder or a glob, sorted.
+Inputs = list[tuple[Path, Path]]
+"""(file, its path below the common folder) of each."""
+
+
+def printable(path: Path) -> str:
+    """A path in one line of plain text: what is no UTF-8 and what is not printed is escaped."""
+    text = path.as_posix().encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def find(pattern: str) -> Inputs:
+    """The photos of a file, a folder or a glob, sorted, each real file once.
 
     A folder gives the images directly in it, by suffix (use 'FOLDER/**/*.png' for sub-folders); hidden files are left
-    out. A glob's common folder is its part before the first wildcard. `examples`, where there is nothing of that name,
-    gives the photos that the package holds.
+    out. A glob's common folder is its part before the first wildcard. `~` is the home folder. `examples`,
+    where there is nothing of that name, gives the photos that the package holds.
 
     Raises: UsageError if nothing is found.
     """
-    path = Path(pattern)
+    if not pattern:
+        raise UsageError("an input without a name: give a photo, a folder or a quoted glob")
+    path = Path(pattern).expanduser()
     if pattern == EXAMPLES.name and not path.exists():
         return find(str(EXAMPLES))
     if path.is_file():
@@ -44,34 +59,128 @@ def find(pattern: str) -> list[tuple[Path, Path]]:
         files = [p for p in path.iterdir() if is_photo(p)]
         root, what = path, f"folder {pattern} has no images ({', '.join(SUFFIXES)}) directly in it"
     elif glob.has_magic(pattern):
-        files = [Path(p) for p in glob.glob(pattern, recursive=True)]
         fixed = list(path.parts)
         while fixed and any(glob.has_magic(part) for part in fixed):
             fixed.pop()
         root, what = Path(*fixed), f"no file matches {pattern}"
+        files = list(_matching(root, path.parts[len(fixed) :], set()))
     else:
         raise UsageError(f"no such file or folder: {pattern}")
     files = sorted(p for p in files if p.is_file() and not p.name.startswith("."))
     if not files:
-        raise UsageError(what)
-    return [(p, p.relative_to(root)) for p in files]
+        raise UsageError(f"{what}{_and_others(path)}")
+    real = {os.path.realpath(p): p for p in sorted(files, key=lambda p: not p.is_symlink())}  # a file before its links
+    return [(p, p.relative_to(root)) for p in files if real[os.path.realpath(p)] == p]
 
 
-def plan(inputs: list[tuple[Path, Path]], output: Path, *, format: str, suffix: str) -> list[Task]:
-    """A task for every input: OUTPUT/sub-folder/STEM + suffix + extension.
+def _matching(folder: Path, parts: Sequence[str], entered: set[tuple[str, int]]) -> Iterator[Path]:
+    """Files below a folder that match the parts of a pattern. As glob does, but links cannot lead in circles."""
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        place = (os.path.realpath(folder), len(parts))
+        if place in entered:
+            return
+        entered.add(place)
+        yield from _matching(folder, rest or ("*",), entered)
+    try:
+        entries = sorted(folder.iterdir(), key=lambda p: (p.is_symlink(), p.name))
+    except OSError:  # no folder, or not for us
+        return
+    for entry in entries:
+        if entry.name.startswith(".") and not part.startswith("."):
+            continue
+        if part == "**":
+            if entry.is_dir():
+                yield from _matching(entry, parts, entered)
+        elif fnmatch.fnmatch(entry.name, part):
+            if not rest:
+                yield entry
+            elif entry.is_dir():
+                yield from _matching(entry, rest, entered)
+
+
+def find_all(patterns: Sequence[str], is_own: Callable[[Path, Path], bool]) -> tuple[Inputs, list[str]]:
+    """The photos of several files, folders and globs, each real file once, and what a person should know of the others.
+
+    Args: is_own: (file, common folder of its pattern) -> whether it is a result of an earlier run, which is no input.
+    Raises: UsageError if nothing is found.
+    """
+    inputs: Inputs = []
+    seen: set[str] = set()
+    notes, own = [], 0
+    for pattern in patterns:
+        for path, relative in find(pattern):
+            root = path.parents[len(relative.parts) - 1]
+            if is_own(path, root):
+                own += 1
+            elif os.path.realpath(path) not in seen:
+                seen.add(os.path.realpath(path))
+                inputs.append((path, relative))
+        if others := left_out(Path(pattern).expanduser()):
+            notes.append(f"left out of {pattern}: {others}")
+    if own:
+        notes.append(f"{own} results of earlier runs are no inputs")
+    if not inputs:
+        raise UsageError(f"{' '.join(patterns)}: nothing but results of earlier runs; to upscale those give another -o")
+    return inputs, notes
+
+
+def left_out(folder: Path) -> str:
+    """What lies in a folder and is no input, counted by kind; empty if there is nothing, or it is no folder."""
+    kinds: Counter[str] = Counter()
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.startswith(".") or path.is_dir():
+            continue
+        if not path.exists():
+            kinds["link to nothing"] += 1
+        elif not is_photo(path):
+            suffix = path.suffix.lower()
+            how = HOW_TO_READ.get(suffix)
+            kinds[(suffix or "without a suffix") + (f" ({how})" if how else "")] += 1
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+
+
+def _and_others(path: Path) -> str:
+    others = left_out(path)
+    return f"; there are {others}" if others else ""
+
+
+def destination(output: Path, count: int, format: str | None) -> tuple[Path, str | None, str]:
+    """(folder of the results, the one result's own name if -o is a file's, format).
+
+    Args: count: of the inputs. format: as asked; png by default, or what the file's name says.
+    Raises: UsageError if -o is a file's name and there are several inputs, or its format is another, or unknown.
+    """
+    kind = format_of(output)
+    if output.is_dir() or (kind is None and not output.exists() and not is_photo(output)):
+        return output, None, format or "png"
+    if kind is None:
+        what = "is a file" if output.exists() else f"cannot be written ({', '.join(EXTENSIONS.values())} can)"
+        raise UsageError(f"-o {output} {what}; give a folder")
+    if count != 1:
+        raise UsageError(f"-o {output} is a file, for {count} inputs; give a folder")
+    if format not in (None, "same", kind):
+        raise UsageError(f"-o {output} does not go with --format {format}")
+    return output.parent, output.name, kind
+
+
+def plan(inputs: Inputs, output: Path, *, format: str, suffix: str, name: str | None = None) -> list[Task]:
+    """A task for every input: OUTPUT/sub-folder/STEM + suffix + extension, or OUTPUT/NAME for a single one.
 
     Inputs that would share a name carry their own extension in it (a.png, a.jpg -> a_png.png, a_jpg.png), then numbers.
     `format` may be `same`: each input's own by its extension, png where that is unknown.
 
-    Raises: UsageError if the output is a file or a result would replace an input.
+    Raises: UsageError if a result would replace an input.
     """
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"-o {output} is a file; give a folder")
+    if name is not None:
+        ((source, relative),) = inputs
+        return _without_clash([Task(source, output / name, printable(relative), format)])
     formats = [(format_of(p) or "png") if format == "same" else format for p, _ in inputs]
     plain = [
         relative.with_name(relative.stem + suffix + EXTENSIONS[kind])
         for (_, relative), kind in zip(inputs, formats, strict=True)
     ]
+    names = Counter(relative for _, relative in inputs)
     shared = Counter(_folded(p) for p in plain)
     taken: set[str] = set()
     tasks = []
@@ -79,12 +188,17 @@ def plan(inputs: list[tuple[Path, Path]], output: Path, *, format: str, suffix: 
         stem = target.stem
         if shared[_folded(target)] > 1:
             stem = f"{relative.stem}_{relative.suffix.lstrip('.').lower() or 'file'}{suffix}"
-        number, name = 1, target.with_name(stem + target.suffix)
-        while _folded(name) in taken:
+        number, target = 1, target.with_name(stem + target.suffix)
+        while _folded(target) in taken:
             number += 1
-            name = target.with_name(f"{stem}_{number}{target.suffix}")
-        taken.add(_folded(name))
-        tasks.append(Task(source, output / name, relative.as_posix(), kind))
+            target = target.with_name(f"{stem}_{number}{target.suffix}")
+        taken.add(_folded(target))
+        shown = printable(relative if names[relative] == 1 else source)
+        tasks.append(Task(source, output / target, shown, kind))
+    return _without_clash(tasks)
+
+
+def _without_clash(tasks: list[Task]) -> list[Task]:
     sources = {task.source.resolve() for task in tasks}
     clash = next((task for task in tasks if task.target.resolve() in sources), None)
     if clash is not None:
@@ -92,20 +206,21 @@ def plan(inputs: list[tuple[Path, Path]], output: Path, *, format: str, suffix: 
     return tasks
 
 
-def references(tasks: list[Task], pattern: str) -> dict[str, Path]:
+def references(tasks: list[Task], inputs: Inputs, pattern: str) -> dict[str, Path]:
     """The reference of every task by its name: the file with the same sub-folder and stem.
 
     Raises: UsageError if none is found, or two files could be meant.
     """
-    by_stem: dict[str, list[Path]] = {}
     found = find(pattern)
-    for path, relative in found:
-        by_stem.setdefault(relative.with_suffix("").as_posix(), []).append(path)
     if len(found) == len(tasks) == 1:
         return {tasks[0].name: found[0][0]}
+    by_stem: dict[Path, list[Path]] = {}
+    for path, relative in found:
+        by_stem.setdefault(relative.with_suffix(""), []).append(path)
+    stems = {path: relative.with_suffix("") for path, relative in inputs}
     result = {}
     for task in tasks:
-        candidates = by_stem.get(Path(task.name).with_suffix("").as_posix(), [])
+        candidates = by_stem.get(stems[task.source], [])
         if len(candidates) > 1:
             raise UsageError(f"two references for {task.name}: {candidates[0]} and {candidates[1]}")
         if candidates:

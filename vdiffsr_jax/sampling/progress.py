@@ -1,4 +1,4 @@
-"""One line on a terminal: photos, tiles per second, time left. Silent elsewhere, except for messages."""
+"""Photos, tiles and the time left: one line on a terminal, a line a minute in a log."""
 
 from __future__ import annotations
 
@@ -8,45 +8,54 @@ import time
 from typing import TextIO
 
 _REDRAW_SECONDS = 0.1
+_LOG_SECONDS = 60.0
+# Below this much, nobody needs to be told how long it takes.
+_WORTH_TELLING_SECONDS = 60.0
 
 
 class Progress:
-    """Counts photos and tiles; the time left assumes that photos not yet opened have as many tiles as the others."""
+    """Counts photos and tiles. The clock starts with the first batch that came back: the one that compiled."""
 
     def __init__(self, photos: int, stream: TextIO) -> None:
         self._photos, self._stream = photos, stream
-        self._shown = stream.isatty()
+        self._is_terminal = self._shown = stream.isatty()
         self._lock = threading.Lock()
-        self._finished = self._opened = self._tiles = self._known_tiles = 0
-        self._start = self._drawn = time.monotonic()
+        self._finished = self._tiles = self._expected = self._first = 0
+        self._megapixels = 0.0
+        self._told = False
+        self._start: float | None = None
+        self._drawn = time.monotonic()
 
-    def opened(self, tiles: int) -> None:
-        """A photo of so many tiles entered."""
+    def expect(self, tiles: int, megapixels: float) -> None:
+        """So much is to come, of all photos together."""
         with self._lock:
-            if self._tiles == 0:
-                self._start = time.monotonic()
-            self._opened += 1
-            self._known_tiles += tiles
+            self._expected += tiles
+            self._megapixels += megapixels
 
     def computed(self, tiles: int) -> None:
         """So many tiles came back."""
         with self._lock:
-            self._tiles = min(self._tiles + tiles, self._known_tiles)
+            self._tiles += tiles
+            if self._start is None:
+                self._start, self._first = time.monotonic(), self._tiles
+            elif not self._told:
+                self._told = True
+                left = self.seconds_left()
+                if left is not None and left >= _WORTH_TELLING_SECONDS:
+                    self._line(f"about {_rounded(left)} for {self._megapixels:.1f} Mpx")
             self._draw()
 
-    def finished(self) -> None:
-        """A photo is done, skipped or failed."""
+    def finished(self, unused: int = 0) -> None:
+        """A photo is done, skipped or failed; `unused`: its tiles that will not come."""
         with self._lock:
             self._finished += 1
+            self._expected -= unused
             self._draw(force=True)
 
     def message(self, text: str) -> None:
         """A line that stays, above the bar."""
         with self._lock:
-            self._clear()
-            self._stream.write(text + "\n")
-            self._stream.flush()
-            self._draw(force=True)
+            self._line(text)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -54,17 +63,29 @@ class Progress:
             self._clear()
             self._shown = False
 
+    def seconds_left(self) -> float | None:
+        """Until the last tile; None before two batches came back."""
+        done = self._tiles - self._first
+        if self._start is None or done <= 0:
+            return None
+        return max(self._expected - self._tiles, 0) * (time.monotonic() - self._start) / done
+
     def line(self) -> str:
         """What the bar says now."""
-        elapsed = max(time.monotonic() - self._start, 1e-9)
-        text = f"{self._finished}/{self._photos} photos, {self._tiles}/{self._known_tiles} tiles"
-        if not self._tiles:
+        text = f"{self._finished}/{self._photos} photos, {self._tiles}/{max(self._expected, self._tiles)} tiles"
+        left = self.seconds_left()
+        if left is None or self._start is None:
             return text
-        waiting = max(self._photos - max(self._opened, self._finished), 0)
-        expected = self._known_tiles * (1 + waiting / max(self._opened, 1))
-        rate = self._tiles / elapsed
-        left = round((expected - self._tiles) / rate)
-        return f"{text}, {rate:.2f} tiles/s, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+        rate = (self._tiles - self._first) / max(time.monotonic() - self._start, 1e-9)
+        seconds = round(left)
+        return f"{text}, {rate:.2f} tiles/s, {seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
+
+    def _line(self, text: str) -> None:
+        self._clear()
+        self._stream.write(text + "\n")
+        self._stream.flush()
+        if self._is_terminal:
+            self._draw(force=True)
 
     def _draw(self, *, force: bool = False) -> None:
         now = time.monotonic()
@@ -72,11 +93,19 @@ class Progress:
             self._drawn = now
             self._stream.write(f"\r\x1b[2K{self.line()}")
             self._stream.flush()
+        elif not self._is_terminal and now - self._drawn >= _LOG_SECONDS:
+            self._drawn = now
+            self._line(self.line())
 
     def _clear(self) -> None:
         if self._shown:
             self._stream.write("\r\x1b[2K")
             self._stream.flush()
+
+
+def _rounded(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{round(seconds / 3600)} h"
 
 
 class MessageHandler(logging.Handler):

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vdiffsr_jax.config import VDiffSRConfig
+from vdiffsr_jax.config import COLOR_FIXES, VDiffSRConfig
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.photos import color
@@ -40,7 +40,8 @@ class Settings:
     """How a photo is upscaled.
 
     `sampler` matters for several steps only: ancestral draws from each posterior (ResShift), deterministic follows the
-    noise-free chain that one-step students learn from (SinSR). `stride` in LR pixels overrides `overlap`.
+    noise-free chain that one-step students learn from (SinSR). `stride` in LR pixels overrides `overlap`. Without a
+    `color_fix` the checkpoint's own is taken.
     """
 
     steps: int = 1
@@ -49,7 +50,7 @@ class Settings:
     overlap: int = 8
     stride: int | None = None
     blend: str = "cosine"
-    color_fix: str = "none"
+    color_fix: str | None = None
 
 
 class _Tile(NamedTuple):
@@ -147,8 +148,8 @@ class Upscaler:
                 f"steps={settings.steps}: this model's schedule has {self.config.schedule.num_steps} steps; "
                 f"choose {', '.join(map(str, choices[:-1]))} or {choices[-1]}"
             )
-        for name, allowed in (("sampler", SAMPLERS), ("blend", tiling.BLENDS), ("color_fix", color.METHODS)):
-            if getattr(settings, name) not in allowed:
+        for name, allowed in (("sampler", SAMPLERS), ("blend", tiling.BLENDS), ("color_fix", COLOR_FIXES)):
+            if getattr(settings, name) not in allowed and not (name == "color_fix" and settings.color_fix is None):
                 raise SamplingError(f"{name}={getattr(settings, name)!r} must be one of {', '.join(allowed)}")
         if settings.stride is None and not 0 <= settings.overlap < self.tile:
             raise SamplingError(
@@ -167,6 +168,7 @@ class Upscaler:
         Raises: SamplingError, DeviceMemoryError.
         """
         self.check(settings)
+        settings = dataclasses.replace(settings, color_fix=settings.color_fix or self.config.color_fix)
         source = self._cut(images, settings)
         waiting: deque[_Tile] = deque()
         running: tuple[list[_Tile], jax.Array] | None = None
@@ -247,7 +249,7 @@ class _Job:
 
     def result(self) -> np.ndarray:
         """(scale h, scale w, 3) in the photo's dtype."""
-        return color.fix(self._out, self._image, self._settings.color_fix)
+        return color.fix(self._out, self._image, self._settings.color_fix or "none")
 
 
 def _devices(devices: Sequence[jax.Device] | int | None) -> list[jax.Device]:

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         prog="sample.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("-i", "--input", required=True, nargs="+", metavar="INPUT",
-                   help="photos, folders (their images, not their sub-folders) quoted globs, or 'examples'")  # fmt: skip
+                   help="photos, folders (without sub-folders), quoted globs, or 'examples'")  # fmt: skip
     p.add_argument("-o", "--output", type=Path, default=Path("results"),
                    help="folder of the results (default: results), or a file's name for a single input")  # fmt: skip
     model = p.add_argument_group("model")

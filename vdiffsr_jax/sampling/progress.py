@@ -38,6 +38,7 @@ class Progress:
             self._tiles += tiles
             if self._start is None:
                 self._start, self._first = time.monotonic(), self._tiles
+                self._drawn = self._start
             elif not self._told:
                 self._told = True
                 left = self.seconds_left()

@@ -7,6 +7,7 @@ import pytest
 from vdiffsr_jax.cli import train as cli
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
+from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 CONFIG = """
 def get_config():
@@ -76,3 +77,19 @@ def test_chain_fills_in_its_directory(tmp_path, capsys):
     (made, _) = cli.runs(chain, None)
     assert made.parent.is_dir()
     assert str(made.parent) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "trace"),
+    [(CheckpointError("runs/a is damaged"), False), (OSError(28, "No space left on device", "log"), False),
+     (ValueError("our own fault"), True), (RuntimeError("our own fault"), True), (KeyError("our own fault"), True)],
+)  # fmt: skip
+def test_refusals_are_one_line_and_faults_of_ours_keep_their_trace(monkeypatch, capsys, error, trace):
+    def fail(args):
+        raise error
+
+    monkeypatch.setattr(cli, "train", fail)
+    assert cli.main(["--config", "x.py"]) == cli.FAILED
+    err = capsys.readouterr().err
+    assert ("Traceback" in err) == trace
+    assert err.splitlines()[-1] == f"train.py: {error}"

@@ -79,6 +79,7 @@ def test_a_full_disk_is_told_and_the_state_before_it_stays(tmp_path, monkeypatch
     assert run.returncode == 1
     assert "saving failed, step 2 is whole and the run continues there: " in error
     assert "File too large" in error
+    assert len(error.splitlines()) == 1, error
     use_toy(monkeypatch)
     with contextlib.closing(Run(killed.config(tmp_path, "toy"), tmp_path / "a")) as again:
         assert int(again.state.step) == 2

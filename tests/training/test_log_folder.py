@@ -108,3 +108,15 @@ def test_here_the_log_is_one_file(tmp_path):
     log.close()
     with pytest.raises(FileNotFoundError, match="no log of a run"):
         read_log(epath.Path(tmp_path / "elsewhere"))
+
+
+def test_what_ended_a_run_stands_in_its_log(tmp_path):
+    log = Log(epath.Path(tmp_path))
+    fill(log, range(1, 3))
+    with pytest.raises(ValueError, match="at step 3"), log.keeping_traces():
+        raise ValueError("at step 3")
+    log.close()
+    (error,) = [line for line in read_log(epath.Path(tmp_path)) if line["kind"] == "error"]
+    assert "Traceback" in error["trace"]
+    assert "ValueError: at step 3" in error["trace"]
+    assert plot.main([str(tmp_path)]) == 0

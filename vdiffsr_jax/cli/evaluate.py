@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, MetricError, CheckpointError, ConfigError, SamplingError, NiqeError) as error:
         message, code = str(error), 2
     except Exception as error:  # noqa: BLE001  (a person gets a line, not a traceback)
-        message, code = f"{type(error).__name__}: {error} (--verbose shows where)", 1
+        args.verbose = True  # nobody foresaw it: the trace is needed
+        message, code = f"{type(error).__name__}: {error}", 1
     if args.verbose:
         traceback.print_exc()
     print(f"error: {message}", file=sys.stderr)

@@ -121,7 +121,8 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error), 2
     if isinstance(error, (DeviceMemoryError, DownloadError, ImageError)):
         return str(error), 1
-    return f"{type(error).__name__}: {error} (--verbose shows where)", 1
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {error} (a fault of this program: its trace is above)", 1
 
 
 def _sample(args: argparse.Namespace) -> int:

@@ -58,13 +58,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         return train(args)
-    except (ConfigError, OSError, RuntimeError, ValueError) as error:
-        if args.verbose:
+    except Exception as error:  # noqa: BLE001  (whatever it is, the other processes must not wait for this one)
+        if args.verbose or not isinstance(error, _refusals()):
             traceback.print_exc()
         print(f"train.py: {error}", file=sys.stderr)
         code = USAGE if isinstance(error, ConfigError) else FAILED
         distributed.end_job(code)
         return code
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What says by itself what is wrong; anything else is a fault of ours, and its trace is needed."""
+    from vdiffsr_jax.data.photos import DataError
+    from vdiffsr_jax.training.metrics import NonFiniteError
+    from vdiffsr_jax.training.sharding import ShardingError
+    from vdiffsr_jax.weights.checkpoint import CheckpointError
+
+    return ConfigError, OSError, CheckpointError, DataError, NonFiniteError, ShardingError
 
 
 def runs(values: Mapping[str, Any], workdir: str | None) -> dict[epath.Path, Mapping[str, Any]]:

@@ -160,7 +160,7 @@ class Run:
         Raises: NonFiniteError; what was saved before it stays as it was.
         """
         with contextlib.closing(self):
-            with Stop() as stop:
+            with Stop() as stop, self.log.keeping_traces():
                 step = self._train(stop)
             interrupted = step < self.cfg.steps
             self._save(step, None, force=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -129,6 +131,18 @@ class Log:
         """One line for whoever watches."""
         if self.active:
             print(text, flush=True)
+
+    @contextlib.contextmanager
+    def keeping_traces(self) -> Iterator[None]:
+        """What ends the run stands in log.jsonl too, as {"kind": "error", "trace": ...}."""
+        try:
+            yield
+        except Exception:
+            if self.active:
+                with contextlib.suppress(OSError):  # a full disk may be what it is about
+                    line = {"step": -1, "kind": "error", "time": round(time.time(), 1), "trace": traceback.format_exc()}
+                    self.file.write(f"{json.dumps(line)}\n".encode())
+            raise
 
     def close(self) -> None:
         """Close both files and ship them. Raises: OSError if a bucket does not take them."""

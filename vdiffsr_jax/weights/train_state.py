@@ -27,7 +27,9 @@ class TrainCheckpoints:
     def __init__(
         self, directory: epath.Path, *, every: int, keep_last: int, keep_best: int, best: str, rising: bool
     ) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax logs a trace in each of its threads that fails, asyncio in each of its tasks, and both raise it again.
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.directory = directory
         policies: list[keep.PreservationPolicy] = [keep.LatestN(keep_last)]
         if keep_best:

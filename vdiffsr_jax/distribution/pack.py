@@ -13,6 +13,7 @@ from vdiffsr_jax.conversion import safetensors_file
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.weights import checkpoint, hub_folder
+from vdiffsr_jax.weights.formats import FORMAT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ def pack(directory: str | os.PathLike[str], output: Path, card: Card) -> list[Pa
     written.append(output / "README.md")
     written[-1].write_text(_card(card, kind, sizes, sources))
     # Last: with it, the folder is a model.
-    content = {"format": checkpoint.FORMAT, "kind": kind, "config": to_dict(config), "sources": sources}
+    content = {"format": FORMAT, "kind": kind, "config": to_dict(config), "sources": sources}
     written.append(output / checkpoint.CONFIG_FILE)
     written[-1].write_text(json.dumps(content, indent=2) + "\n")
     return written

@@ -10,7 +10,8 @@ from typing import Any
 from vdiffsr_jax.config import VARConfig, VARTokenizerConfig, VDiffSRConfig, to_dict
 from vdiffsr_jax.models.kinds import DenoiserConfig, PerceptualConfig
 from vdiffsr_jax.training.config import TrainConfig
-from vdiffsr_jax.weights.checkpoint import CONFIG_FILE, FORMAT
+from vdiffsr_jax.weights.formats import FORMAT
+from vdiffsr_jax.weights.versions import CONFIG_FILE
 
 
 def with_assumed_weights(cfg: TrainConfig, folder: Path) -> tuple[TrainConfig, list[str]]:

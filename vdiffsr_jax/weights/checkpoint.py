@@ -27,10 +27,10 @@ from vdiffsr_jax.models.build import Params, flatten, unflatten
 from vdiffsr_jax.runtime import host_memory
 from vdiffsr_jax.weights import hub_folder, storage, versions
 from vdiffsr_jax.weights.batches import batches
+from vdiffsr_jax.weights.formats import FORMAT, READABLE, means_another_branch
 from vdiffsr_jax.weights.lazy_array import LazyArray
 from vdiffsr_jax.weights.versions import CONFIG_FILE
 
-FORMAT = 1
 READ_BYTES = 1 << 26  # together: a read of its own for every small array would take most of the time
 
 Leaf = tuple[tuple[Any, ...], jax.ShapeDtypeStruct]  # where it stands in the tree, what it is
@@ -127,8 +127,8 @@ def read_config(directory: str | os.PathLike[str]) -> tuple[str, Any, list[dict[
     return _read_config(storage.place(directory))[:3]
 
 
-def _read_config(path: epath.Path) -> tuple[str, Any, list[dict[str, Any]], epath.Path]:
-    """(kind, configuration, sources, where the networks lie)."""
+def _read_config(path: epath.Path) -> tuple[str, Any, list[dict[str, Any]], epath.Path, int]:
+    """(kind, configuration, sources, where the networks lie, format)."""
     file = path / CONFIG_FILE
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such directory (convert_torch_weights.py --output makes checkpoints)")
@@ -139,10 +139,10 @@ def _read_config(path: epath.Path) -> tuple[str, Any, list[dict[str, Any]], epat
         found, kind, config, sources = (content[key] for key in ("format", "kind", "config", "sources"))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file} is damaged: {error}") from None
-    if found != FORMAT:
-        raise CheckpointError(f"{file} has format {found!r}; this version reads {FORMAT}")
+    if found not in READABLE:
+        raise CheckpointError(f"{file} has format {found!r}; this version reads {' and '.join(map(str, READABLE))}")
     try:
-        return kind, kinds.parse_config(kind, config), sources, versions.current(path, content)
+        return kind, kinds.parse_config(kind, config), sources, versions.current(path, content), found
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from None
 
@@ -162,7 +162,7 @@ def load_model(
     Raises: CheckpointError if it is no checkpoint, lacks an item, or its parameters do not fit its configuration.
     """
     path = storage.place(directory)
-    kind, config, sources, place = _read_config(path)
+    kind, config, sources, place, found = _read_config(path)
     known = kinds.item_names(kind, config)
     wanted = known if items is None else list(items)
     if unknown := [item for item in wanted if item not in known]:
@@ -174,6 +174,11 @@ def load_model(
         abstract = kinds.network(kind, item, config).abstract
         loaded[item] = _restore(place / item, _target(place / item, abstract, dtype, placement))
         host_memory.give_back()
+    if "denoiser" in loaded and means_another_branch(found, config, loaded["denoiser"]):
+        raise CheckpointError(
+            f"{path} has format 1 and a trained same-scale branch (cspa.same), which read the prior's maps drawn out; "
+            f"this version reads their cells: train it on as a new model, or use the version that made it"
+        )
     return Model(kind, config, loaded, sources)
 
 
@@ -183,7 +188,7 @@ def load_lazily(directory: str | os.PathLike[str], item: str) -> Params:
     Raises: CheckpointError as `load_model` does.
     """
     path = storage.place(directory)
-    kind, config, _, place = _read_config(path)
+    kind, config, _, place, _ = _read_config(path)
     try:
         abstract = kinds.network(kind, item, config).abstract
     except ConfigError as error:

@@ -151,3 +151,90 @@ def test_importing_the_package_and_help_do_not_import_jax():
         "sys.exit('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_the_same_command_goes_on_and_says_when_all_is_done(folder, plain_model, capsys, monkeypatch, photo):
+    from vdiffsr_jax.sampling import upscaler
+
+    monkeypatch.setattr(cli.compile_cache, "use", lambda choice: None)
+    shared = Upscaler.load(plain_model, devices=1)
+    loaded = []
+    monkeypatch.setattr(upscaler.Upscaler, "load", lambda *args, **options: loaded.append(1) or shared)
+    line = ["-i", str(folder), "-o", str(folder), "--format", "jpeg", "--ckpt", str(plain_model)]
+    assert cli.main(line) == 0
+    assert cli.main(line) == 0
+    said = capsys.readouterr()
+    assert "nothing to do: 1 done before" in said.out
+    assert "1 results of earlier runs are no inputs" in said.err
+    assert loaded == [1]
+    Image.fromarray(photo[:16, :16]).save(folder / "b.png")
+    assert cli.main(line) == 0
+    assert "1 upscaled, 1 done before" in capsys.readouterr().out
+    assert cli.main([*line, "--skip_existing"]) == 0
+    assert "nothing to do: 2 skipped (their results exist)" in capsys.readouterr().out
+    assert len(loaded) == 2
+    assert cli.main([*line, "--quality", "50"]) == 2
+    assert "choose --skip_existing or --overwrite" in capsys.readouterr().err
+    assert cli.main([*line, "--suffix", "_x4"]) == 0
+    assert cli.main([*line, "--suffix", "_x4"]) == 0
+    assert sorted(p.name for p in folder.glob("[a-z]*")) == ["a.jpg", "a.png", "a_x4.jpg", "b.jpg", "b.png", "b_x4.jpg"]
+
+
+def test_odd_names_several_inputs_and_a_named_file(folder, tmp_path, plain_model, capsys, monkeypatch, photo):
+    from vdiffsr_jax.sampling import upscaler
+
+    monkeypatch.setattr(cli.compile_cache, "use", lambda choice: None)
+    shared = Upscaler.load(plain_model, devices=1)
+    monkeypatch.setattr(upscaler.Upscaler, "load", lambda *args, **options: shared)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    odd = os.fsdecode(b"\xff\nx.png")
+    Image.fromarray(photo[:16, :16]).save(tmp_path / "c.png")
+    os.rename(tmp_path / "c.png", folder / odd)
+    (tmp_path / "hr").mkdir()
+    Image.fromarray(photo[:16, :16]).resize((64, 64)).save(tmp_path / "hr/c.png")
+    os.rename(tmp_path / "hr/c.png", tmp_path / "hr" / odd)
+    arguments = ["-i", str(folder / "a.png"), str(folder / odd), "--ckpt", str(plain_model), "-r", str(tmp_path / "hr")]
+    assert cli.main([*arguments, "--output=~/x"]) == 1  # a.png has no reference
+    said = capsys.readouterr()
+    assert "2 upscaled, 1 not scored" in said.out
+    assert "nan" not in said.out
+    assert (tmp_path / "x/metrics.csv").read_text().splitlines()[1].startswith("\\udcff\\nx.png,")
+    assert cli.main(["-i", str(folder / "a.png"), "-o", str(tmp_path / "one.webp"), "--ckpt", str(plain_model)]) == 0
+    with Image.open(tmp_path / "one.webp") as image:
+        assert (image.format, image.size) == ("WEBP", (80, 64))
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_signals_end_it_once_in_order(tmp_path, number, code, word):
+    program = (
+        "import sys, os, time\nfrom vdiffsr_jax.cli import sample\n"
+        "def work(args):\n"
+        "    try: print('ready', flush=True); time.sleep(60)\n"
+        f"    finally: [os.kill(os.getpid(), n) for n in ({int(number)}, {int(signal.SIGTERM)})]; time.sleep(0.2)\n"
+        "sample._sample = work\nsys.exit(sample.main(['-i', 'x']))"
+    )
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, **streams)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, f"{word}; finished results stay, and the same command goes on\n")
+
+
+def test_streams_that_nobody_reads_stop_nothing(tmp_path):
+    program = (
+        "import sys\nfrom vdiffsr_jax.cli import sample\n"
+        "def work(args):\n"
+        "    for _ in range(3): print('a line ' * 5000); print('said', file=sys.stderr); sys.stderr.flush()\n"
+        "    sys.stdout.flush(); open(sys.argv[1], 'w').write('done'); return 0\n"
+        "sample._sample = work\nsys.exit(sample.main(['-i', 'x']))"
+    )
+    for n, redirection in enumerate(("| head -c 0", "2>&1 | head -c 0", "2>&-", ">&-", ">&- 2>&-")):
+        line = f'set -o pipefail; "{sys.executable}" -c "$1" "$2" {redirection}'
+        words = ["bash", "-c", line, "bash", program, str(tmp_path / str(n))]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True)
+        assert (done.returncode, (tmp_path / str(n)).read_text()) == (0, "done"), (redirection, done.stderr)
+        assert b"Traceback" not in done.stderr
+        assert b"Broken" not in done.stderr

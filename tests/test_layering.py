@@ -32,8 +32,9 @@ MAY_IMPORT = {
     "planning": {"ops", "models", "diffusion", "training", "sampling", "data", "config", "config_file", "weights",
                  "runtime"},
     "cli": {"models", "diffusion", "conversion", "metrics", "data", "sampling", "evaluation", "training", "config",
-            "config_file", "weights", "runtime", "photos", "distribution"},
+            "config_file", "weights", "runtime", "photos", "distribution", "web"},
     "distribution": {"models", "conversion", "config", "weights", "runtime", "__version__"},
+    "web": {"sampling", "photos"},
     "__init__": {"sampling", "distribution"},
 }  # fmt: skip
 # Commands whose documented name lies in another room than their code.

@@ -1,0 +1,144 @@
+"""The page in headless Chromium, and its interface without one: what it takes, refuses, and gives back."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import threading
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+
+from tests.sampling.conftest import plain_model  # noqa: F401  (a fixture)
+from vdiffsr_jax import Upscaler
+from vdiffsr_jax.cli import sample
+from vdiffsr_jax.web.app import make_app
+from vdiffsr_jax.web.jobs import Jobs, Limits
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def page(plain_model):  # noqa: F811
+    """The address of a running page with small limits."""
+    jobs = Jobs(Upscaler.load(plain_model, devices=1), Limits(megabytes=0.2, megapixels=0.01, waiting=8))
+    app = make_app(jobs, "tiny", ["127.0.0.1"])
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    jobs.close()
+    assert not jobs.folder.exists()
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    path = tmp_path / "photo.jpg"
+    image.save(path, exif=exif, quality=95)
+    return path
+
+
+@pytest.fixture
+def expected(photo, plain_model, tmp_path) -> bytes:  # noqa: F811
+    """What sample.py writes of the photo."""
+    args = ["-i", str(photo), "-o", str(tmp_path / "out"), "--ckpt", str(plain_model), "--devices", "1"]
+    assert sample.main(args) == 0
+    return (tmp_path / "out" / "photo.png").read_bytes()
+
+
+def refusal(page, content, query="name=x.png", host=None):
+    headers = {"Host": host} if host else {}
+    request = urllib.request.Request(f"{page}/api/photos?{query}", data=content, headers=headers)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    return caught.value.code, caught.value.read().decode()
+
+
+def test_what_is_refused_is_told_in_words(page, photo):
+    assert refusal(page, b"x" * 300_000) == (413, '{"error":"the file is larger than the limit here, 0.2 MB"}')
+    bomb = io.BytesIO()
+    Image.new("1", (12_000, 12_000)).save(bomb, "PNG")
+    code, words = refusal(page, bomb.getvalue())
+    assert (code, "144 megapixels; the limit here is 0.01" in words) == (413, True)
+    assert refusal(page, b"no picture at all")[0] == 400
+    assert "this model's schedule has 4 steps" in refusal(page, photo.read_bytes(), "steps=15")[1]
+    assert "is no number" in refusal(page, photo.read_bytes(), "seed=one")[1]
+    assert refusal(page, photo.read_bytes(), host="evil.example")[0] == 400
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{page}/api/photos/none")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (apt-get install chromium)")
+def test_in_the_browser(page, photo, expected, tmp_path):
+    from playwright.sync_api import expect, sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        people = [browser.new_context(viewport={"width": 1000, "height": 1100}).new_page() for _ in range(2)]
+        outside: list[str] = []
+        problems: list[str] = []
+        for person in people:
+            person.on("request", lambda r: outside.append(r.url) if not r.url.startswith((page, "data:")) else None)
+            person.on("pageerror", lambda error: problems.append(str(error)))
+            person.goto(page)
+            person.wait_for_selector("#format option >> nth=4", state="attached")
+        first, second = people
+
+        # Two people at once, each with a photo of their own name; neither sees the other's.
+        other = tmp_path / "other.jpg"
+        shutil.copy(photo, other)
+        first.set_input_files("#files", photo)
+        second.set_input_files("#files", other)
+        for person, name in ((first, "photo.jpg"), (second, "other.jpg")):
+            person.wait_for_selector("li.done", timeout=120_000)
+            assert person.locator("#photos .name").all_inner_texts() == [name]
+        with first.expect_download() as download:
+            first.click("li.done a")
+        assert download.value.suggested_filename == "photo.png"
+        assert Path(download.value.path()).read_bytes() == expected, "what sample.py writes, EXIF and all"
+
+        # The slider shows before on its left; zoom stays on the same place of both pictures.
+        expect(first.locator("#after")).to_have_js_property("naturalWidth", 96)
+        clip = "document.getElementById('before').style.clipPath"
+        assert first.evaluate(clip) == "inset(0px 50% 0px 0px)"
+        first.locator("#slider").fill("25")
+        assert first.evaluate(clip) == "inset(0px 75% 0px 0px)"
+        first.locator("#zoom").fill("4")
+        moves = [first.evaluate(f"document.getElementById('{which}').style.transform") for which in ("before", "after")]
+        assert moves[0] == moves[1]
+        assert "scale(4)" in moves[0]
+        if folder := os.environ.get("VDIFFSR_SCREENSHOTS"):
+            first.screenshot(path=Path(folder) / "page.png")
+
+        # A bad file and a huge one beside a good one: named in words, and two results make a zip.
+        bad, huge = tmp_path / "bad.png", tmp_path / "huge.png"
+        bad.write_bytes(b"no picture")
+        huge.write_bytes(os.urandom(300_000))
+        first.set_input_files("#files", [bad, huge, photo])
+        expect(first.locator("li.done")).to_have_count(2, timeout=120_000)
+        expect(first.locator("#error")).to_contain_text("bad.png is")
+        expect(first.locator("#error")).to_contain_text(re.compile("larger than the limit|connection broke off"))
+        with first.expect_download() as download:
+            first.click("#zip")
+        with zipfile.ZipFile(download.value.path()) as archive:
+            assert archive.namelist() == ["photo.png", "photo_2.png"]
+            assert archive.read("photo.png") == expected
+        assert outside == [], "nothing is asked of other servers"
+        assert problems == []
+        browser.close()

@@ -1,0 +1,68 @@
+"""A page in the browser: drag photos in, compare, download. For this machine alone unless --host says otherwise."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.distribution.download import DownloadError
+from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, resolve
+from vdiffsr_jax.runtime import compile_cache
+from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every flag with its default."""
+    p = argparse.ArgumentParser(prog="vdiffsr-web", description=__doc__)
+    p.add_argument("--ckpt", help="folder, name (such as sinsr) or hub's ORG/NAME; default: the small bundled model")
+    p.add_argument("--yes", action="store_true", help="download a named model without asking")
+    p.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets the network in")
+    p.add_argument("--port", type=int, default=7860)
+    p.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    p.add_argument("--max_megabytes", type=float, default=50.0, help="of an upload (default: 50)")
+    p.add_argument("--max_megapixels", type=float, default=4.0, help="of a photo (default: 4)")
+    p.add_argument("--max_waiting", type=int, default=32, help="photos in the queue (default: 32)")
+    compile_cache.add_flag(p)
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until interrupted; returns the exit code."""
+    args = parser().parse_args(arguments)
+    try:
+        import uvicorn
+
+        from vdiffsr_jax.web.app import make_app
+    except ImportError as error:
+        print(f"error: the page needs the extra web (pip install 'vdiffsr-jax[web]'): {error}", file=sys.stderr)
+        return 2
+    from vdiffsr_jax.sampling.upscaler import SamplingError, Upscaler
+    from vdiffsr_jax.web.jobs import Jobs, Limits
+    from vdiffsr_jax.weights.checkpoint import CheckpointError
+
+    try:
+        directory = resolve(args.ckpt, ask=agree if args.yes else ask_on_terminal) if args.ckpt else BUNDLED_MODEL
+        compile_cache.use(args.compile_cache)
+        upscaler = Upscaler.load(directory, dtype=args.dtype)
+    except (ConfigError, CheckpointError, SamplingError, DownloadError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    limits = Limits(megabytes=args.max_megabytes, megapixels=args.max_megapixels, waiting=args.max_waiting)
+    jobs = Jobs(upscaler, limits)
+    loopback = args.host in _LOOPBACK
+    app = make_app(jobs, args.ckpt or "the small bundled model", list(_LOOPBACK[:2]) if loopback else ["*"])
+    whom = "this machine only" if loopback else "everybody who reaches this machine: there is no password"
+    print(f"http://{'localhost' if loopback else args.host}:{args.port} for {whom}; stop with Ctrl-C", flush=True)
+    try:
+        uvicorn.run(app, host=args.host, port=args.port, log_level="warning")
+    finally:
+        jobs.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -86,7 +86,7 @@ def _with_network(
     apply = jax.jit(lambda params, x, t, lq: network.apply(params, x, t, lq))
 
     def denoise_with(lq: jax.Array) -> Callable[[Params], sampler.Denoise]:
-        return lambda params: lambda x, t: apply(params, x, t, lq)
+        return lambda params: lambda x, t: apply(params, x, t, jnp.repeat(lq, x.shape[0] // lq.shape[0], axis=0))
 
     def by_name(gradient: Params) -> dict[str, np.ndarray]:
         return invert(TABLE, tensors, flatten(gradient))

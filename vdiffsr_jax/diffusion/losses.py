@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.diffusion import resshift
-from vdiffsr_jax.diffusion.sampler import Denoise, predict_z_0, predict_z_T
+from vdiffsr_jax.diffusion.sampler import Denoise, predict_both, predict_z_T
 from vdiffsr_jax.diffusion.schedule import Schedule
 
 GT_STARTS = ("predicted", "sampled")
@@ -73,7 +73,8 @@ def student_terms(
     Without `inverse` nothing trains f(., 0), so z_T' would be meaningless: `inverse` and `gt` are both left out. With
     gt_start = "sampled" the gt term starts from z_T instead and does not need the inverse (one network call less).
 
-    Args: z_T, z_0_teacher (the teacher's chain from z_T), z_0 (the latent of the real HR): (b, h, w, c).
+    Args: student: takes several latents a sample, see `predict_both`. z_T, z_0_teacher (the teacher's chain from z_T),
+        z_0 (the latent of the real HR): (b, h, w, c).
         perceptual: z_0 of the student (b, h, w, c) -> (b,), for instance LPIPS of its decoding to HR.
     Raises: ConfigError if gt_start is not "predicted" or "sampled".
     Source: SinSR (arXiv:2311.14760), consistency-preserving distillation.
@@ -81,16 +82,17 @@ def student_terms(
     if gt_start not in GT_STARTS:
         raise ConfigError(f"gt_start={gt_start!r} must be one of {', '.join(GT_STARTS)}")
     z_T, z_0_teacher, z_0 = (jax.lax.stop_gradient(z) for z in (z_T, z_0_teacher, z_0))
-    last = schedule.num_steps - 1
-    z_0_student = predict_z_0(student, schedule, z_T, last)
+    noisy, gt_sampled = [z_T], gt_start == "sampled"
+    if inverse and not gt_sampled:
+        noisy.append(jax.lax.stop_gradient(predict_z_T(student, schedule, z_0)))
+    # Everything that gets a gradient in one call: the program holds the network twice, not four times.
+    found = predict_both(student, schedule, noisy, [z_0_teacher] if inverse else [])
+    z_0_student = found[0]
     terms = {"distil": squared_error(z_0_student, z_0_teacher)}
     if inverse:
-        terms["inverse"] = squared_error(predict_z_T(student, schedule, z_0_teacher), z_T)
-    if gt_start == "sampled":
-        terms["gt"] = squared_error(z_0_student, z_0)
-    elif inverse:
-        z_T_real = jax.lax.stop_gradient(predict_z_T(student, schedule, z_0))
-        terms["gt"] = squared_error(predict_z_0(student, schedule, z_T_real, last), z_0)
+        terms["inverse"] = squared_error(found[-1], z_T)
+    if inverse or gt_sampled:
+        terms["gt"] = squared_error(found[0 if gt_sampled else 1], z_0)
     if perceptual is not None:
         terms["perceptual"] = perceptual(z_0_student)
     return terms

@@ -6,7 +6,7 @@ it: a closure over parameters, LR and prior, which all stay the same along a cha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -48,6 +48,24 @@ def predict_z_T(denoise: Denoise, schedule: Schedule, z_0: jax.Array) -> jax.Arr
     """
     step = jnp.full(z_0.shape[:1], schedule.timestep_map[0], jnp.int32)
     return denoise(resshift.scale_input(z_0, schedule.input_std[-1]), step).astype(z_0.dtype)
+
+
+def predict_both(
+    denoise: Denoise, schedule: Schedule, z_T: Sequence[jax.Array], z_0: Sequence[jax.Array]
+) -> list[jax.Array]:
+    """`predict_z_0` at the last step of every one of `z_T`, then `predict_z_T` of every one of `z_0`, in one call.
+
+    The k latents of a sample follow each other in the batch, so that each device keeps its own samples: `denoise` gets
+    x (k b, h, w, c) and t (k b,), of which i k ... i k + k - 1 belong to sample i.
+
+    Args: z_T, z_0: latents (b, h, w, c), together k.
+    """
+    k, b = len(z_T) + len(z_0), z_T[0].shape[0]
+    x = jnp.stack([resshift.scale_input(z, schedule.input_std[-1]) for z in (*z_T, *z_0)], axis=1)
+    steps = [schedule.timestep_map[-1]] * len(z_T) + [schedule.timestep_map[0]] * len(z_0)
+    t = jnp.tile(jnp.array(steps, jnp.int32), b)
+    predicted = denoise(x.reshape(b * k, *x.shape[2:]), t).astype(x.dtype).reshape(x.shape)
+    return [predicted[:, i] for i in range(k)]
 
 
 def sample_one_step(denoise: Denoise, schedule: Schedule, z_y: jax.Array, noise: jax.Array) -> jax.Array:

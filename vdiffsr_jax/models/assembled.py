@@ -51,12 +51,26 @@ class Assembled:
         return self.networks["first_stage"].apply(items["first_stage"], z_0, method="decode")
 
     def denoiser(self, items: Items, lr: jax.Array, window: jax.Array | None = None) -> Denoise:
-        """denoise(x, t) of these tiles, their prior read once; `window` is `enlarge(lr)` where it is there already."""
+        """denoise(x, t) of these tiles, their prior read once; `window` is `enlarge(lr)` where it is there already.
+
+        x may hold several latents of every tile, one after the other.
+        """
         prior = None
         if self.config.prior is not None:
             window = self.enlarge(lr) if window is None else window
             prior = self.read_prior(items, self.pyramid(items, window))
-        return lambda x, t: self.denoise(items, x, t, lr, prior)
+
+        def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
+            copies = x.shape[0] // lr.shape[0]
+            of_lr, of_prior = (lr, prior) if copies == 1 else _repeated((lr, prior), copies)
+            return self.denoise(items, x, t, of_lr, of_prior)
+
+        return denoise
+
+
+def _repeated(tree: tuple[jax.Array, PriorCache | None], copies: int) -> tuple[jax.Array, PriorCache | None]:
+    """Every sample `copies` times, one after the other."""
+    return jax.tree.map(lambda x: jnp.repeat(x, copies, axis=0), tree)
 
 
 def assemble(config: VDiffSRConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none") -> Assembled:

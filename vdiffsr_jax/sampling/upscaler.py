@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from vdiffsr_jax.sampling.tile_model import SAMPLERS, TileModel, step_choices, t
 from vdiffsr_jax.weights import checkpoint, storage
 
 _ACCELERATOR_TILES = 8
+_THREADS = 4  # that round finished rows while the next tiles are blended
 _log = logging.getLogger(__name__)
 
 
@@ -81,6 +83,7 @@ class Upscaler:
         self.config = config
         self._model = TileModel(config, items, mesh=tile_mesh(_devices(devices)), dtype=jnp.dtype(dtype))
         self.batch = self._batch_size(batch)
+        self._threads = ThreadPoolExecutor(_THREADS, "blend")
 
     @classmethod
     def load(
@@ -201,7 +204,7 @@ class Upscaler:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
                 raise SamplingError(f"an image must be (h, w, 3) uint8 or uint16, not {image.shape} {image.dtype}")
             grid = self.grid(image.shape[0], image.shape[1], settings)
-            job = _Job(image, grid, self.config.scale, settings)
+            job = _Job(image, grid, self.config.scale, settings, self._threads)
             for index in range(grid.count):
                 scaled = tiling.cut(image, grid, index).astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
                 yield _Tile(job, (scaled - np.float32(0.5)) / np.float32(0.5), grid.position(index))
@@ -233,8 +236,11 @@ class Upscaler:
 class _Job:
     """One photo on its way: its tiles come back in order."""
 
-    def __init__(self, image: np.ndarray, grid: tiling.Grid, scale: int, settings: Settings) -> None:
+    def __init__(
+        self, image: np.ndarray, grid: tiling.Grid, scale: int, settings: Settings, threads: ThreadPoolExecutor
+    ) -> None:
         self._image, self._settings = image, settings
+        self._threads, self._rounding = threads, list[Future[None]]()
         self._blender = tiling.Blender(grid, scale, blend=settings.blend)
         self._out = np.empty((grid.height * scale, grid.width * scale, 3), image.dtype)
 
@@ -242,13 +248,21 @@ class _Job:
         """Blend the next tile; True when it was the last."""
         finished = self._blender.add(hr)
         if finished is not None:
-            top, rows = finished
-            values = np.clip(rows * np.float32(0.5) + np.float32(0.5), 0, 1)
-            self._out[top : top + len(rows)] = np.rint(values * np.float32(np.iinfo(self._out.dtype).max))
+            self._rounding.append(self._threads.submit(self._round, *finished))
         return self._blender.done
+
+    def _round(self, top: int, rows: np.ndarray) -> None:
+        """Finished rows into the picture; in place, because passes over memory are what this costs."""
+        rows *= np.float32(0.5)
+        rows += np.float32(0.5)
+        np.clip(rows, 0, 1, out=rows)
+        rows *= np.float32(np.iinfo(self._out.dtype).max)
+        self._out[top : top + len(rows)] = np.rint(rows, out=rows)
 
     def result(self) -> np.ndarray:
         """(scale h, scale w, 3) in the photo's dtype."""
+        for rounding in self._rounding:
+            rounding.result()
         return color.fix(self._out, self._image, self._settings.color_fix or "none")
 
 

@@ -54,7 +54,7 @@ class DistillTask(RestorerTask):
 
     def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
         lr, hr, window = batch["lr"], batch["hr"], upsampled(batch)
-        z_0, z_y = self.encode(flat, hr), self.encode(flat, window)
+        z_0, z_y = self.encode_both(flat, hr, window)
         noise = jax.random.normal(key, z_y.shape, z_y.dtype)
         teacher_items = {item: self.tree(name, flat) for name, item in TEACHER.items() if name in self.networks}
         teacher = self.teacher_model.denoiser(teacher_items, lr, window)

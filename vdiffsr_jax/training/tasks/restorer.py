@@ -133,6 +133,12 @@ class RestorerTask(LossTask):
         """Image -> latent, not quantised, without a gradient."""
         return jax.lax.stop_gradient(self.assembled.encode(self.items(flat, ["first_stage"]), image))
 
+    def encode_both(self, flat: Flat, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """`encode` of two batches as one, the two of a sample side by side: each device keeps its own samples."""
+        z = self.encode(flat, jnp.stack([a, b], axis=1).reshape(-1, *a.shape[1:]))
+        z = z.reshape(a.shape[0], 2, *z.shape[1:])
+        return z[:, 0], z[:, 1]
+
     def decode(self, flat: Flat, z_0: jax.Array) -> jax.Array:
         """Latent -> image through the codebook, as in inference; the gradient passes straight through."""
         return self.assembled.decode(self.items(flat, ["first_stage"]), z_0)

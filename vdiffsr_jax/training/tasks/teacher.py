@@ -23,7 +23,7 @@ class TeacherTask(RestorerTask):
 
     def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
         window = upsampled(batch)
-        z_0, z_y = self.encode(flat, batch["hr"]), self.encode(flat, window)
+        z_0, z_y = self.encode_both(flat, batch["hr"], window)
         key_t, key_noise = jax.random.split(key)
         t = losses.uniform_t(key_t, z_0.shape[0], self.schedule)
         noise = jax.random.normal(key_noise, z_0.shape, z_0.dtype)

@@ -16,11 +16,20 @@ from tests.conversion.test_pickle_reader import hostile
 from tests.conversion.torch_writer import archive, legacy, save, source_archive, wheel
 from tests.models.filled import filled
 from vdiffsr_jax.cli.convert import main
-from vdiffsr_jax.config import SwinUNetConfig, VARConfig, VARTokenizerConfig, VQGANConfig
+from vdiffsr_jax.config import (
+    CSPAConfig,
+    PriorConfig,
+    SwinUNetConfig,
+    VARConfig,
+    VARTokenizerConfig,
+    VDiffSRConfig,
+    VQGANConfig,
+)
 from vdiffsr_jax.conversion import safetensors_file
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.models.swin_unet import swin_places
+from vdiffsr_jax.models.var_fold import merge_lora
 from vdiffsr_jax.weights.checkpoint import load_model, read_config, save_model
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +51,8 @@ CONFIGS = {
 }  # fmt: skip
 ZERO = "/w_o/kernel"  # the last map of CoGU and of CSPA: with it, a fresh unit adds nothing
 NAMES = {"vqgan": "vq_f4", "var_tokenizer": "vae", "var": "var", "swin_unet": "sinsr"}
-SETTINGS = {"var": {"patch_nums": LEVELS}, "var_tokenizer": {"patch_nums": LEVELS}, "vqgan": {}, "swin_unet": {}}
+WHOLE_VAR = {"depth": 2, "patch_nums": LEVELS}
+SETTINGS = {"var": WHOLE_VAR, "var_tokenizer": {"patch_nums": LEVELS}, "vqgan": {}, "swin_unet": {}}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +93,10 @@ def assembled(files: dict[str, Path], output: Path, *more: str, prior: bool = Tr
 
 
 def test_assembly_holds_the_files_numbers_and_adds_nothing(files: dict[str, Path], tmp_path: Path):
-    own = {"prior": {"var": {"patch_nums": LEVELS}, "dim": 16, "lora_rank": 2}, "cspa": {"dim": 32, "head_dim": 16}}
+    own = {
+        "prior": {"var": WHOLE_VAR, "dim": 16, "lora_rank": 2},
+        "cspa": {"dim": 32, "head_dim": 16},
+    }
     out = tmp_path / "vdiffsr"
     assert assembled(files, out, *settings(tmp_path, own)) == 0
     model = load_model(out)
@@ -110,7 +123,17 @@ def test_assembly_holds_the_files_numbers_and_adds_nothing(files: dict[str, Path
     back = tmp_path / "denoiser.safetensors"
     assert main(["--to-torch", str(out), "--part", "denoiser", "--output", str(back)]) == 0
     assert back.read_bytes() == files["swin_unet"].read_bytes()
-    assert main(["--to-torch", str(out), "--part", "pvar", "--output", str(tmp_path / "x.safetensors")]) == 1
+    trunk = tmp_path / "pvar.safetensors"
+    assert main(["--to-torch", str(out), "--part", "pvar", "--output", str(trunk)]) == 0
+    written = safetensors_file.read(trunk)
+    published = safetensors_file.read(files["var"])
+    shared = written.keys() & published.keys()
+    assert published.keys() - shared == {name for name in published if name.startswith(("head.", "head_nm."))}
+    for name in shared:  # LoRA's B is zero yet
+        np.testing.assert_array_equal(written[name].read(), published[name].read())
+    own_names = written.keys() - shared
+    assert own_names == {f"{part}.{rest.replace('/', '.')}" for part in ("adapter", "code_proj")
+                         for rest in flatten(model.items["pvar"][part])}  # fmt: skip
 
 
 def test_assembly_without_var_has_no_prior(files: dict[str, Path], tmp_path: Path):
@@ -144,6 +167,7 @@ def test_a_trainers_file_gives_both_networks_or_one(
     assert main([str(path), "--output", str(tmp_path / "x"), *more]) == 1
     assert "choose it with --part" in capsys.readouterr().err
     for part, kind in (("var", "var"), ("tokenizer", "var_tokenizer")):
+        more = settings(tmp_path, SETTINGS[kind])
         assert main([str(path), "--part", part, "--output", str(tmp_path / part), *more]) == 0
         assert read_config(tmp_path / part)[0] == kind
     assert main([str(path), "--part", "vae", "--output", str(tmp_path / "x"), *more]) == 1
@@ -253,7 +277,7 @@ def test_a_backbone_with_its_heads_is_a_perceptual_distance(tmp_path: Path, caps
     file, small = save(tmp_path / "alexnet.pth", backbone), save(tmp_path / "alex.pth", heads)
     out = tmp_path / "lpips"
     assert main([str(file), "--output", str(out)]) == 1
-    assert "nothing in the file fills heads/0" in capsys.readouterr().err
+    assert "which would fill heads/0" in capsys.readouterr().err
     assert main([str(file), "--heads", str(small), "--output", str(out)]) == 0
     model = load_model(out)
     assert (model.kind, model.config.backbone) == ("perceptual", "alexnet")
@@ -301,6 +325,44 @@ def test_a_package_gives_the_distance_that_is_asked_for(tmp_path: Path, capsys: 
     assert "heads of DISTS: give it with --heads" in capsys.readouterr().err
     assert main([str(package), "--backbone", "efficientnet_lite0", "--output", str(tmp_path / "x")]) == 1
     assert "holds alexnet, vgg16, no efficientnet_lite0" in capsys.readouterr().err
+
+
+def test_a_trained_prior_goes_back_with_its_lora_merged(tmp_path: Path):
+    """The numbers of `merge_lora`, which sampling uses, under the published names."""
+    var, tokenizer = CONFIGS["var"], CONFIGS["var_tokenizer"]
+    config = VDiffSRConfig(
+        first_stage=CONFIGS["vqgan"],
+        denoiser=CONFIGS["swin_unet"].denoiser,
+        prior=PriorConfig(var=var, tokenizer=tokenizer, dim=16, lora_rank=2),
+        cspa=CSPAConfig(dim=32, head_dim=16),
+    )
+    items = {item: filled(network.abstract) for item, network in kinds.networks("vdiffsr", config).items()}
+    save_model(tmp_path / "model", items, kind="vdiffsr", config=config)
+    out = tmp_path / "pvar.safetensors"
+    assert main(["--to-torch", str(tmp_path / "model"), "--part", "pvar", "--output", str(out)]) == 0
+    written = safetensors_file.read(out)
+    merged = merge_lora(items["pvar"]["var"])
+    kernel = written["blocks.1.attn.mat_qkv.weight"].read().T
+    assert not np.allclose(kernel, items["pvar"]["var"]["blocks"][1]["attn"]["qkv"]["kernel"])
+    np.testing.assert_allclose(kernel, merged["blocks"][1]["attn"]["qkv"]["kernel"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(written["adapter.linear.kernel"].read(), items["pvar"]["adapter"]["linear"]["kernel"])
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    tensors = {name: tensor.read() for name, tensor in safetensors_file.read(files["vqgan"]).items()}
+    tensors["decoder.conv_in.bias"] = np.full_like(tensors["decoder.conv_in.bias"], np.nan)
+    path = save(tmp_path / "nan.pth", tensors)
+    assert main([str(path), "--output", str(tmp_path / "out")]) == 1
+    assert "1 tensors are not finite (NaN or infinity): decoder.conv_in.bias" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([str(path), "--output", str(tmp_path / "out"), "--allow_nonfinite"]) == 0
+
+
+def test_inspect_notes_what_conversion_would_refuse(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert main([str(VAR_FILE), "--inspect", *settings(tmp_path, {"patch_nums": [1, 2, 3, 4]})]) == 0
+    assert "note: it has 3 blocks of width 64" in capsys.readouterr().out
 
 
 @pytest.mark.slow

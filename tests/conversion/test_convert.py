@@ -12,7 +12,7 @@ from tests.conversion.torch_writer import save
 from vdiffsr_jax.config import ConfigError, ScheduleConfig, VARConfig
 from vdiffsr_jax.conversion import recognise
 from vdiffsr_jax.conversion.buffers import buffers
-from vdiffsr_jax.conversion.convert import Part, configure, convert, dropped, merge, parts
+from vdiffsr_jax.conversion.convert import Part, configure, convert, doubts, dropped, merge, parts
 from vdiffsr_jax.conversion.original_names import original_names
 from vdiffsr_jax.conversion.presets import PRESETS
 from vdiffsr_jax.conversion.rules import ConversionError, convert_lazily
@@ -135,7 +135,10 @@ def test_unknown_names_are_shown():
 
 
 VAR_FILE = GOLDEN / "var_transformer_b/weights.pth"
-LEVELS = {"patch_nums": json.loads((GOLDEN / "var_transformer_b/config.json").read_text())["var"]["patch_nums"]}
+LEVELS = {
+    "depth": 3,
+    "patch_nums": json.loads((GOLDEN / "var_transformer_b/config.json").read_text())["var"]["patch_nums"],
+}
 
 
 def test_half_precision_files_become_float32_exactly(tmp_path: Path):
@@ -163,7 +166,7 @@ def test_all_that_is_wrong_is_said_at_once():
     message = str(caught.value)
     for problem in (
         "3 problems",
-        "missing: nothing in the file fills head/bias",
+        "missing: head.bias (64,), which would fill head/bias",
         "head_bias: no rule",
         "pos_start: gives",
     ):
@@ -178,3 +181,69 @@ def test_recomputed_buffers_are_the_originals_bit_for_bit():
     for name, array in made.items():
         np.testing.assert_array_equal(array, part.tensors[name].read())
         assert array.dtype == part.tensors[name].dtype
+
+
+def test_a_var_that_is_not_whole_is_refused_unless_its_depth_is_stated(tmp_path: Path):
+    part, _ = published(GOLDEN / "published_manifests/var_d16.json")
+
+    def doubts_of(name: str, keep=lambda key: True, preset: str | None = None, **settings: int) -> str:
+        tensors = {key: tensor for key, tensor in part.tensors.items() if keep(key)}
+        cut = Part(Path(name), "", "var", tensors)
+        config, _ = configure(cut, preset, settings)
+        return "; ".join(doubts(cut, config, preset, settings))
+
+    assert doubts_of("var_d16.pth") == doubts_of("mine.pth") == doubts_of("mine.pth", preset="var_d16") == ""
+    assert "has 15 blocks of width 1024" in doubts_of("mine.pth", lambda key: not key.startswith("blocks.15."))
+    assert "lacks the blocks 7 of 16" in doubts_of("mine.pth", lambda key: not key.startswith("blocks.7."))
+    assert "the file name var_d20.pth says depth 20" in doubts_of("var_d20.pth")
+    assert "the file name my-VAR-d20_ft.pth says depth 20" in doubts_of("my-VAR-d20_ft.pth")
+    assert "--preset var_d20 says depth 20" in doubts_of("mine.pth", preset="var_d20")
+    assert doubts_of("var_d20.pth", lambda key: not key.startswith("blocks.15."), depth=15) == ""
+
+    (small,) = parts(VAR_FILE)
+    only_levels = {"patch_nums": LEVELS["patch_nums"]}
+    with pytest.raises(ConversionError, match=r'3 blocks of width 64.*--config with \{"depth": 3\}'):
+        convert(small, settings=only_levels)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_named(value: float):
+    (part,) = parts(VAR_FILE)
+    tensors = dict(part.tensors)
+    for name in ("head.weight", "blocks.1.ffn.fc1.bias"):
+        array = part.tensors[name].read().copy()
+        array.flat[3] = value
+        tensors[name] = LazyArray.of(array)
+    wrong = Part(part.path, "", "var", tensors)
+    with pytest.raises(ConversionError, match=r"2 tensors are not finite") as caught:
+        convert(wrong, settings=LEVELS)
+    assert f"head.weight (1 of {tensors['head.weight'].size} numbers)" in str(caught.value)
+    assert "blocks.1.ffn.fc1.bias (1 of" in str(caught.value)
+    done = convert(wrong, settings=LEVELS, allow_nonfinite=True)
+    assert not np.isfinite(done.params["blocks"][1]["fc1"]["bias"].read()).all()
+
+
+def test_numbers_too_large_for_float32_are_named_and_dropped_buffers_may_hold_infinity():
+    (part,) = parts(VAR_FILE)
+    assert np.isinf(part.tensors["attn_bias_for_masking"].read()).any()
+    huge = LazyArray.of(np.full(part.tensors["head.bias"].shape, 1e300))
+    with pytest.raises(ConversionError, match=r"1 tensors are not finite.*head\.bias"):
+        convert(Part(part.path, "", "var", part.tensors | {"head.bias": huge}), settings=LEVELS)
+
+
+def test_what_ldms_trainer_adds_is_dropped_and_said():
+    part, _ = published(GOLDEN / "published_manifests/autoencoder_vq_f4.json")
+    extra = {f"loss.{name}": LazyArray((1,), np.dtype(np.float32), unread) for name in ("logvar", "discriminator.0.w")}
+    more = Part(part.path, "", "vqgan", part.tensors | extra)
+    config, _ = configure(more, None, {})
+    assert set(dropped(more, config)) == set(extra)
+    assert "LDM" in dropped(more, config)["loss.logvar"]
+
+
+def test_missing_names_are_in_the_files_own_spelling():
+    part, _ = published(GOLDEN / "published_manifests/sinsr_v1.json")
+    config, _ = configure(part, None, {})
+    want = flatten(kinds.network("swin_unet", "swin_unet", config).abstract)
+    tensors = {name: tensor for name, tensor in part.tensors.items() if name != "out.0.weight"}
+    with pytest.raises(ConversionError, match=r"missing: out\.0\.weight \(160,\), which would fill norm_out/scale"):
+        convert_lazily(recognise.table("swin_unet", config), tensors, want, "sinsr")

@@ -45,7 +45,7 @@ def test_every_problem_is_in_one_error():
     text = str(caught.value)
     assert "f.pth does not convert" in text
     assert "other: no rule" in text
-    assert "missing: nothing in the file fills pos" in text
+    assert "missing: pos (5,), which would fill pos" in text
     assert "unexpected: layer.1.weight" in text
 
 

@@ -70,7 +70,7 @@ def test_a_missing_tensor_is_named():
     tensors = small()
     cfg = infer_config({k: v.shape for k, v in tensors.items()}, patch_nums=(1, 2))
     del tensors["blocks.1.attn.q_bias"]
-    with pytest.raises(ConversionError, match=r"nothing in the file fills blocks/1/attn/q_bias \(8,\)"):
+    with pytest.raises(ConversionError, match=r"missing: blocks\.1\.attn\.q_bias \(8,\)"):
         convert(TABLE, tensors, tensors.__getitem__, network_shapes(cfg), "small")
 
 

@@ -165,6 +165,24 @@ def test_a_damaged_checkpoint_is_refused_by_name(saved: Path, tmp_path: Path):
         load_model(saved, items=["pvar"])
 
 
+def test_what_is_no_checkpoint_is_said_with_what_to_give_instead(saved: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.json").write_text('{"task": "distill"}')
+    with pytest.raises(CheckpointError, match=r"training run that has written no model yet: .*run/model appears"):
+        read_config(run)
+    shutil.copytree(saved, run / "model")
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint but holds one: give .*run/model$"):
+        load_model(run)
+    file = tmp_path / "SinSR_v1.pth"
+    file.write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match=r"convert it first: .*--denoiser SinSR_v1\.pth --first-stage"):
+        load_model(file)
+    file.rename(tmp_path / "var_d16.pth")
+    with pytest.raises(CheckpointError, match=r"convert_torch_weights\.py var_d16\.pth --output checkpoints/var_d16"):
+        load_model(tmp_path / "var_d16.pth")
+
+
 def test_every_kind_has_networks():
     small = {
         "vqgan": CFG,

@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--config", type=Path, metavar="JSON", help="settings in the place of recognised and preset ones")
     p.add_argument("--dtype", choices=list(_DTYPES), help="of the written parameters (default: float32; as stored)")
     p.add_argument("--seed", type=int, default=0, help="assemble: seed of the new parts (default: 0)")
+    p.add_argument("--allow_nonfinite", action="store_true", help="convert weights that hold NaN or infinity")
     p.add_argument("--overwrite", action="store_true", help="replace what is at --output")
     p.add_argument("--verbose", action="store_true", help="show where an error came from")
     return p
@@ -141,7 +142,7 @@ def _run(args: argparse.Namespace) -> None:
         check_free(args.output, overwrite=args.overwrite)
         config, items, sources, notes = assemble(
             args.denoiser, args.first_stage, args.var, args.tokenizer,
-            preset=args.preset, settings=settings, dtype=_DTYPES[args.dtype or "float32"], seed=args.seed,
+            preset=args.preset, settings=settings, seed=args.seed, **_how(args),
         )  # fmt: skip
         _save(args, args.output, items, "vdiffsr", config, sources, notes)
 
@@ -166,9 +167,13 @@ def _convert_file(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     for output in outputs:
         check_free(output, overwrite=args.overwrite)
     for part, output in zip(found, outputs, strict=True):
-        done = convert(part, preset=args.preset, settings=settings, dtype=_DTYPES[args.dtype or "float32"])
+        done = convert(part, preset=args.preset, settings=settings, **_how(args))
         sources = [done.source] + ([weights_file.source(args.heads)] if args.heads else [])
         _save(args, output, {done.kind: done.params}, done.kind, done.config, sources, done.notes)
+
+
+def _how(args: argparse.Namespace) -> dict[str, Any]:
+    return {"dtype": _DTYPES[args.dtype or "float32"], "allow_nonfinite": args.allow_nonfinite}
 
 
 def _save(

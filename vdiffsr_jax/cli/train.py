@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         dest="settings",
         help="override a setting, such as batch_size=16 or model.cspa.cross=false; may be repeated",
     )
-    parser.add_argument("--check", action="store_true", help="check the configuration, then stop")
+    parser.add_argument("--check", action="store_true", help="check the configuration and open every path, then stop")
     compile_cache.add_flag(parser)
     parser.add_argument(
         "--profile",
@@ -125,9 +125,7 @@ def train(args: argparse.Namespace) -> int:
     values = runs(with_settings(read_config_file(args.config), []), args.workdir)
     configs = {path: parse_train(with_settings(settings, args.settings)) for path, settings in values.items()}
     if args.check:
-        for cfg in configs.values():
-            print(f"{cfg.task}: configuration checked, nothing was trained")
-        return DONE
+        return check(configs)
     if devices := max(cfg.mesh.cpu_devices for cfg in configs.values()):
         jax.config.update("jax_num_cpu_devices", devices)
     compile_cache.use(args.compile_cache)
@@ -137,6 +135,37 @@ def train(args: argparse.Namespace) -> int:
             print(f"{cfg.task}: {path}", flush=True)
         if Run(cfg, path, profile=profile).run().interrupted:
             return INTERRUPTED
+    return DONE
+
+
+def check(configs: Mapping[epath.Path, Any]) -> int:
+    """Open every path that the runs would need, and say all that is missing.
+
+    What an earlier run of a chain will write need not be there yet. Raises: ConfigError with one line for each problem.
+    """
+    from vdiffsr_jax.data.photos import Broken, DataError
+    from vdiffsr_jax.data.sources import open_source
+    from vdiffsr_jax.weights.checkpoint import CheckpointError, read_config
+
+    problems = []
+    for cfg in configs.values():
+        for flag, directory in vars(cfg.init_from).items():
+            if directory is None or any(storage.place(directory).is_relative_to(path) for path in configs):
+                continue
+            try:
+                read_config(directory)
+            except (CheckpointError, ConfigError) as error:
+                problems.append(f"init_from.{flag}: {error}")
+        for flag in ("sources", "valid_sources", "lr_sources", "valid_lr_sources"):
+            for path in getattr(cfg.data, flag):
+                try:
+                    open_source(path, Broken())
+                except DataError as error:
+                    problems.append(f"data.{flag}: {error}")
+    if problems:
+        raise ConfigError(f"{len(problems)} of the run's paths cannot be used:\n  " + "\n  ".join(problems))
+    for cfg in configs.values():
+        print(f"{cfg.task}: configuration and paths checked, nothing was trained")
     return DONE
 
 

@@ -32,12 +32,14 @@ def assemble(
     settings: Mapping[str, Any] | None = None,
     dtype: Any = np.float32,
     seed: int = 0,
+    allow_nonfinite: bool = False,
 ) -> tuple[VDiffSRConfig, dict[str, Any], list[dict[str, Any]], list[str]]:
     """(config, items, sources, notes) of a model whose output is the denoiser's own: what is new adds zero.
 
     Without `var` and `tokenizer` it is a plain ResShift or SinSR. New parts (CoGU, CSPA, read-out, LoRA) are drawn from
     `seed`.
-    Args: preset: of the denoiser. settings: of VDiffSRConfig, in the place of what the files tell.
+    Args: preset: of the denoiser. settings: of VDiffSRConfig, in the place of what the files tell. allow_nonfinite:
+        accept NaN and infinity.
     Raises: ConversionError or ConfigError if a file is not what its flag says, or they do not fit together.
     """
     from vdiffsr_jax.models.prior import prior_class
@@ -51,8 +53,9 @@ def assemble(
     _check_settings(settings)
 
     own: dict[str, Any] = {key: settings[key] for key in ("denoiser", "schedule") if key in settings}
-    unet = _convert(denoiser, "swin_unet", preset, own, dtype)
-    stage = _convert(first_stage, "vqgan", None, settings.get("first_stage", {}), dtype)
+    how = {"dtype": dtype, "allow_nonfinite": allow_nonfinite}
+    unet = _convert(denoiser, "swin_unet", preset, own, how)
+    stage = _convert(first_stage, "vqgan", None, settings.get("first_stage", {}), how)
     converted = [unet, stage]
     told: dict[str, Any] = {
         "denoiser": to_dict(unet.config.denoiser),
@@ -62,10 +65,10 @@ def assemble(
     }
     if var is not None and tokenizer is not None:
         prior = settings.get("prior") or {}
-        trunk = _convert(var, "var", None, prior.get("var", {}), dtype)
+        trunk = _convert(var, "var", None, prior.get("var", {}), how)
         # The tokenizer's file does not tell its levels; they are VAR's.
         levels = {"patch_nums": list(trunk.config.patch_nums)}
-        codes = _convert(tokenizer, "var_tokenizer", None, merge(levels, prior.get("tokenizer", {})), dtype)
+        codes = _convert(tokenizer, "var_tokenizer", None, merge(levels, prior.get("tokenizer", {})), how)
         converted += [trunk, codes]
         told["prior"] = {"var": to_dict(trunk.config), "tokenizer": to_dict(codes.config)}
     config = parse(VDiffSRConfig, merge(told, settings))
@@ -79,7 +82,7 @@ def assemble(
     return config, items, [each.source for each in converted], notes
 
 
-def _convert(path: Path, kind: str, preset: str | None, settings: Mapping[str, Any], dtype: Any) -> Converted:
+def _convert(path: Path, kind: str, preset: str | None, settings: Mapping[str, Any], how: dict[str, Any]) -> Converted:
     found = files.parts(path)
     fitting = [part for part in found if part.kind == kind]
     if not fitting:
@@ -87,7 +90,7 @@ def _convert(path: Path, kind: str, preset: str | None, settings: Mapping[str, A
         flag = _FLAGS.get(found[0].kind)
         hint = f"; give it as {flag}" if flag else ""
         raise ConversionError(f"{_FLAGS[kind]} {path}: this is a {kinds}, not a {kind}{hint}")
-    return convert(fitting[0], preset=preset, settings=settings, dtype=dtype)
+    return convert(fitting[0], preset=preset, settings=settings, **how)
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:

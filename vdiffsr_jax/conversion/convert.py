@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vdiffsr_jax.conversion import perceptual, presets, recognise, weights_file
+from vdiffsr_jax.conversion import perceptual, presets, recognise, shards, var, weights_file
 from vdiffsr_jax.conversion.rules import ConversionError, convert_lazily, plan
 from vdiffsr_jax.conversion.weights_file import StateDict
 from vdiffsr_jax.models import kinds
@@ -18,12 +18,13 @@ from vdiffsr_jax.models.build import Params, flatten, unflatten
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Part:
-    """One state dict of a file: `where` it lay in it ("" at the top), the network it is."""
+    """One state dict of a file: `where` it lay in it ("" at the top), the network it is, what was left out of it."""
 
     path: Path
     where: str
     kind: str
     tensors: StateDict
+    notes: Sequence[str] = ()
 
     @property
     def title(self) -> str:
@@ -47,9 +48,10 @@ def parts(path: Path) -> list[Part]:
 
     Raises: ConversionError if the file cannot be read or a network is unknown.
     """
-    found = weights_file.read(path)
+    notes: list[str] = []
+    found = weights_file.read(path, notes)
     return [
-        Part(path, where, recognise.kind_of(tensors, f"{path} ({where})" if where else str(path)), tensors)
+        Part(path, where, recognise.kind_of(tensors, f"{path} ({where})" if where else str(path)), tensors, notes)
         for where, tensors in found.items()
     ]
 
@@ -80,32 +82,78 @@ def configure(part: Part, preset: str | None, settings: Mapping[str, Any]) -> tu
     """
     name, values = presets.choose(part.kind, part.path, preset)
     presets.check_told(part.kind, part.path, name, settings)
-    notes = []
+    notes = list(part.notes)
     if name is not None and preset is None:
         notes.append(f"{part.title}: assumed preset {name}, for its file name")
     shapes = {key: tensor.shape for key, tensor in part.tensors.items()}
     return recognise.infer(part.kind, shapes, merge(values, settings)), notes
 
 
+def doubts(part: Part, config: Any, preset: str | None, settings: Mapping[str, Any]) -> list[str]:
+    """Why the file may not be the whole network that it seems to be; none where `settings` state its depth."""
+    if part.kind != "var" or "depth" in settings:
+        return []
+    names = {f"--preset {preset}": preset or "", f"the file name {part.path.name}": shards.stem(part.path)}
+    return var.depth_doubts(part.tensors, config, names)
+
+
 def convert(
-    part: Part, *, preset: str | None = None, settings: Mapping[str, Any] | None = None, dtype: Any = np.float32
+    part: Part,
+    *,
+    preset: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    dtype: Any = np.float32,
+    allow_nonfinite: bool = False,
 ) -> Converted:
     """Every tensor of the part to its place, none missing, none left over.
 
     Args: settings: of the kind's configuration, in the place of what shapes and preset tell. dtype: of the parameters.
-    Raises: ConversionError with every missing, unexpected or misshapen name; ConfigError.
+        allow_nonfinite: accept NaN and infinity.
+    Raises: ConversionError with every missing, unexpected or misshapen name, with the tensors that are not finite, or
+        if the file is in doubt; ConfigError.
     """
     config, notes = configure(part, preset, settings or {})
+    if wrong := doubts(part, config, preset, settings or {}):
+        raise ConversionError(
+            f"{part.title}: {'; '.join(wrong)}. A file that is cut off or renamed looks like this; if it is meant so, "
+            f'state the depth: --config with {{"depth": {config.depth}}}'
+        )
     abstract = kinds.network(part.kind, part.kind, config).abstract
     flat = convert_lazily(recognise.table(part.kind, config), part.tensors, flatten(abstract), part.title)
+    gone = dropped(part, config)
+    for reason in dict.fromkeys(gone.values()):
+        names = [name for name in gone if gone[name] == reason]
+        notes.append(f"{part.title}: dropped {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {reason}")
+    if not allow_nonfinite:
+        _check_finite(part, gone, np.dtype(dtype))
     cast = {name: array.astype(dtype) for name, array in flat.items()}
     dtypes = sorted({str(tensor.dtype) for tensor in flat.values()})
     source = weights_file.source(part.path, part=part.where, kind=part.kind, dtypes=dtypes)
     return Converted(part.kind, config, unflatten(cast, abstract), source, notes)
 
 
+def _check_finite(part: Part, gone: Mapping[str, str], dtype: np.dtype) -> None:
+    """Refuse numbers that are not finite, or are not after the cast; one tensor at a time is read."""
+    wrong = []
+    for name, tensor in part.tensors.items():
+        if name in gone or np.issubdtype(tensor.dtype, np.integer) or tensor.dtype == np.bool_:
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            bad = tensor.size - int(np.count_nonzero(np.isfinite(tensor.read().astype(dtype, copy=False))))
+        if bad:
+            wrong.append(f"{name} ({bad} of {tensor.size} numbers)")
+    if wrong:
+        raise ConversionError(
+            f"{part.title}: {len(wrong)} tensors are not finite (NaN or infinity): {', '.join(wrong)}. A run that "
+            "diverged or a damaged download looks like this; --allow_nonfinite converts it all the same"
+        )
+
+
 def dropped(part: Part, config: Any) -> dict[str, str]:
-    """{name: reason} of the buffers that are recomputed rather than trusted; names no rule knows are not in it."""
+    """{name: reason} of the tensors that are left out, or recomputed rather than trusted.
+
+    Names that no rule knows are not in it.
+    """
     rules = recognise.table(part.kind, config)
     result: dict[str, str] = {}
     for name in part.tensors:

@@ -9,7 +9,7 @@ from typing import Any
 
 from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.conversion import recognise, weights_file
-from vdiffsr_jax.conversion.convert import Part, configure, dropped
+from vdiffsr_jax.conversion.convert import Part, configure, doubts, dropped
 from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
@@ -24,9 +24,10 @@ def inspect(path: Path, preset: str | None = None, settings: Mapping[str, Any] |
     if path.is_dir():
         return _checkpoint(path)
     lines = [f"{path}  sha256 {weights_file.source(path)['sha256']}"]
-    for where, tensors in weights_file.read(path).items():
+    notes: list[str] = []
+    for where, tensors in weights_file.read(path, notes).items():
         lines += _state_dict(path, where, tensors, preset, settings or {})
-    return lines
+    return lines + notes
 
 
 def _state_dict(
@@ -39,6 +40,9 @@ def _state_dict(
         part = Part(path, where, kind, tensors)
         config, notes = configure(part, preset, settings)
         reasons = dropped(part, config)
+        notes += [
+            f"note: {doubt}; this is refused without --config" for doubt in doubts(part, config, preset, settings)
+        ]
         lines = [f"{title}: {recognise.WHAT[kind]} ({kind})", *notes, f"configuration: {json.dumps(to_dict(config))}"]
     except (ConversionError, ConfigError) as error:
         lines = [f"{title}: not convertible as it is: {error}"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vdiffsr_jax.config import to_dict
+from vdiffsr_jax.conversion import shards
 from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.conversion.var import PUBLISHED_PATCH_NUMS
 from vdiffsr_jax.diffusion import schedule
@@ -61,7 +62,7 @@ def choose(kind: str, path: Path, name: str | None) -> tuple[str | None, dict[st
             raise ConversionError(f"preset {name} is for {PRESETS[name].kind}, but {path} is a {kind}")
         return name, PRESETS[name].values
     for known, preset in PRESETS.items():
-        if preset.kind == kind and re.fullmatch(preset.files, path.stem, re.IGNORECASE):
+        if preset.kind == kind and re.fullmatch(preset.files, shards.stem(path), re.IGNORECASE):
             return known, preset.values
     return None, {}
 

@@ -120,11 +120,23 @@ def convert_lazily(
             problems.append(f"{name}: gives {path} shape {array.shape}, needs {needed}")
         else:
             result[path] = array
-    for path in want:
-        if path not in todo.fill:
-            problems.append(f"missing: nothing in the file fills {path} {tuple(want[path].shape)}")
+    if missing := [path for path in want if path not in todo.fill]:
+        theirs = _spelling(table, want)
+        problems += [
+            f"missing: {theirs.get(path, path)} {tuple(want[path].shape)}, which would fill {path}" for path in missing
+        ]
     _raise(problems, what)
     return result
+
+
+def _spelling(table: Table, paths: Iterable[str]) -> dict[str, str]:
+    """{our path: PyTorch name}; nothing where the table cannot be read backwards."""
+    from vdiffsr_jax.conversion.original_names import original_names  # which stands on this module
+
+    try:
+        return {path: name for name, (path, _) in original_names(table, paths).items()}
+    except (ConversionError, re.error):
+        return {}
 
 
 def _apply(op: Op, tensor: LazyArray) -> LazyArray | None:

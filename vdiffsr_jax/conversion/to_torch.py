@@ -11,7 +11,7 @@ from vdiffsr_jax.conversion import recognise, safetensors_file
 from vdiffsr_jax.conversion.buffers import buffers
 from vdiffsr_jax.conversion.original_names import original_names
 from vdiffsr_jax.conversion.rules import ConversionError, Op
-from vdiffsr_jax.models import kinds
+from vdiffsr_jax.models import kinds, pyramid_var
 from vdiffsr_jax.models.build import Params, flatten
 from vdiffsr_jax.weights.checkpoint import load_lazily, read_config
 from vdiffsr_jax.weights.lazy_array import LazyArray
@@ -32,7 +32,16 @@ def to_torch(directory: Path, output: Path, *, item: str | None = None, dtype: A
     if item not in known:
         raise ConversionError(f"{directory} ({kind}) holds {', '.join(known)}, no {item}")
     params = load_lazily(directory, item)
-    kind, config, params, left_out = _as_published(item, config, params)
+    added: dict[str, LazyArray] = {}
+    if item == "pvar":
+        if config.prior.kind != "var":
+            raise ConversionError(f"a prior of kind {config.prior.kind} has no VAR in it to write")
+        added, params, left_out = _adapter(params)
+        kind, config = "var", pyramid_var.trunk_config(config.prior)
+        if config.folded:
+            raise ConversionError("this VAR was folded to one class: the original has no names for it")
+    else:
+        kind, config, params, left_out = _as_published(item, config, params)
 
     def back(path: str, op: Op) -> LazyArray:
         array = flat[path]
@@ -42,6 +51,7 @@ def to_torch(directory: Path, output: Path, *, item: str | None = None, dtype: A
     flat = flatten(params)
     names = original_names(recognise.table(kind, config), flat)
     tensors = {name: back(path, op) for name, (path, op) in names.items()}
+    tensors |= added
     if dtype is not None:
         tensors = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
     tensors |= {name: LazyArray.of(array) for name, array in buffers(kind, config).items()}
@@ -57,8 +67,37 @@ def _as_published(item: str, config: Any, params: Params) -> tuple[str, Any, Par
         added = [name for name in params if name != "unet"]
         left_out = [f"left out: {', '.join(added)}, which the original does not have"] if added else []
         return "swin_unet", kinds.DenoiserConfig(config.denoiser, config.schedule), params["unet"], left_out
-    if item in ("pvar", "perceptual"):
+    if item == "perceptual":
         raise ConversionError(f"{item} has no original: it cannot be written under PyTorch's names")
     if item == "var" and (config.folded or config.lora_rank):
         raise ConversionError("this VAR was folded or has LoRA updates: the original has no names for them")
     return item, config, params, []
+
+
+def _adapter(params: Params) -> tuple[dict[str, LazyArray], Params, list[str]]:
+    """(the read-out under its own names, VAR's trunk with LoRA merged, what was left out) of a prior."""
+    own = {name: part for name, part in params.items() if name not in ("tokenizer", "var")}
+    added = {path.replace("/", "."): array for path, array in flatten(own).items()}
+    left_out = [
+        "left out: the tokenizer, which is frozen: it is the published one",
+        "of VAR only the blocks that the prior reads are there, LoRA merged into them, and no head",
+        f"under its own names and in this project's layout: {', '.join(own)}",
+    ]
+    return added, _merge_lora(params["var"]), left_out
+
+
+def _merge_lora(params: Params) -> Params:
+    """Every kernel W with an update becomes W + A B when it is read.
+
+    Source: LoRA (arXiv:2106.09685), section 4.1.
+    """
+    if "lora_a" in params:
+        kernel, a, b = params["kernel"], params["lora_a"], params["lora_b"]
+
+        def merged() -> np.ndarray:
+            update = a.read().astype(np.float32) @ b.read().astype(np.float32)
+            return (kernel.read().astype(np.float32) + update).astype(kernel.dtype)
+
+        rest = {name: leaf for name, leaf in params.items() if name not in ("kernel", "lora_a", "lora_b")}
+        return rest | {"kernel": LazyArray(kernel.shape, kernel.dtype, merged)}
+    return {name: _merge_lora(leaf) if isinstance(leaf, dict) else leaf for name, leaf in params.items()}

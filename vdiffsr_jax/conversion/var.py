@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vdiffsr_jax.config import ConfigError, VARConfig, parse
@@ -91,3 +91,23 @@ def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VARCo
             f"the file has {tokens} in {levels}"
         )
     return cfg
+
+
+def depth_doubts(names: Iterable[str], config: VARConfig, told_by: Mapping[str, str]) -> list[str]:
+    """Why the depth that the block numbers show may not be the network's own.
+
+    Args: names: of the tensors. told_by: {how messages call it: a name that may tell the depth, as var_d16 does}.
+    """
+    blocks = {int(m[1]) for name in names if (m := re.match(BLOCK, name))}
+    found = []
+    if gaps := sorted(set(range(config.depth)) - blocks):
+        found.append(f"it lacks the blocks {', '.join(map(str, gaps))} of {config.depth}")
+    if config.depth * 64 != config.width:
+        found.append(
+            f"it has {config.depth} blocks of width {config.width}, and every published VAR has width / 64 blocks "
+            f"(here {config.width / 64:g})"
+        )
+    for what, name in told_by.items():
+        if (m := re.search(r"var[-_]?d(\d+)", name, re.IGNORECASE)) and int(m[1]) != config.depth:
+            found.append(f"{what} says depth {int(m[1])}, and it has {config.depth} blocks")
+    return found

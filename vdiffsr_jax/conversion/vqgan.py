@@ -7,13 +7,14 @@ from typing import Any
 
 from vdiffsr_jax.config import ConfigError, VQGANConfig, parse
 from vdiffsr_jax.conversion import autoencoder
-from vdiffsr_jax.conversion.rules import CONV1X1, ConversionError, Rule, Table
+from vdiffsr_jax.conversion.rules import CONV1X1, ConversionError, Drop, Rule, Table
 
 TABLE: Table = (
     *autoencoder.TABLE,
     Rule(r"quantize\.embedding\.weight", "codebook"),
     Rule(r"(quant_conv|post_quant_conv)\.weight", r"\1/kernel", CONV1X1),
     Rule(r"(quant_conv|post_quant_conv)\.bias", r"\1/bias"),
+    Drop(r"loss\..*", "the loss of LDM's trainer (its discriminator and LPIPS) is no part of the first stage"),
 )
 
 

@@ -108,12 +108,27 @@ def open_source(path: str, broken: Broken) -> Source:
             raise DataError(f"{path} holds no photos ({', '.join(SUFFIXES)}) and no {SHARD_SUFFIX} shards")
         return Files(files, [_key(p.relative_to(place).as_posix()) for p in files], broken)
     if place.suffix == ".txt" and place.is_file():
-        lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
-        files = [place.parent / line for line in lines if line and not line.startswith("#")]
+        lines = [line.strip() for line in _text(place).splitlines()]
+        files = [place.parent / Path(line).expanduser() for line in lines if line and not line.startswith("#")]
         if not files:
             raise DataError(f"{path} lists no photos: write one path a line, absolute or relative to the list")
+        missing = [file for file in files if not file.exists()]
+        if missing == files:
+            raise DataError(f"{path}: {len(missing)} of {len(files)} paths do not exist, the first: {missing[0]}")
         return Files(files, [_key(p.name) for p in files], broken)
     raise DataError(f"{path} is neither a folder, a list file (.txt) nor a shard ({SHARD_SUFFIX})")
+
+
+def _text(path: Path) -> str:
+    """A list file's text: UTF-8, or UTF-16 with its byte order mark, as PowerShell writes it."""
+    data = path.read_bytes()
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not text in UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from None
 
 
 def _shards(path: str) -> list[str]:

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -130,10 +131,8 @@ def read_config(directory: str | os.PathLike[str]) -> tuple[str, Any, list[dict[
 def _read_config(path: epath.Path) -> tuple[str, Any, list[dict[str, Any]], epath.Path, int]:
     """(kind, configuration, sources, where the networks lie, format)."""
     file = path / CONFIG_FILE
-    if not path.is_dir():
-        raise CheckpointError(f"{path}: no such directory (convert_torch_weights.py --output makes checkpoints)")
-    if not file.is_file():
-        raise CheckpointError(f"{path} is no checkpoint: it has no {CONFIG_FILE}")
+    if not path.is_dir() or not file.is_file() or _is_run(path):
+        raise CheckpointError(_no_checkpoint(path))
     try:
         content = json.loads(file.read_text())
         found, kind, config, sources = (content[key] for key in ("format", "kind", "config", "sources"))
@@ -145,6 +144,34 @@ def _read_config(path: epath.Path) -> tuple[str, Any, list[dict[str, Any]], epat
         return kind, kinds.parse_config(kind, config), sources, versions.current(path, content), found
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from None
+
+
+def _is_run(path: epath.Path) -> bool:
+    """Whether it is the working directory of a training run, whose config.json is the run's."""
+    return all((path / name).exists() for name in (CONFIG_FILE, "checkpoints")) or _inside(path) != []
+
+
+def _inside(path: epath.Path) -> list[str]:
+    return [str(path / name) for name in ("best", "model") if (path / name / CONFIG_FILE).is_file()]
+
+
+def _no_checkpoint(path: epath.Path) -> str:
+    """What is there instead, and what to do."""
+    if path.is_file():
+        name, stem = path.name, path.stem
+        if re.search("sinsr|resshift", name, re.IGNORECASE):
+            name = f"--denoiser {name} --first-stage autoencoder_vq_f4.pth"
+        return (
+            f"{path} is a file, not a checkpoint of this project; convert it first: "
+            f"python convert_torch_weights.py {name} --output checkpoints/{stem}"
+        )
+    if not path.is_dir():
+        return f"{path}: no such directory (convert_torch_weights.py --output makes checkpoints)"
+    if found := _inside(path):
+        return f"{path} is not a checkpoint but holds one: give {' or '.join(found)}"
+    if _is_run(path):
+        return f"{path} is a training run that has written no model yet: {path / 'model'} appears when it ends"
+    return f"{path} is no checkpoint: it has no {CONFIG_FILE}"
 
 
 def load_model(

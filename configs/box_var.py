@@ -1,4 +1,4 @@
-"""VAR of the model in the box: depth 8, width 256, over 130 tokens; no classes.
+"""VAR of the model in the box: depth 4, width 128, over 130 tokens; no classes.
 
     python train.py --config configs/box_var.py --workdir runs/box_var \\
         --set "data.sources=['photos/train']" --set "data.valid_sources=['photos/valid']"

@@ -34,6 +34,6 @@ def get_config() -> ConfigDict:
             "mesh": {"data": 16},
             "eval": {"every": 5000, "batches": 4},
             "checkpoint": {"every": 2500},
-            "init_from": {"first_stage": "weights/autoencoder_vq_f4"},
+            "init_from": {"first_stage": "checkpoints/autoencoder_vq_f4"},
         }
     )

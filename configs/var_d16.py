@@ -44,6 +44,6 @@ def get_config() -> ConfigDict:
             "mesh": {"data": 32, "fsdp": 2},
             "eval": {"every": 5000, "batches": 2},
             "checkpoint": {"every": 1000},
-            "init_from": {"tokenizer": "weights/vae_ch160v4096z32"},
+            "init_from": {"tokenizer": "checkpoints/vae_ch160v4096z32"},
         }
     )

@@ -43,10 +43,10 @@ def get_config() -> ConfigDict:
             "eval": {"every": 2500, "batches": 4},
             "checkpoint": {"every": 1000},
             "init_from": {
-                "first_stage": "weights/resshift_realsrx4",
-                "denoiser": "weights/resshift_realsrx4",
-                "tokenizer": "weights/vae_ch160v4096z32",
-                "var": "weights/var_d16",
+                "first_stage": "checkpoints/resshift_realsrx4",
+                "denoiser": "checkpoints/resshift_realsrx4",
+                "tokenizer": "checkpoints/vae_ch160v4096z32",
+                "var": "checkpoints/var_d16",
             },
         }
     )

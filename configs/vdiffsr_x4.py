@@ -3,7 +3,7 @@
     python train.py --config configs/vdiffsr_x4.py --workdir runs/vdiffsr_x4
 
 Teacher and student start from the same converted weights; for SinSR's as the student's start, set
-init_from.denoiser=weights/sinsr. To distil the 15-step VDiff-SR teacher, set init_from.teacher to its model.
+init_from.denoiser=checkpoints/sinsr. To distil the 15-step VDiff-SR teacher, set init_from.teacher to its model.
 Chips: 16 TPU v5e. Batch 64, 30,000 steps.
 Hours: steps * batch * F / (chips * peak * MFU), F = 5.9 TFLOP: teacher's chain 15 x 94 G, student 10 x 106 G,
 prior 0.8 T, encodings 0.7 T, decoding and back 1.7 T, LPIPS 0.2 T,
@@ -47,11 +47,11 @@ def get_config() -> ConfigDict:
             "eval": {"every": 1000, "batches": 4, "best": "perceptual", "allow_trained_metric": True},
             "checkpoint": {"every": 500},
             "init_from": {
-                "first_stage": "weights/resshift_realsrx4",
-                "teacher": "weights/resshift_realsrx4",
-                "tokenizer": "weights/vae_ch160v4096z32",
-                "var": "weights/var_d16",
-                "perceptual": "weights/lpips_vgg16",
+                "first_stage": "checkpoints/resshift_realsrx4",
+                "teacher": "checkpoints/resshift_realsrx4",
+                "tokenizer": "checkpoints/vae_ch160v4096z32",
+                "var": "checkpoints/var_d16",
+                "perceptual": "checkpoints/lpips_vgg16",
             },
         }
     )

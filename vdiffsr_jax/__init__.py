@@ -1,38 +1,47 @@
-"""VDiff-SR in JAX: one-step latent diffusion super-resolution (x4) guided by a visual autoregressive prior."""
+"""VDiff-SR in JAX: one-step latent diffusion super-resolution (x4) guided by a visual autoregressive prior.
+
+The whole public interface, with examples, is docs/api.md.
+"""
 
 from __future__ import annotations
 
 import os
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vdiffsr_jax.sampling.model import Model
     from vdiffsr_jax.sampling.upscaler import Upscaler
+    from vdiffsr_jax.training.chain import train
 
 __version__ = "0.1.0"
-__all__ = ["Upscaler", "__version__", "from_pretrained", "load"]
+__all__ = ["Model", "Upscaler", "__version__", "from_pretrained", "load", "train"]
+_PLACES = {
+    "Model": "vdiffsr_jax.sampling.model:Model",
+    "Upscaler": "vdiffsr_jax.sampling.upscaler:Upscaler",
+    "train": "vdiffsr_jax.training.chain:train",
+}
 
 
-def load(name: str | os.PathLike[str], **options: Any) -> Upscaler:
+def load(name: str | os.PathLike[str] | None = None, **options: Any) -> Model:
     """A model ready to upscale: `load("checkpoints/vdiffsr")`, `load("sinsr")`, `load("org/name")`.
 
     Args: name: a folder or bucket's folder, a model of the catalogue, or a repository of the Hugging Face hub, in this
-        order. What is not here yet is downloaded, after its size and licence were written to stderr. options: as
-        `Upscaler.load` takes them.
+        order; without one, the small model that the package holds. What is not here yet is downloaded, after its size
+        and licence were written to stderr. options: as `Upscaler.load` takes them.
     Raises: ConfigError if it is none of them; DownloadError; CheckpointError; SamplingError.
     """
     from vdiffsr_jax.distribution.resolve import agree, resolve
-    from vdiffsr_jax.sampling.upscaler import Upscaler
+    from vdiffsr_jax.sampling.model import Model
 
-    return Upscaler.load(resolve(name, ask=agree), **options)
+    return Model.load(**options) if name is None else Model.load(resolve(name, ask=agree), **options)
 
 
 from_pretrained = load
 
 
 def __getattr__(name: str) -> object:
-    """`Upscaler` is imported when it is asked for: importing the package alone stays cheap."""
-    if name == "Upscaler":
-        from vdiffsr_jax.sampling.upscaler import Upscaler
-
-        return Upscaler
+    """Each is imported when it is asked for: importing the package alone stays cheap."""
+    if name in _PLACES:
+        return pkgutil.resolve_name(_PLACES[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

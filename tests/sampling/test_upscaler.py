@@ -35,9 +35,9 @@ def test_a_photo_comes_back_four_times_as_large_the_same_every_time(upscaler, ph
 
 def test_the_prior_matters(upscaler, photo, monkeypatch):
     tile = photo[:16, :16]
-    want, params = upscaler(tile), upscaler._model._params
+    want, params = upscaler(tile), upscaler._model.params
     pvar = {**params["pvar"], "adapter": jax.tree.map(lambda x: -x, params["pvar"]["adapter"])}
-    monkeypatch.setattr(upscaler._model, "_params", {**params, "pvar": pvar})
+    monkeypatch.setattr(upscaler._model, "params", {**params, "pvar": pvar})
     assert levels(upscaler(tile), want) > 1
 
 
@@ -141,7 +141,7 @@ def test_impossible_models_are_refused(model, plain_model, tmp_path):
 
 def test_the_prior_may_come_from_another_checkpoint(model, upscaler, photo):
     loaded = Upscaler.load(model, prior=model / "pvar")
-    assert set(loaded._model._params) == {"first_stage", "denoiser", "pvar"}
+    assert set(loaded._model.params) == {"first_stage", "denoiser", "pvar"}
 
 
 def test_out_of_device_memory_halves_the_batch_and_says_so(plain_model, plain_upscaler, photo, monkeypatch, caplog):

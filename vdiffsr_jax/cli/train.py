@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.runtime import compile_cache
 from vdiffsr_jax.runtime import processes as distributed
+from vdiffsr_jax.training.chain import runs
 from vdiffsr_jax.weights import storage
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
@@ -75,30 +75,6 @@ def _refusals() -> tuple[type[Exception], ...]:
     from vdiffsr_jax.weights.checkpoint import CheckpointError
 
     return ConfigError, OSError, CheckpointError, DataError, NonFiniteError, ShardingError
-
-
-def runs(values: Mapping[str, Any], workdir: str | None) -> dict[epath.Path, Mapping[str, Any]]:
-    """{directory: settings}: one run, or a chain {name: settings} in directories of their own.
-
-    In a chain, "{workdir}" in any text stands for the directory of the whole; a temporary one if none is given.
-    Raises: ConfigError if a single run has no directory.
-    """
-    if "task" in values:
-        if workdir is None:
-            raise ConfigError("--workdir is needed: the directory for checkpoints, logs and samples")
-        return {storage.place(workdir): values}
-    chain = storage.place(workdir or tempfile.mkdtemp(prefix="vdiffsr_"))
-    if workdir is None:
-        print(f"results in {chain}")
-    return {chain / name: _filled(settings, str(chain)) for name, settings in values.items()}
-
-
-def _filled(value: Any, workdir: str) -> Any:
-    if isinstance(value, str):
-        return value.replace("{workdir}", workdir)
-    if isinstance(value, Mapping):
-        return {name: _filled(part, workdir) for name, part in value.items()}
-    return value
 
 
 def profile_steps(text: str | None) -> tuple[int, int] | None:

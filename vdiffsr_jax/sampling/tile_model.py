@@ -38,12 +38,12 @@ class TileModel:
         self, config: VDiffSRConfig, items: Mapping[str, Params], *, mesh: Mesh, dtype: jnp.dtype = jnp.float32
     ) -> None:
         self.config, self.mesh = config, mesh
-        self._model = assemble(config, dtype=dtype)
+        self.assembled = assemble(config, dtype=dtype)
         params = {}
-        for name, network in self._model.networks.items():
+        for name, network in self.assembled.networks.items():
             network.check(items[name], name)
             params[name] = network.as_computed(items[name])
-        self._params = jax.device_put(params, NamedSharding(mesh, P()))
+        self.params = jax.device_put(params, NamedSharding(mesh, P()))
         self._programs: dict[Hashable, jax.stages.Compiled] = {}
 
     @property
@@ -66,10 +66,10 @@ class TileModel:
         """
         split, whole = NamedSharding(self.mesh, P("tiles")), NamedSharding(self.mesh, P())
         tiles = jax.device_put((lr, origins), split)
-        args = (self._params, *tiles, jax.device_put(field_key(seed), whole))
+        args = (self.params, *tiles, jax.device_put(field_key(seed), whole))
         key = (steps, method, lr.shape)
         if key not in self._programs:
-            program = tile_program(self._model, self.mesh, steps=steps, method=method)
+            program = tile_program(self.assembled, self.mesh, steps=steps, method=method)
             self._programs[key] = program.lower(*args).compile()
             host_memory.give_back()
         return self._programs[key](*args)

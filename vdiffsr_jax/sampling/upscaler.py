@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.photos import color
 from vdiffsr_jax.sampling import tiling
+from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
 from vdiffsr_jax.sampling.tile_model import SAMPLERS, TileModel, step_choices, tile_mesh
 from vdiffsr_jax.weights import checkpoint, storage
 
@@ -88,15 +89,15 @@ class Upscaler:
     @classmethod
     def load(
         cls,
-        directory: str | Path,
+        directory: str | Path = BUNDLED_MODEL,
         *,
         prior: str | Path | None = None,
         dtype: str = "float32",
         devices: Sequence[jax.Device] | int | None = None,
         batch: int | None = None,
         tile: int | None = None,
-    ) -> Upscaler:
-        """Read an assembled checkpoint (kind vdiffsr).
+    ) -> Self:
+        """Read an assembled checkpoint (kind vdiffsr); without a directory, the small model that the package holds.
 
         Args: prior: another checkpoint, or its item `pvar`, that PyramidVAR comes from. dtype: of the computation,
             float32 or bfloat16. devices: how many local devices share the tiles, or which; all by default. batch: tiles

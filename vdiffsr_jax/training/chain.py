@@ -1,0 +1,66 @@
+"""A configuration as the runs it asks for: one, or a chain of several."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config_file import read_config_file
+from vdiffsr_jax.weights import storage
+
+
+def train(
+    config: str | os.PathLike[str] | Mapping[str, Any] | ConfigDict,
+    workdir: str | os.PathLike[str] | None = None,
+    settings: Sequence[str] = (),
+) -> list[epath.Path]:
+    """What `train.py` does, from Python: every run of the configuration, resumed if it was begun before.
+
+    Args: config: values, a file with get_config(), or the name of one of ours (`smoke`). workdir: for checkpoints, logs
+        and samples; a chain without one goes to a temporary directory. settings: as --set, "batch_size=16".
+    Returns: the directories of the runs, each with its `model`, in order; those after an interrupted one are missing.
+    Raises: ConfigError, CheckpointError, DataError, metrics.NonFiniteError.
+    """
+    from vdiffsr_jax.training.config import parse_train, with_settings
+    from vdiffsr_jax.training.loop import Run
+
+    values = config if isinstance(config, Mapping | ConfigDict) else read_config_file(config)
+    asked = runs(with_settings(values, []), None if workdir is None else os.fspath(workdir))
+    parsed = {path: parse_train(with_settings(each, settings)) for path, each in asked.items()}
+    done = []
+    for path, cfg in parsed.items():
+        interrupted = Run(cfg, path).run().interrupted
+        if interrupted:
+            break
+        done.append(path)
+    return done
+
+
+def runs(values: Mapping[str, Any], workdir: str | None) -> dict[epath.Path, Mapping[str, Any]]:
+    """{directory: settings}: one run, or a chain {name: settings} in directories of their own.
+
+    In a chain, "{workdir}" in any text stands for the directory of the whole; a temporary one if none is given.
+    Raises: ConfigError if a single run has no directory.
+    """
+    if "task" in values:
+        if workdir is None:
+            raise ConfigError("--workdir is needed: the directory for checkpoints, logs and samples")
+        return {storage.place(workdir): values}
+    chain = storage.place(workdir or tempfile.mkdtemp(prefix="vdiffsr_"))
+    if workdir is None:
+        print(f"results in {chain}")
+    return {chain / name: _filled(settings, str(chain)) for name, settings in values.items()}
+
+
+def _filled(value: Any, workdir: str) -> Any:
+    if isinstance(value, str):
+        return value.replace("{workdir}", workdir)
+    if isinstance(value, Mapping):
+        return {name: _filled(part, workdir) for name, part in value.items()}
+    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.diffusion import losses, sampler
 from vdiffsr_jax.models.assembled import Denoise, assemble
 from vdiffsr_jax.training.config import DistillLoss, TrainConfig
@@ -43,8 +44,12 @@ class DistillTask(RestorerTask):
         if self.perceptual:
             self.networks["perceptual"] = self.perceptual.network
 
+    def restorers(self) -> list[tuple[str, VDiffSRConfig]]:
+        return [*super().restorers(), ("teacher", self.teacher)]
+
     def load(self, key: jax.Array, placement: Placement) -> Flat:
         directory, dtype = str(self.cfg.init_from.teacher), jnp.dtype(self.cfg.frozen_dtype)
+        sources.same_latents(directory, str(self.cfg.init_from.first_stage))
         flat = super().load(key, placement)
         params = sources.read_tree("teacher", directory, "teacher", placement, dtype=dtype)
         flat |= prefixed("teacher", {"unet": params} if "unet" not in params else params)

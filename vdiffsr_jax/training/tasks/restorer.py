@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from vdiffsr_jax.config import PriorConfig, VDiffSRConfig
 from vdiffsr_jax.diffusion import schedule
 from vdiffsr_jax.models.assembled import Denoise, Items, assemble
-from vdiffsr_jax.models.build import cast
+from vdiffsr_jax.models.build import cast, flatten
 from vdiffsr_jax.models.prior import prior_class
 from vdiffsr_jax.models.vdiffsr import from_unet
 from vdiffsr_jax.training.config import TrainConfig
@@ -37,6 +37,15 @@ def source_config(flag: str, directory: str | None, model: VDiffSRConfig) -> VDi
     return found
 
 
+def _as_used(found: PriorConfig, prior: PriorConfig) -> PriorConfig:
+    """A checkpoint's prior with what a run may change: what is trained of it, and the control it serves."""
+    return dataclasses.replace(found, train=prior.train, mode=prior.mode)
+
+
+def _fits(found: PriorConfig, prior: PriorConfig) -> bool:
+    return _as_used(found, prior) == prior
+
+
 class RestorerTask(LossTask):
     """Denoiser and, with a prior, PyramidVAR are trained around a frozen first stage."""
 
@@ -54,6 +63,7 @@ class RestorerTask(LossTask):
         sources.same("first_stage", first_stage, model.first_stage, "model.first_stage")
         self.schedule = schedule.make(model.schedule)
         self.start = self._start_config()
+        self._units_trained = self._keeps_units()  # `load` sees whether they were
         self.assembled = assemble(model, dtype=self.dtype, remat=cfg.remat)
         self.networks = dict(self.assembled.networks)
         if model.prior is not None:
@@ -63,6 +73,24 @@ class RestorerTask(LossTask):
         directory = getattr(self.cfg.init_from, self.start_flag)
         return None if directory is None else source_config(self.start_flag, directory, self.model)
 
+    def _trained_prior(self) -> tuple[str, str] | None:
+        """(flag, directory) the prior comes from whole: init_from.pvar, else what the denoiser was trained with.
+
+        None where its parts are given instead (tokenizer and var, a fresh read-out around them).
+        """
+        start, prior = self.cfg.init_from, self.model.prior
+        assert prior is not None
+        if start.pvar is not None:
+            return "pvar", start.pvar
+        for flag, found in self.restorers():
+            if found.prior is not None and prior.mode != "random_weights" and _fits(found.prior, prior):
+                return flag, str(getattr(start, flag))
+        return None
+
+    def restorers(self) -> list[tuple[str, VDiffSRConfig]]:
+        """(flag, configuration) of the assembled models that this run starts from, the first that counts first."""
+        return [] if self.start is None else [(self.start_flag, self.start)]
+
     def _check_prior(self, prior: PriorConfig) -> None:
         start = self.cfg.init_from
         refuse(prior.var.folded, "model.prior.var.folded=True is for inference only")
@@ -70,10 +98,15 @@ class RestorerTask(LossTask):
                "prior.mode=shuffled needs at least two samples at a time")  # fmt: skip
         if start.pvar is not None:
             found = sources.describe("pvar", start.pvar)[2]
-            same_shape = {"train": prior.train, "mode": prior.mode}
-            sources.same("pvar", dataclasses.replace(found, **same_shape), prior, "model.prior")
+            sources.same("pvar", _as_used(found, prior), prior, "model.prior")
             refuse(prior.mode == "random_weights", "prior.mode=random_weights starts from tokenizer and var")
+        if self._trained_prior() is not None:
             return
+        refuse(
+            self._keeps_units(),
+            f"init_from.{self.start_flag} has trained CoGU and CSPA, which read the prior that they were trained with, "
+            "and model.prior is another: set init_from.pvar, or take the settings of model.prior from there",
+        )
         for part in prior_class(prior).parts:
             found = sources.describe(part, getattr(start, part))[2]
             sources.same(part, found, getattr(prior, part), f"model.prior.{part}")
@@ -95,12 +128,19 @@ class RestorerTask(LossTask):
         directory = getattr(self.cfg.init_from, self.start_flag)
         params = sources.read_tree(self.start_flag, directory, "denoiser", placement)
         unet = params.get("unet", params)
-        if self.start.prior is None or self.model.prior is None or not self._same_units():
+        if not self._keeps_units():
             params = from_unet(unet, self.model, key)
+        self._units_trained = self._keeps_units() and any(
+            bool(jnp.any(leaf != 0)) for name, leaf in flatten(params).items() if "/w_o/" in name
+        )
         return placed(placement, prefixed("denoiser", params))
 
-    def _same_units(self) -> bool:
-        assert self.start is not None
+    def _keeps_units(self) -> bool:
+        """Whether CoGU and CSPA come from the starting checkpoint."""
+        if self.start is None or self.start.prior is None or self.model.prior is None:
+            return False
+        if self.model.prior.mode == "random_weights":  # the control's units have never read anything else
+            return False
         units = [
             (c.cogu, c.cspa, c.prior and (c.prior.dim, c.prior.tokenizer.patch_nums)) for c in (self.start, self.model)
         ]
@@ -109,8 +149,8 @@ class RestorerTask(LossTask):
     def _load_prior(self, key: jax.Array, placement: Placement) -> Flat:
         start, prior = self.cfg.init_from, self.model.prior
         assert prior is not None
-        if start.pvar is not None:
-            flat = sources.read("pvar", start.pvar, "pvar", placement)
+        if (whole := self._trained_prior()) is not None:
+            flat = sources.read(*whole, "pvar", placement, item="pvar")
         else:
             made = prior_class(prior)
             parts = {p: sources.read_tree(p, str(getattr(start, p)), p, placement) for p in made.parts}
@@ -127,7 +167,12 @@ class RestorerTask(LossTask):
         return network == "denoiser"
 
     def group(self, name: str) -> str:
-        return "base" if name.startswith("denoiser/unet/") else "new"
+        """base for what comes trained, new for what starts fresh: units whose W_o is zero, a read-out, LoRA."""
+        network, _, path = name.partition("/")
+        if network == "pvar":
+            own_parts = path.startswith("var/") and not path.endswith(("/lora_a", "/lora_b"))
+            return "base" if own_parts or self._trained_prior() is not None else "new"
+        return "base" if path.startswith("unet/") or self._units_trained else "new"
 
     def encode(self, flat: Flat, image: jax.Array) -> jax.Array:
         """Image -> latent, not quantised, without a gradient."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.models import kinds
-from vdiffsr_jax.models.build import Params
+from vdiffsr_jax.models.build import Params, flatten
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.tasks.task import Placement, prefixed
 from vdiffsr_jax.weights import checkpoint
+
+# What of a first stage does not touch latents.
+_DECODER = ("decoder/", "post_quant_conv/")
 
 
 def describe(flag: str, directory: str | None) -> tuple[str, str, Any]:
@@ -37,6 +41,28 @@ def same(flag: str, have: Any, want: Any, where: str) -> None:
     wrong = [f"{name}={a[name]} there, {b[name]} here" for name in a if a[name] != b.get(name)]
     if wrong:
         raise ConfigError(f"init_from.{flag} does not fit {where}: {'; '.join(wrong)}")
+
+
+def same_latents(teacher: str, directory: str) -> None:
+    """Compare the teacher's own first stage, if it has one, with the run's as they are stored, before any rounding.
+
+    Raises: ConfigError if encoder or codebook differ: the teacher would be asked about latents it never saw.
+    """
+    kind, config, _ = checkpoint.read_config(teacher)
+    if teacher == directory or "first_stage" not in kinds.item_names(kind, config):
+        return
+    item = describe("first_stage", directory)[1]
+    theirs, ours = (
+        {name: leaf for name, leaf in flatten(checkpoint.load_lazily(*place)).items() if not name.startswith(_DECODER)}
+        for place in ((teacher, "first_stage"), (directory, item))
+    )
+    for name in sorted(theirs.keys() | ours.keys()):
+        if name in theirs and name in ours and np.array_equal(theirs[name].read(), ours[name].read()):
+            continue
+        raise ConfigError(
+            f"init_from.teacher={teacher}: its first stage is not that of init_from.first_stage: {name} differs; "
+            f"set init_from.first_stage={teacher}"
+        )
 
 
 def read(

@@ -1,6 +1,6 @@
 """Whether training in bfloat16 learns what float32 learns: one start, the same samples, twice.
 
-    python -m benchmarks.bfloat16 --config configs/box_vqgan.py --set batch_size=2 --set steps=200
+    python -m benchmarks.bfloat16 --config configs/box_first.py --set batch_size=2 --set steps=200
 
 Prints the mean loss of every tenth of the run in both, and how far they are apart; nothing is kept.
 """

@@ -2,8 +2,8 @@
 
     python train.py --config configs/var_d16.py --workdir runs/var_d16
 
-The published `var_d16.pth` converts and is the usual start (init_from.var): then 20,000 steps with loss.degraded=true
-at a tenth of the learning rate make it read clean content out of degraded codes (one hour).
+The published `var_d16.pth` converts and is the usual start (init_from.var): then task `align` makes it read
+clean content out of degraded codes (configs/vdiffsr_x4_chain.py).
 Chips: 64 TPU v5e. Batch 768, 330,000 steps.
 Hours: steps * batch * F / (chips * peak * MFU), F = 1.1 TFLOP: 3 x 301 G, tokenizer's encoder 0.2 T,
 the forward of trained parts counted three times; at 40 % MFU of 197 TFLOP/s 15.6 hours.

@@ -30,7 +30,7 @@ def test_the_command_writes_a_png_from_a_folder_and_from_a_config(folder: Path, 
     assert contact_sheet.main(["--config", str(config), *flags]) == 0
     np.testing.assert_array_equal(np.asarray(Image.open(output)), first)
 
-    own = Path(__file__).parents[2] / "configs" / "box_vqgan.py"  # it imports its neighbours
+    own = Path(__file__).parents[2] / "configs" / "box_first.py"  # it imports its neighbours
     assert contact_sheet.main(["--config", str(own), "--input", str(folder), "--crop-size", "32", *flags]) == 0
 
 

@@ -26,7 +26,7 @@ def scaled(w):
 
 
 def terms(w, **options):
-    return losses.student_terms(scaled(w), MADE, Z_T * ONES, Z_0_TEACHER * ONES, Z_0 * ONES, **options)
+    return losses.student_terms(scaled(w), MADE, Z_T * ONES, Z_0_TEACHER * ONES, Z_0 * ONES, **options)[0]
 
 
 def test_student_terms_by_hand():
@@ -52,7 +52,7 @@ def test_the_predicted_noise_gets_no_gradient():
 def test_targets_get_no_gradient():
     def loss(z):
         return losses.total(
-            losses.student_terms(scaled(jnp.float32(0.5)), MADE, z, z, z), losses.StudentWeights()
+            losses.student_terms(scaled(jnp.float32(0.5)), MADE, z, z, z)[0], losses.StudentWeights()
         ).sum()
 
     assert not jax.grad(loss)(ONES).any()
@@ -73,11 +73,15 @@ def test_inverse_is_not_called_without_its_term():
     losses.student_terms(no_noise_prediction, MADE, ONES, ONES, ONES, inverse=False, gt_start="sampled")
 
 
-def test_perceptual_term_sees_the_student_and_is_weighted():
-    found = terms(jnp.float32(0.5), perceptual=lambda z: z[:, 0, 0, 0])
-    np.testing.assert_allclose(found["perceptual"], [1.5, 1.5], rtol=1e-6)
-    weights = losses.StudentWeights(distil=0.0, inverse=0.0, gt=0.0, perceptual=4.0)
-    np.testing.assert_allclose(losses.total(found, weights), [6.0, 6.0], rtol=1e-6)
+def test_the_students_latent_comes_with_its_terms():
+    _, made = losses.student_terms(scaled(jnp.float32(0.5)), MADE, Z_T * ONES, ONES, ONES)
+    np.testing.assert_allclose(made, 0.5 * Z_T * ONES, rtol=1e-6)
+
+
+def test_every_term_is_weighted():
+    found = {"distil": jnp.ones(2), "perceptual": jnp.full(2, 1.5)}
+    weights = losses.StudentWeights(distil=0.25, inverse=0.0, gt=0.0, perceptual=4.0)
+    np.testing.assert_allclose(losses.total(found, weights), [6.25, 6.25], rtol=1e-6)
 
 
 def test_unknown_start_is_refused():

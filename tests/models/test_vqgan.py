@@ -107,7 +107,7 @@ def test_a_fresh_first_stage_keeps_every_latent_dimension():
 
 @pytest.mark.parametrize(("num_groups", "kept"), [(32, False), (4, True)])
 def test_wide_groups_keep_the_mean_colour(num_groups, kept):
-    # What box_vqgan's first run lost: with one channel a group every picture came out grey.
+    # What the box's first run lost: with one channel a group every picture came out grey.
     network = build(VQGAN, VQGANConfig(ch=32, ch_mult=(1, 1), num_res_blocks=1, n_embed=16, num_groups=num_groups))
     params = network.init(jax.random.key(0))
     decode = jax.jit(lambda z: network.apply(params, z, method="decode", quantize=False).mean(axis=(1, 2)))

@@ -237,7 +237,7 @@ def _student_losses(
     """The student's terms per sample, and the gradients of their batch means under the originals' names."""
 
     def objective(params: Params) -> tuple[jax.Array, dict[str, jax.Array]]:
-        terms = losses.student_terms(denoise(params), made, given.z_t_last, given.z_0_teacher, given.z_gt)
+        terms, _ = losses.student_terms(denoise(params), made, given.z_t_last, given.z_0_teacher, given.z_gt)
         terms["total"] = losses.total(terms, losses.StudentWeights())
         return jnp.stack([terms[name].mean() for name in TERMS.values()]), terms
 

@@ -18,7 +18,14 @@ from vdiffsr_jax.models import kinds
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "configs" / "smoke.py"
-KINDS = {"vqgan": "vqgan", "tokenizer": "var_tokenizer", "var": "var", "teacher": "vdiffsr", "distill": "vdiffsr"}
+KINDS = {
+    "vqgan": "vqgan",
+    "tokenizer": "var_tokenizer",
+    "var": "var",
+    "align": "pvar",
+    "teacher": "vdiffsr",
+    "distill": "vdiffsr",
+}
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from vdiffsr_jax.training.sharding import Layout
 from vdiffsr_jax.training.state import create
 from vdiffsr_jax.training.step import accumulated, compile_step, make_train_step
 
+RATE = jnp.asarray(1.0)
 KEY = jax.random.key(3)
 
 
@@ -30,7 +31,7 @@ def two_steps(fsdp: int, devices: int, accumulate: int = 1) -> tuple[list[float]
     flat = task.load(KEY, layout.parameter)
     params = {name: p for name, p in flat.items() if task.trainable(name)}
     frozen = {name: p for name, p in flat.items() if name not in params}
-    optimizer = Optimizer(cfg.optimizer, cfg.steps, task.group)
+    optimizer = Optimizer(cfg.optimizer, task.group)
     shapes = jax.eval_shape(lambda p: create(p, optimizer), params)
     state = jax.jit(lambda p: create(p, optimizer), out_shardings=layout.tree(shapes))(params)
     step = make_train_step(task.gradients, optimizer, ema_decay=0.9, accumulate=accumulate)
@@ -38,7 +39,7 @@ def two_steps(fsdp: int, devices: int, accumulate: int = 1) -> tuple[list[float]
     losses = []
     for i in range(2):
         hr = np.random.default_rng(i).uniform(-1, 1, (8, 4, 4, 3)).astype(np.float32)
-        state, metrics = compiled(state, frozen, layout.put_batch({"hr": hr}), KEY)
+        state, metrics = compiled(state, frozen, layout.put_batch({"hr": hr}), KEY, RATE)
         losses.append(float(metrics["loss"]))
     if fsdp > 1:
         moment = optax.tree_utils.tree_get(state.opt_state[0].inner_states["generator"], "mu")["toy/inner/kernel"]
@@ -87,13 +88,13 @@ def test_randomness_follows_the_step_and_not_finite_is_told():
         bad = jnp.where(step == 1, jnp.nan, 1.0)
         return {"a/kernel": jax.random.normal(key, (2,)) * bad}, {"loss": jnp.zeros(())}
 
-    optimizer = Optimizer(toy_config().optimizer, 4, lambda name: "base")
+    optimizer = Optimizer(toy_config().optimizer, lambda name: "base")
     step = make_train_step(gradients, optimizer, ema_decay=0.9)
     state = create({"a/kernel": jnp.zeros((2,))}, optimizer)
     for _ in range(2):
-        seen.append(step(state, {}, {}, KEY))
+        seen.append(step(state, {}, {}, KEY, RATE))
         state = seen[-1][0]
     assert [float(metrics["finite"]) for _, metrics in seen] == [1.0, 0.0]
-    again = step(create({"a/kernel": jnp.zeros((2,))}, optimizer), {}, {}, KEY)
+    again = step(create({"a/kernel": jnp.zeros((2,))}, optimizer), {}, {}, KEY, RATE)
     np.testing.assert_array_equal(again[0].params["a/kernel"], seen[0][0].params["a/kernel"])
     assert int(seen[1][0].step) == 2

@@ -63,13 +63,21 @@ def test_autoencoders(chain_configs, name):
     assert "gan" not in metrics
 
 
-@pytest.mark.parametrize(
-    "setting", ["loss.degraded=true", *(pytest.param(s, marks=pytest.mark.slow) for s in ("loss={}", "remat=full"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["loss={}", "remat=full"])
 def test_var(chain_configs, setting):
     trained, _, metrics = traced(tasks.make(config(chain_configs, "var", setting)))
     assert {part.split("/")[0] for part in trained} == {"var"}
     assert metrics.keys() == {"loss", "accuracy"}
+
+
+def test_align(chain_configs):
+    task = tasks.make(config(chain_configs, "align"))
+    trained, _, metrics = traced(task)
+    assert metrics.keys() == {"loss", "cross_entropy", "f_hat", "accuracy"}
+    assert {name.split("/")[0] for name in trained} == {"pvar", "reader"}
+    assert {name.split("/")[1] for name in trained if name.startswith("pvar/")} == {"var", *READ_OUT}
+    assert all(name.endswith(("/lora_a", "/lora_b")) for name in trained if name.startswith("pvar/var/"))
 
 
 WITH_PRIOR = ("task=teacher", "loss={}")  # settings that make a teacher of the chain's student
@@ -86,11 +94,15 @@ def test_teacher_with_and_without_prior(chain_configs):
     assert all(part.startswith("denoiser/unet/") for part in trained)
 
 
-ALL = {"distil", "inverse", "gt"}
+GAME = {"gan", "matching", "discriminator"}
+ALL = {"distil", "inverse", "gt", "pixel", *GAME}
+UNALIGNED = (  # settings that start the student's prior from VAR and its tokenizer
+    "init_from.pvar=null", "init_from.tokenizer={root}/tokenizer/model", "init_from.var={root}/var/model",
+)  # fmt: skip
 READ_OUT = ("adapter", "code_proj")
 ABLATIONS = [
-    (["inverse=false"], {"distil"}, None),
-    (["inverse=false", "loss.gt_start=sampled"], {"distil", "gt"}, None),
+    (["inverse=false"], ALL - {"inverse", "gt"}, None),
+    (["inverse=false", "loss.gt_start=sampled"], ALL - {"inverse"}, None),
     (["cogu=false"], ALL, None),
     (["cspa.same=false"], ALL, None),
     (["cspa.cross=false"], ALL, None),
@@ -99,7 +111,7 @@ ABLATIONS = [
     (["prior.train=adapter"], ALL, READ_OUT),
     (["prior.train=full"], ALL, ("var", *READ_OUT)),
     (["prior.mode=shuffled"], ALL, ("lora", *READ_OUT)),
-    (["prior.mode=random_weights"], ALL, ("lora", *READ_OUT)),
+    ([*UNALIGNED, "prior.mode=random_weights"], ALL, ("lora", *READ_OUT)),
     (["prior=none"], ALL, ()),
 ]
 
@@ -110,6 +122,7 @@ ABLATIONS = [
     ids=lambda value: ",".join(value) if isinstance(value, list) else "",
 )
 def test_every_ablation_of_the_student(chain_configs, settings, terms, trained_prior):
+    settings = [setting.replace("{root}", str(chain_configs)) for setting in settings]
     task = tasks.make(config(chain_configs, "distill", *settings))
     trained, _, metrics = traced(task)
     assert metrics.keys() == terms | {"loss"}
@@ -119,9 +132,11 @@ def test_every_ablation_of_the_student(chain_configs, settings, terms, trained_p
         for name in prior:
             part = "lora" if "/lora_" in name and "lora" in trained_prior else name.split("/")[0]
             assert part in trained_prior, name
-    assert not any(name.startswith(("teacher", "first_stage", "pvar/tokenizer")) for name in trained)
+    assert not any(name.startswith(("teacher", "pvar/tokenizer")) for name in trained)
+    decoder = {name.split("/")[1] for name in trained if name.startswith("first_stage/")}
+    assert decoder == {"decoder", "post_quant_conv"}
     groups = {task.group(name) for name in trained}
-    assert groups == ({"base"} if settings == ["prior=none"] else {"base", "new"})
+    assert groups == {"base", "discriminator"} | (set() if settings == ["prior=none"] else {"new"})
     units = {name.split("/")[1] for name in trained if name.startswith("denoiser/")}
     assert ("cogu" in units) == (settings not in (["cogu=false"], ["prior=none"]))
 
@@ -158,11 +173,18 @@ def test_student_of_a_teacher_with_a_prior(chain_configs):
         ),
         ("distill", ["model.denoiser.swin_depth=1"], "does not fit model.denoiser: swin_depth=2 there, 1 here"),
         ("teacher", ["model.first_stage.n_embed=32"], "does not fit model.first_stage: n_embed=64 there, 32 here"),
-        ("distill", ["model.prior.var.depth=4"], "init_from.var does not fit model.prior.var: depth=2 there, 4 here"),
+        ("distill", [*UNALIGNED, "model.prior.var.depth=4"], "init_from.var does not fit model.prior.var: depth=2"),
+        ("align", ["model.var.depth=4"], "init_from.var does not fit model.var: depth=2 there, 4 here"),
+        ("align", ["model.kind=codes"], "task align is for model.kind=var, not codes"),
+        ("align", ["model.taps=[1]"], "the last of model.taps must be 2"),
+        ("align", ["model.train=none"], "trains nothing"),
+        ("align", ["data.degradation=none"], "data.degradation=none makes no LR"),
+        ("distill", ["loss={'train_decoder': True, 'perceptual': 0.0}"], "loss.train_decoder needs loss.perceptual"),
+        ("distill", ["loss.adversarial.on=vgg16", "init_from.perceptual={root}/perceptual"], "perceptual is efficient"),
         ("teacher", ["data.crop_size=64"], "data.crop_size=64 must be one tile"),
         ("distill", ["prior.mode=shuffled", "batch_size=1"], "prior.mode=shuffled needs at least two samples"),
         ("teacher", ["init_from.first_stage={root}/var/model"], "is a var checkpoint; it must be vqgan or vdiffsr"),
-        ("distill", ["init_from.pvar={root}/vqgan/model"], "is a vqgan checkpoint; it must be vdiffsr"),
+        ("distill", ["init_from.pvar={root}/vqgan/model"], "is a vqgan checkpoint; it must be"),
         ("var", ["model.vocab_size=32"], "model.vocab_size=32 but the tokenizer"),
         ("var", ["model.lora_rank=4"], "model.lora_rank is set by"),
         ("var", ["data.crop_size=16"], "data.crop_size=16 must be the tokenizer's window, 32"),
@@ -176,7 +198,7 @@ def test_refused(chain_configs, name, settings, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vqgan", "tokenizer", "var", "teacher", "distill"])
+@pytest.mark.parametrize("name", ["vqgan", "tokenizer", "var", "align", "teacher", "distill"])
 def test_one_and_eight_devices_give_one_loss(chain, name):
     """Loss and gradient norm of a step on one device and on eight with fsdp 1, 2 and 8."""
     from vdiffsr_jax.data import pipeline

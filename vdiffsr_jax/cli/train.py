@@ -42,6 +42,16 @@ def parser() -> argparse.ArgumentParser:
         help="override a setting, such as batch_size=16 or model.cspa.cross=false; may be repeated",
     )
     parser.add_argument("--check", action="store_true", help="check the configuration and open every path, then stop")
+    time = parser.add_mutually_exclusive_group()
+    time.add_argument(
+        "--minutes",
+        type=float,
+        metavar="N",
+        help="train for so long instead of the config's steps: runs divide the time by their `share`, steps.json in "
+        "the workdir says how many steps each took, and the same command goes on with what is left",
+    )
+    time.add_argument("--hours", type=float, metavar="N", help="the same in hours")
+    parser.add_argument("--steps", metavar="FILE", help="the steps.json of a timed chain, which repeats it")
     compile_cache.add_flag(parser)
     parser.add_argument(
         "--profile",
@@ -77,6 +87,13 @@ def _refusals() -> tuple[type[Exception], ...]:
     return ConfigError, OSError, CheckpointError, DataError, NonFiniteError, ShardingError
 
 
+def existing(file: str) -> epath.Path:
+    """Raises: ConfigError if there is no such file."""
+    if not (path := storage.place(file)).exists():
+        raise ConfigError(f"--steps {file}: no such file")
+    return path
+
+
 def profile_steps(text: str | None) -> tuple[int, int] | None:
     """ "10:12" -> (10, 12). Raises: ConfigError."""
     if text is None:
@@ -91,27 +108,27 @@ def train(args: argparse.Namespace) -> int:
     """Check everything that can be checked, then touch the devices."""
     import jax
 
+    from vdiffsr_jax.training import sequence
     from vdiffsr_jax.training.config import parse_train, with_settings
-    from vdiffsr_jax.training.loop import Run
 
     many = args.distributed or args.coordinator is not None
     if many and args.workdir is None:
         raise ConfigError("--workdir is needed: one directory that all processes see")
     profile = profile_steps(args.profile)
-    values = runs(with_settings(read_config_file(args.config), []), args.workdir)
-    configs = {path: parse_train(with_settings(settings, args.settings)) for path, settings in values.items()}
+    seconds = args.minutes * 60 if args.minutes else args.hours * 3600 if args.hours else None
+    steps = sequence.read_steps(existing(args.steps)) if args.steps else None
+    settings = with_settings(read_config_file(args.config), [])
+    values = runs(settings, args.workdir)
+    configs = {path: parse_train(with_settings(each, args.settings)) for path, each in values.items()}
     if args.check:
         return check(configs)
     if devices := max(cfg.mesh.cpu_devices for cfg in configs.values()):
         jax.config.update("jax_num_cpu_devices", devices)
     compile_cache.use(args.compile_cache)
     distributed.join(args, pass_on_sigterm=True)
-    for path, cfg in configs.items():
-        if jax.process_index() == 0:
-            print(f"{cfg.task}: {path}", flush=True)
-        if Run(cfg, path, profile=profile).run().interrupted:
-            return INTERRUPTED
-    return DONE
+    root = next(iter(configs)) if "task" in settings else next(iter(configs)).parent
+    complete = sequence.run(configs, root, seconds=seconds, steps=steps, profile=profile)
+    return DONE if complete else INTERRUPTED
 
 
 def check(configs: Mapping[epath.Path, Any]) -> int:

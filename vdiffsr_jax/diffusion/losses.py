@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -63,9 +63,8 @@ def student_terms(
     *,
     inverse: bool = True,
     gt_start: str = "predicted",
-    perceptual: Callable[[jax.Array], jax.Array] | None = None,
-) -> dict[str, jax.Array]:
-    """Terms of the one-step student, each (b,): `distil`, `inverse`, `gt`, `perceptual`.
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Terms of the one-step student, each (b,): `distil`, `inverse`, `gt`; and f(z_T, T), for terms of its picture.
 
     distil = |f(z_T, T) - z_0_teacher|^2;  inverse = |f(z_0_teacher, 0) - z_T|^2;
     gt = |f(sg z_T', T) - z_0|^2 with z_T' = f(z_0, 0), the noise that the student itself predicts for the real HR.
@@ -75,7 +74,6 @@ def student_terms(
 
     Args: student: takes several latents a sample, see `predict_both`. z_T, z_0_teacher (the teacher's chain from z_T),
         z_0 (the latent of the real HR): (b, h, w, c).
-        perceptual: z_0 of the student (b, h, w, c) -> (b,), for instance LPIPS of its decoding to HR.
     Raises: ConfigError if gt_start is not "predicted" or "sampled".
     Source: SinSR (arXiv:2311.14760), consistency-preserving distillation.
     """
@@ -93,9 +91,7 @@ def student_terms(
         terms["inverse"] = squared_error(found[-1], z_T)
     if inverse or gt_sampled:
         terms["gt"] = squared_error(found[0 if gt_sampled else 1], z_0)
-    if perceptual is not None:
-        terms["perceptual"] = perceptual(z_0_student)
-    return terms
+    return terms, z_0_student
 
 
 def total(terms: Mapping[str, jax.Array], weights: StudentWeights) -> jax.Array:

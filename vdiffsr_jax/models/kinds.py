@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from vdiffsr_jax.config import (
     ConfigError,
+    PriorConfig,
     ScheduleConfig,
     SwinUNetConfig,
     VARConfig,
@@ -96,6 +97,7 @@ KINDS: dict[str, Kind] = {
             "pvar": Item(_prior_class, lambda c: c.prior, ("pvar",)),
         },
     ),
+    "pvar": Kind(PriorConfig, {"pvar": Item(_prior_class, flags=("pvar",))}),
     "perceptual": Kind(
         PerceptualConfig,
         {"perceptual": Item(_distance_class, lambda c: c.backbone, flags=("perceptual",))},

@@ -1,9 +1,11 @@
-"""PatchGAN: a small convolutional discriminator that judges overlapping patches, for training autoencoders.
+"""Discriminators: PatchGAN judges overlapping patches of pixels, FeatureGAN the maps of a frozen network.
 
 Source: Image-to-Image Translation with Conditional Adversarial Networks (arXiv:1611.07004), section 3.2.2.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -46,10 +48,39 @@ class PatchGAN(nnx.Module):
 
         Raises: ValueError if the image is too small to hold a patch.
         """
+        return self.layers(image)[-1]
+
+    def layers(self, image: jax.Array) -> list[jax.Array]:
+        """The map after every convolution, the scores last."""
         smallest = 3 * 2 ** (len(self.convs) - 1)
         if min(image.shape[1:3]) < smallest:
             raise ValueError(f"the discriminator needs {smallest} pixels a side, not {image.shape[1]}x{image.shape[2]}")
-        x = jax.nn.leaky_relu(self.convs[0](image), SLOPE)
+        maps = [jax.nn.leaky_relu(self.convs[0](image), SLOPE)]
         for conv, norm in zip(list(self.convs)[1:], self.norms, strict=True):
-            x = jax.nn.leaky_relu(norm(conv(x)), SLOPE)
-        return self.head(x).astype(jnp.float32)
+            maps.append(jax.nn.leaky_relu(norm(conv(maps[-1])), SLOPE))
+        return [*maps, self.head(maps[-1]).astype(jnp.float32)]
+
+
+class FeatureGAN(nnx.Module):
+    """A discriminator on maps of a frozen network: two small convolutions on each, one score per place.
+
+    What the frozen network knows of pictures need not be learned by the discriminator, so it is strong from the first
+    step and small.
+    Source: Projected GANs (arXiv:2111.01007), section 3, without its random mixing.
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], *, channels: int = 64, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs
+    ):  # fmt: skip
+        self.reduce = nnx.List([Conv(c, channels, 1, dtype=dtype, rngs=rngs) for c in in_channels])
+        self.head = nnx.List([Conv(channels, 1, 3, dtype=dtype, rngs=rngs) for _ in in_channels])
+
+    def __call__(self, maps: Sequence[jax.Array]) -> jax.Array:
+        """One (b, h_k, w_k, c_k) per frozen map -> the scores of all places of all maps, (b, n) float32."""
+        return self.layers(maps)[-1]
+
+    def layers(self, maps: Sequence[jax.Array]) -> list[jax.Array]:
+        """The reduced maps, the scores last."""
+        reduced = [jax.nn.leaky_relu(conv(x), SLOPE) for conv, x in zip(self.reduce, maps, strict=True)]
+        scores = [head(x).reshape(x.shape[0], -1) for head, x in zip(self.head, reduced, strict=True)]
+        return [*reduced, jnp.concatenate(scores, axis=1).astype(jnp.float32)]

@@ -65,13 +65,17 @@ class PyramidVAR(TokenPrior):
 
     def from_tokens(self, tokens: list[jax.Array]) -> Pyramid:
         """The prior from code indices, one (b, p_k^2) int32 per level."""
+        return self.read(tokens)[0]
+
+    def read(self, tokens: list[jax.Array]) -> tuple[Pyramid, jax.Array]:
+        """`from_tokens`, and the residual stream at the last tap, (b, L, width), which VAR's head takes."""
         x_in, f_hat = (jax.lax.stop_gradient(a) for a in self.tokenizer.var_input_and_f_hat(tokens))
         null = None if self.cfg.var.folded else jnp.array([self.cfg.var.num_classes], jnp.int32)
         hidden = self.var.hidden_states(null, x_in, self.cfg.tap_layers)
         if self.cfg.train in ("none", "adapter"):
             hidden = [jax.lax.stop_gradient(h) for h in hidden]
         pyramid = split_levels(self.adapter(hidden), self.cfg.var.patch_nums)
-        return (*pyramid[:-1], pyramid[-1] + self.code_proj(f_hat))
+        return (*pyramid[:-1], pyramid[-1] + self.code_proj(f_hat)), hidden[-1]
 
     @classmethod
     def trainable(cls, path: str, cfg: PriorConfig) -> bool:

@@ -15,11 +15,9 @@ from vdiffsr_jax.models.assembled import Items, assemble
 from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.sampling.tile_model import tile_mesh
 from vdiffsr_jax.sampling.tile_program import tile_program
-from vdiffsr_jax.training import tasks
-from vdiffsr_jax.training.config import TrainConfig, check_batch
+from vdiffsr_jax.training.abstract import trace_step
+from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.flop_count import count_flops
-from vdiffsr_jax.training.sharding import Layout, make_mesh
-from vdiffsr_jax.training.step import make_program
 
 
 class Program(NamedTuple):
@@ -35,20 +33,7 @@ def train_program(cfg: TrainConfig, devices: Sequence[jax.Device]) -> Program:
 
     Raises: ConfigError if the configuration does not fit them.
     """
-    mesh = make_mesh(cfg.mesh, devices)
-    check_batch(cfg, mesh.size)
-    layout = Layout(mesh, cfg.mesh)
-    task = tasks.make(cfg)
-    params: dict[str, jax.ShapeDtypeStruct] = {}
-    frozen: dict[str, jax.ShapeDtypeStruct] = {}
-    for name, leaf in task.abstract().items():
-        trained = task.trainable(name)
-        place = (layout.parameter if trained else layout.frozen)(name, leaf)
-        (params if trained else frozen)[name] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-    _, state, step = make_program(cfg, task.gradients, task.group, params, layout)
-    batch = _batch(cfg, layout.batch)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    traced = step.trace(state, frozen, batch, key)
+    traced, state, frozen, batch = trace_step(cfg, devices)
     inputs = {
         "parameters": device_bytes(state.params),
         "average (EMA)": device_bytes(state.ema),
@@ -56,7 +41,7 @@ def train_program(cfg: TrainConfig, devices: Sequence[jax.Device]) -> Program:
         "frozen networks": device_bytes(frozen),
         "batch": device_bytes(batch),
     }
-    return Program(traced.lower(), count_flops(traced.jaxpr) / mesh.size, inputs)
+    return Program(traced.lower(), count_flops(traced.jaxpr) / len(devices), inputs)
 
 
 def sampling_program(cfg: VDiffSRConfig, device: jax.Device, *, batch: int, dtype: str) -> Program:
@@ -89,11 +74,3 @@ def device_bytes(tree: Any) -> int:
 
 def _placed(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _batch(cfg: TrainConfig, place: jax.sharding.Sharding) -> dict[str, jax.ShapeDtypeStruct]:
-    side, small = cfg.data.crop_size, cfg.data.crop_size // cfg.data.scale
-    sides = {"hr": side} | ({} if cfg.data.degradation == "none" else {"lr": small})
-    return {
-        name: jax.ShapeDtypeStruct((cfg.batch_size, s, s, 3), jnp.float32, sharding=place) for name, s in sides.items()
-    }

@@ -23,6 +23,7 @@ SWITCHES = {
     "cspa.cross": "model.cspa.cross",
     "cspa.levels": "model.cspa.levels",
     "inverse": "loss.use_inverse",
+    "decoder.train": "loss.train_decoder",
 }
 
 
@@ -55,11 +56,10 @@ class AutoencoderLoss:
 
 @dataclasses.dataclass(frozen=True)
 class VARLoss:
-    """Next-scale cross-entropy. `degraded`: the inputs are the LR image's tokens, the targets the HR image's."""
+    """Next-scale cross-entropy."""
 
     class_dropout: float = 0.1
     label_smoothing: float = 0.0
-    degraded: bool = False
 
     def __post_init__(self) -> None:
         for name in ("class_dropout", "label_smoothing"):
@@ -68,8 +68,42 @@ class VARLoss:
 
 
 @dataclasses.dataclass(frozen=True)
+class AlignLoss:
+    """Weights of the cross-entropy against the HR's codes and of the error of its f_hat, both over all levels."""
+
+    cross_entropy: float = 0.1
+    f_hat: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
 class TeacherLoss:
     """Residual shifting has one term and no weight."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialConfig:
+    """A discriminator on the student's decoded pictures, from step `start` on; `weight` 0 has none.
+
+    `form`: hinge or relativistic. `on`: patches of pixels (`layers` strided convolutions of `channels` and more), or
+    the frozen maps of vgg16 (init_from.perceptual) or of the first stage's encoder. `r1`, `r2`: weights of the noise
+    penalties on real and made pictures, `noise` their standard deviation. `matching`: weight of the distance of the
+    discriminator's own maps.
+    """
+
+    weight: float = 0.0
+    form: str = "hinge"
+    on: str = "pixels"
+    start: int = 0
+    r1: float = 0.0
+    r2: float = 0.0
+    noise: float = 0.05
+    matching: float = 0.0
+    channels: int = 64
+    layers: int = 3
+
+    def __post_init__(self) -> None:
+        check_choice(self, "form", ("hinge", "relativistic"))
+        check_choice(self, "on", ("pixels", "vgg16", "encoder"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +111,9 @@ class DistillLoss:
     """Weights of the student's terms (design section 8); without `use_inverse` nothing trains f(., 0).
 
     `gt_start`: the gt term starts from the noise the student predicts for the real HR, or from a sampled one.
+    `pixel`: |picture - HR| after averaging patches of `pixel_size`, so that it does not fight texture. `distil_until`:
+    the step at which the distil term has faded to nothing (0: never), for a teacher weaker than its student.
+    `train_decoder`: the first stage's decoder learns too; encoder and codebook never do.
     """
 
     distil: float = 1.0
@@ -85,9 +122,16 @@ class DistillLoss:
     perceptual: float = 1.0
     use_inverse: bool = True
     gt_start: str = "predicted"
+    pixel: float = 0.0
+    pixel_size: int = 2
+    distil_until: int = 0
+    train_decoder: bool = False
+    adversarial: AdversarialConfig = AdversarialConfig()
 
     def __post_init__(self) -> None:
         check_choice(self, "gt_start", ("predicted", "sampled"))
+        if self.pixel_size < 1:
+            raise ConfigError(f"loss.pixel_size={self.pixel_size} must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +213,7 @@ class InitFrom:
     """Checkpoint directories of networks that are frozen here or that training starts from.
 
     first_stage: kind vqgan or vdiffsr. denoiser: swin_unet or vdiffsr. teacher: vdiffsr, frozen. tokenizer:
-    var_tokenizer. var: var. pvar: vdiffsr, instead of tokenizer and var. perceptual: perceptual.
+    var_tokenizer. var: var. pvar: pvar or vdiffsr, instead of tokenizer and var. perceptual: perceptual.
     """
 
     first_stage: str | None = None
@@ -183,7 +227,7 @@ class InitFrom:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """One run. `model` and `loss` are the dataclasses of `task`."""
+    """One run. `model` and `loss` are the dataclasses of `task`; `share` is its part of a chain's time."""
 
     task: str
     model: Any
@@ -191,6 +235,7 @@ class TrainConfig:
     data: DataConfig
     batch_size: int = 64
     steps: int = 100_000
+    share: float = 1.0
     seed: int = 0
     accumulate: int = 1
     dtype: str = "float32"
@@ -208,6 +253,8 @@ class TrainConfig:
         for name in ("dtype", "frozen_dtype"):
             check_choice(self, name, ("float32", "bfloat16"))
         check_choice(self, "remat", POLICIES)
+        if self.share <= 0:
+            raise ConfigError(f"share={self.share} must be positive")
         for name in ("batch_size", "steps", "accumulate", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")

@@ -1,4 +1,4 @@
-"""Sample grids: one row per held-out image, LR | bicubic | ours | HR."""
+"""Sample grids: one row per held-out image, LR | bicubic | ours | HR, and what a task shows beside."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from vdiffsr_jax.photos import sheet
 
-COLUMNS = ("LR", "bicubic", "ours", "HR")
+COLUMNS = ("LR", "bicubic", "LR's codes", "ours", "HR's codes", "HR")
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

@@ -37,10 +37,10 @@ class HeldOut:
         self.key = key
 
         def judge(flat: Flat, batch: Batch, key: jax.Array) -> tuple[Flat, dict[str, jax.Array]]:
-            image, metrics = task.judge(flat, batch, key)
+            image, metrics, shown = task.judge(flat, batch, key)
             hr = batch["hr"]
             metrics["psnr_y"] = psnr_y(image, hr)
-            columns = {"ours": image, "HR": hr}
+            columns = {"ours": image, "HR": hr, **(shown or {})}
             if "lr" in batch:
                 enlarged = upsampled(batch)
                 metrics["bicubic_psnr_y"] = psnr_y(enlarged, hr)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from etils import epath
 
 from vdiffsr_jax.config import ConfigError, to_dict
@@ -21,11 +25,12 @@ from vdiffsr_jax.training import feed, tasks
 from vdiffsr_jax.training.config import TrainConfig, check_batch
 from vdiffsr_jax.training.heldout import HeldOut
 from vdiffsr_jax.training.metrics import Log, Window, progress_line
-from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.optim import Flat, rate_shape
 from vdiffsr_jax.training.sharding import Layout, make_mesh
 from vdiffsr_jax.training.speed import Speed, Trace
 from vdiffsr_jax.training.state import TrainState
 from vdiffsr_jax.training.step import Batch, make_program
+from vdiffsr_jax.training.timed import Timer, with_steps
 from vdiffsr_jax.training.version import code_version
 from vdiffsr_jax.weights import checkpoint
 from vdiffsr_jax.weights.train_state import TrainCheckpoints
@@ -40,11 +45,14 @@ class Outcome:
 
 
 class Stop:
-    """Turns the first SIGTERM or Ctrl-C into a flag; a second Ctrl-C interrupts at once.
+    """Turns the first SIGTERM or Ctrl-C, or the `deadline` (time.monotonic()), into a flag; a second Ctrl-C interrupts.
 
     In a job of several processes JAX's own handler keeps SIGTERM, so that all processes stop at one step, and Ctrl-C
     is passed on to it.
     """
+
+    def __init__(self, deadline: float | None = None):
+        self.deadline = math.inf if deadline is None else deadline
 
     def __enter__(self) -> Stop:
         self.asked = False
@@ -64,6 +72,8 @@ class Stop:
 
     def now(self, step: int, checkpoints: TrainCheckpoints) -> bool:
         """Whether to stop after this step; every process of a job gets the same answer."""
+        if time.monotonic() > self.deadline and not self.asked:
+            self._ask(signal.SIGTERM, None)
         return self.asked if self.alone else checkpoints.preempted(step)
 
     def __exit__(self, *exception: object) -> None:
@@ -71,14 +81,37 @@ class Stop:
             signal.signal(number, handler)
 
 
+class Compiled(NamedTuple):
+    """A step, traced and compiled."""
+
+    traced: jax.stages.Traced
+    program: jax.stages.Compiled
+
+
 class Run:
     """One run in one directory: everything that is made once, and the loop over it.
 
+    `timer` fixes cfg.steps while it trains, `deadline` (time.monotonic()) stops it; `program` is its step if somebody
+    compiles it already; `when_steady` is called once, when nothing is left to compile and to time.
     Raises on construction: ConfigError or CheckpointError if configuration, checkpoints or devices do not fit.
     """
 
-    def __init__(self, cfg: TrainConfig, workdir: epath.Path, *, profile: tuple[int, int] | None = None):
+    def __init__(
+        self,
+        cfg: TrainConfig,
+        workdir: epath.Path,
+        *,
+        profile: tuple[int, int] | None = None,
+        timer: Timer | None = None,
+        deadline: float | None = None,
+        program: Future[Compiled] | None = None,
+    ):
         self.cfg = cfg
+        self.timer = timer
+        self.deadline = deadline
+        self.ahead = program
+        self.when_steady: Callable[[], None] = lambda: None
+        self.rates = rates(cfg)
         self.workdir = workdir
         self.profile = profile
         self.program: jax.stages.Compiled | None = None
@@ -160,7 +193,7 @@ class Run:
         Raises: NonFiniteError; what was saved before it stays as it was.
         """
         with contextlib.closing(self):
-            with Stop() as stop, self.log.keeping_traces():
+            with Stop(self.deadline) as stop, self.log.keeping_traces():
                 step = self._train(stop)
             interrupted = step < self.cfg.steps
             self._save(step, None, force=True)
@@ -171,20 +204,26 @@ class Run:
         return Outcome(step, interrupted)
 
     def _train(self, stop: Stop) -> int:
-        cfg, step = self.cfg, int(self.state.step)
-        window = Window(cfg.batch_size)
+        step, first = int(self.state.step), True
+        window = Window(self.cfg.batch_size)
         trace = Trace(self.workdir / "profile", self.profile)
-        while step < cfg.steps and not stop.now(step, self.checkpoints):
+        while step < self.cfg.steps and not stop.now(step, self.checkpoints):
             asked = time.monotonic()
             local = next(self.data)
             window.waited += time.monotonic() - asked
             indices = local.pop("index")
             batch = self.layout.put_batch(local)
             trace.before(step + 1)
-            metrics = self._step(batch, window)
+            metrics = self._step(batch, step, window)
             step += 1
             trace.after(step, metrics)
             window.add(step, metrics, indices)
+            steps = self.timer.after(step, metrics) if self.timer else None
+            if steps:
+                self._fix(steps)
+            if steps or (first and not self.timer):
+                self.when_steady()
+            cfg, first = self.cfg, False
             if step % cfg.log_every == 0 or step == cfg.steps:
                 self._report(step, window)
             measured = None
@@ -198,12 +237,22 @@ class Run:
         window.flush()
         return step
 
-    def _step(self, batch: Batch, window: Window) -> Flat:
-        """One step of the state; the first compiles."""
-        args = (self.state, self.frozen, batch, self.key)
+    def _fix(self, steps: int) -> None:
+        """The number of steps, once it is known."""
+        self.cfg = with_steps(self.cfg, steps)
+        self.rates = rates(self.cfg)
+        record(self.workdir, self.cfg)
+        self.log.say(f"{steps} steps fit into this run's time")
+
+    def _step(self, batch: Batch, step: int, window: Window) -> Flat:
+        """One step of the state; the first compiles, unless that is done or under way."""
+        args = (self.state, self.frozen, batch, self.key, jnp.asarray(self.rates[step]))
         if self.program is None:
-            traced = self.train_step.trace(*args)
-            self.program = traced.lower().compile()
+            if self.ahead is None:
+                traced = self.train_step.trace(*args)
+                self.program = traced.lower().compile()
+            else:
+                traced, self.program = self.ahead.result()
             window.speed = Speed.of(traced, self._without_remat().trace(*args), self.layout.mesh)
             window.reset()
         self.state, metrics = self.program(*args)
@@ -255,6 +304,11 @@ class Run:
         kind, config, items = self.task.export(self.model())
         source = {"task": self.cfg.task, "step": int(self.state.step), "code": code_version()}
         checkpoint.save_model(directory, items, kind=kind, config=config, sources=[source], overwrite=True)
+
+
+def rates(cfg: TrainConfig) -> np.ndarray:
+    """The factor of the learning rates at every step of a run, (steps,) float32."""
+    return np.asarray(rate_shape(cfg.optimizer, cfg.steps)(jnp.arange(cfg.steps)), np.float32)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -31,9 +31,8 @@ class Optimizer:
     The discriminator is a player of its own: its own moments, clipping and no weight decay.
     """
 
-    def __init__(self, cfg: OptimizerConfig, steps: int, group: Callable[[str], str]):
+    def __init__(self, cfg: OptimizerConfig, group: Callable[[str], str]):
         self.group = group
-        self.shape = rate_shape(cfg, steps)
         self.peak = dict.fromkeys(GROUPS, cfg.learning_rate)
         given = {"new": cfg.new_learning_rate, "discriminator": cfg.discriminator_learning_rate}
         self.peak |= {name: rate for name, rate in given.items() if rate is not None}
@@ -46,14 +45,11 @@ class Optimizer:
             "generator": optax.chain(clip, adam, decay),
             "discriminator": optax.chain(clip, against),
         }
-        rates = {name: optax.scale_by_learning_rate(self._rate(peak)) for name, peak in self.peak.items()}
+        rates = {name: optax.scale_by_learning_rate(peak) for name, peak in self.peak.items()}
         self.transform = optax.chain(
             optax.multi_transform(players, lambda tree: {name: self.player(name) for name in tree}),
             optax.multi_transform(rates, lambda tree: {name: group(name) for name in tree}),
         )
-
-    def _rate(self, peak: float) -> optax.Schedule:
-        return lambda step: peak * self.shape(step)
 
     def player(self, name: str) -> str:
         """Who owns the parameter: generator or discriminator."""
@@ -64,14 +60,19 @@ class Optimizer:
         return self.transform.init(params)
 
     def update(
-        self, grads: Flat, opt_state: optax.OptState, params: Flat, step: jax.Array
+        self, grads: Flat, opt_state: optax.OptState, params: Flat, rate: jax.Array
     ) -> tuple[Flat, optax.OptState, Flat]:
-        """New parameters, new moments, and {norm of each player's gradient, learning rate}."""
-        metrics = {"learning_rate": self.peak["base"] * self.shape(step)}
+        """New parameters, new moments, and {norm of each player's gradient, learning rate}.
+
+        Args: rate: () factor of every peak rate, from `rate_shape`: an argument, so that a compiled step does not
+            depend on how many there will be.
+        """
+        metrics = {"learning_rate": self.peak["base"] * rate}
         parts: dict[str, Flat] = {}
         for name, grad in grads.items():
             parts.setdefault(self.player(name), {})[name] = grad
         for player, part in parts.items():
             metrics["grad_norm" if player == "generator" else "grad_norm_discriminator"] = optax.tree.norm(part)
         moves, opt_state = self.transform.update(grads, opt_state, params)
+        moves = {name: rate * move for name, move in moves.items()}
         return optax.apply_updates(params, moves), opt_state, metrics

@@ -15,7 +15,7 @@ from vdiffsr_jax.training.state import TrainState, average, create
 
 Batch = dict[str, jax.Array]
 Gradients = Callable[[Flat, Flat, Batch, jax.Array, jax.Array], tuple[Flat, Flat]]
-TrainStep = Callable[[TrainState, Flat, Batch, jax.Array], tuple[TrainState, Flat]]
+TrainStep = Callable[[TrainState, Flat, Batch, jax.Array, jax.Array], tuple[TrainState, Flat]]
 
 
 def accumulated(gradients: Gradients, parts: int) -> Gradients:
@@ -44,16 +44,18 @@ def accumulated(gradients: Gradients, parts: int) -> Gradients:
 
 
 def make_train_step(gradients: Gradients, optimizer: Optimizer, *, ema_decay: float, accumulate: int = 1) -> TrainStep:
-    """`train_step(state, frozen, batch, key) -> (state, metrics)`, not yet compiled.
+    """`train_step(state, frozen, batch, key, rate) -> (state, metrics)`, not yet compiled; rate as in `optim`.
 
     The step's randomness is fold_in(key, state.step), so a resumed run draws what an unbroken one draws. Metrics are
     scalars; `finite` is 1 while loss and gradients are finite.
     """
     gradients = accumulated(gradients, accumulate)
 
-    def train_step(state: TrainState, frozen: Flat, batch: Batch, key: jax.Array) -> tuple[TrainState, Flat]:
+    def train_step(
+        state: TrainState, frozen: Flat, batch: Batch, key: jax.Array, rate: jax.Array
+    ) -> tuple[TrainState, Flat]:
         grads, metrics = gradients(state.params, frozen, batch, jax.random.fold_in(key, state.step), state.step)
-        params, opt_state, measured = optimizer.update(grads, state.opt_state, state.params, state.step)
+        params, opt_state, measured = optimizer.update(grads, state.opt_state, state.params, rate)
         ema = average(state.ema, params, state.step, ema_decay)
         watched = [metrics["loss"], *(value for name, value in measured.items() if name.startswith("grad_norm"))]
         finite = jnp.isfinite(jnp.stack(watched)).all().astype(jnp.float32)
@@ -79,7 +81,7 @@ def make_program(
     cfg: TrainConfig, gradients: Gradients, group: Callable[[str], str], params: Mapping[str, Any], layout: Layout
 ) -> TrainProgram:
     """The programs of one run; `params` may be arrays or their shapes."""
-    optimizer = Optimizer(cfg.optimizer, cfg.steps, group)
+    optimizer = Optimizer(cfg.optimizer, group)
     shapes = jax.eval_shape(lambda params: create(params, optimizer), params)
     shardings = layout.tree(shapes)
     abstract = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)

@@ -19,6 +19,7 @@ TASKS = {
     "vqgan": f"{_HERE}.vqgan:VQGANTask",
     "tokenizer": f"{_HERE}.tokenizer:TokenizerTask",
     "var": f"{_HERE}.var:VARTask",
+    "align": f"{_HERE}.align:AlignTask",
     "teacher": f"{_HERE}.teacher:TeacherTask",
     "distill": f"{_HERE}.distill:DistillTask",
 }

@@ -8,21 +8,33 @@ import jax.numpy as jnp
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.diffusion import losses, sampler
 from vdiffsr_jax.models.assembled import Denoise, assemble
+from vdiffsr_jax.models.build import Network, build
+from vdiffsr_jax.models.patch_gan import FeatureGAN, PatchGAN
+from vdiffsr_jax.models.perceptual import VGG16
+from vdiffsr_jax.training.adversarial import discriminator_loss, generator_loss
 from vdiffsr_jax.training.config import DistillLoss, TrainConfig
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.perceptual import Perceptual
 from vdiffsr_jax.training.tasks.restorer import RestorerTask, source_config
-from vdiffsr_jax.training.tasks.task import Judgement, Placement, prefixed, upsampled
+from vdiffsr_jax.training.tasks.task import Judgement, Placement, prefixed, refuse, upsampled
 
 # This task's name of a teacher's network -> the item of the assembled model.
 TEACHER = {"teacher": "denoiser", "teacher_pvar": "pvar"}
+DECODER = ("first_stage/decoder/", "first_stage/post_quant_conv/")
+
+
+def average_patches(image: jax.Array, size: int) -> jax.Array:
+    """(b, h, w, c) -> means of patches of size x size pixels, (b, h / size, w / size, c)."""
+    b, h, w, c = image.shape
+    return image.reshape(b, h // size, size, w // size, size, c).mean(axis=(2, 4))
 
 
 class DistillTask(RestorerTask):
     """distil + inverse + gt + perceptual (design section 8); the student starts as the teacher's UNet by default.
 
+    `loss.pixel`, `loss.adversarial` and `loss.train_decoder` sharpen its pictures (design section 10).
     Source: SinSR (arXiv:2311.14760), with the prior's units of VDiff-SR.
     """
 
@@ -40,9 +52,29 @@ class DistillTask(RestorerTask):
             for name, item in TEACHER.items()
             if item in self.teacher_model.networks
         }
-        self.perceptual = Perceptual(cfg) if self.weights.perceptual else None
+        self.game = self.weights.adversarial
+        looks_through_vgg = bool(self.game.weight) and self.game.on == "vgg16"
+        self.perceptual = Perceptual(cfg) if self.weights.perceptual or looks_through_vgg else None
         if self.perceptual:
             self.networks["perceptual"] = self.perceptual.network
+        if self.game.weight:
+            self.networks["discriminator"] = self._discriminator(looks_through_vgg)
+        self.sees_pictures = bool(self.weights.perceptual or self.weights.pixel or self.game.weight)
+        refuse(self.weights.train_decoder and not self.sees_pictures,
+               "loss.train_decoder needs loss.perceptual, loss.pixel or loss.adversarial")  # fmt: skip
+        crop, patch = cfg.data.crop_size, self.weights.pixel_size
+        refuse(bool(self.weights.pixel) and crop % patch > 0, f"data.crop_size={crop} must divide by "
+               f"loss.pixel_size={patch}")  # fmt: skip
+
+    def _discriminator(self, looks_through_vgg: bool) -> Network:
+        game, options = self.game, {"channels": self.game.channels, "dtype": self.dtype}
+        if game.on == "pixels":
+            return build(PatchGAN, layers=game.layers, **options)
+        if looks_through_vgg:
+            backbone = sources.describe("perceptual", self.cfg.init_from.perceptual)[2].backbone
+            refuse(backbone != "vgg16", f"loss.adversarial.on=vgg16 but init_from.perceptual is {backbone}")
+        seen = VGG16.channels if looks_through_vgg else (self.model.first_stage.embed_dim,)
+        return build(FeatureGAN, seen, **options)
 
     def restorers(self) -> list[tuple[str, VDiffSRConfig]]:
         return [*super().restorers(), ("teacher", self.teacher)]
@@ -55,30 +87,93 @@ class DistillTask(RestorerTask):
         flat |= prefixed("teacher", {"unet": params} if "unet" not in params else params)
         if self.teacher.prior is not None:
             flat |= sources.read("teacher", directory, "teacher_pvar", placement, item="pvar", dtype=dtype)
+        if "discriminator" in self.networks:
+            flat |= self.fresh("discriminator", jax.random.fold_in(key, 2), placement)
         return flat | (self.perceptual.load(placement) if self.perceptual else {})
 
+    def trainable(self, name: str) -> bool:
+        learns = self.weights.train_decoder and name.startswith(DECODER)
+        return learns or name.startswith("discriminator/") or super().trainable(name)
+
+    def group(self, name: str) -> str:
+        if name.startswith(DECODER):
+            return "base"
+        return "discriminator" if name.startswith("discriminator/") else super().group(name)
+
+    def gradients(self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Flat, Flat]:
+        """The student's gradients, and the discriminator's from the picture that the student just made."""
+        critic = {name: p for name, p in params.items() if name.startswith("discriminator/")}
+        student = {name: p for name, p in params.items() if name not in critic}
+
+        def scalar(student: Flat) -> tuple[jax.Array, tuple[jax.Array, Flat]]:
+            return self.student_loss(student | critic | frozen, batch, key, step)
+
+        (loss, (made, parts)), grads = jax.value_and_grad(scalar, has_aux=True)(student)
+        if critic:
+            rest = student | frozen
+
+            def against(critic: Flat) -> jax.Array:
+                flat = critic | rest
+                loss = discriminator_loss(
+                    lambda image: self._layers(flat, image), batch["hr"], made, jax.random.fold_in(key, 1), self.game
+                )
+                return loss * (step >= self.game.start)
+
+            parts["discriminator"], critic_grads = jax.value_and_grad(against)(critic)
+            grads |= critic_grads
+        return grads, parts | {"loss": loss}
+
     def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
-        lr, hr, window = batch["lr"], batch["hr"], upsampled(batch)
+        loss, (_, parts) = self.student_loss(flat, batch, key, step)
+        return loss, parts
+
+    def student_loss(
+        self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, Flat]]:
+        """What the student minimises, (its decoded picture, the terms before their weights)."""
+        lr, hr, window, weights = batch["lr"], batch["hr"], upsampled(batch), self.weights
         z_0, z_y = self.encode_both(flat, hr, window)
         noise = jax.random.normal(key, z_y.shape, z_y.dtype)
         teacher_items = {item: self.tree(name, flat) for name, item in TEACHER.items() if name in self.networks}
         teacher = self.teacher_model.denoiser(teacher_items, lr, window)
         z_0_teacher = jax.lax.stop_gradient(sampler.sample_deterministic(teacher, self.schedule, z_y, noise))
-        terms = losses.student_terms(
+        terms, z_0_student = losses.student_terms(
             self.closure(flat, lr, window),
             self.schedule,
             sampler.start(self.schedule, z_y, noise),
             z_0_teacher,
             z_0,
-            inverse=self.weights.use_inverse,
-            gt_start=self.weights.gt_start,
-            perceptual=(lambda z: self._distance(flat, self.decode(flat, z), hr)) if self.perceptual else None,
+            inverse=weights.use_inverse,
+            gt_start=weights.gt_start,
         )
-        weights = losses.StudentWeights(
-            self.weights.distil, self.weights.inverse, self.weights.gt, self.weights.perceptual
-        )
+        made = hr
+        if self.sees_pictures:
+            made = self.decode(flat, z_0_student)
+        if self.perceptual and weights.perceptual:
+            terms["perceptual"] = self._distance(flat, made, hr)
         parts = {name: term.mean() for name, term in terms.items()}
-        return losses.total(terms, weights).mean(), parts
+        if weights.distil_until:
+            terms["distil"] = terms["distil"] * jnp.clip(1 - step / weights.distil_until, 0.0, 1.0)
+        factors = losses.StudentWeights(weights.distil, weights.inverse, weights.gt, weights.perceptual)
+        loss = losses.total(terms, factors).mean()
+        if weights.pixel:
+            parts["pixel"] = jnp.abs(average_patches(made - hr, weights.pixel_size)).mean()
+            loss = loss + weights.pixel * parts["pixel"]
+        if self.game.weight:
+            game = generator_loss(lambda image: self._layers(flat, image), hr, made, self.game)
+            started = (step >= self.game.start).astype(loss.dtype)
+            loss = loss + started * (self.game.weight * game["gan"] + self.game.matching * game.get("matching", 0.0))
+            parts |= game
+        return loss, (made, parts)
+
+    def _layers(self, flat: Flat, image: jax.Array) -> list[jax.Array]:
+        """The discriminator's maps of a picture, the scores last; what it looks through is frozen."""
+        if self.game.on == "vgg16":
+            assert self.perceptual is not None
+            maps = self.perceptual.maps(self.tree("perceptual", flat), image)
+        elif self.game.on == "encoder":
+            maps = [self.assembled.encode(self.items(flat, ["first_stage"]), image)]
+        return self.apply("discriminator", flat, image if self.game.on == "pixels" else maps, method="layers")
 
     def _distance(self, flat: Flat, a: jax.Array, b: jax.Array) -> jax.Array:
         assert self.perceptual is not None

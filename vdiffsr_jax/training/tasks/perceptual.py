@@ -26,5 +26,9 @@ class Perceptual:
         """{"perceptual/path": array}."""
         return sources.read("perceptual", self.directory, "perceptual", placement, dtype=self.dtype)
 
+    def maps(self, params: Params, image: jax.Array) -> list[jax.Array]:
+        """The backbone's maps of an image, float32, for a discriminator on them."""
+        return self.network.apply(params, image, method="raw_features")
+
     def __call__(self, params: Params, a: jax.Array, b: jax.Array) -> jax.Array:
         return self.network.apply(params, a, b)

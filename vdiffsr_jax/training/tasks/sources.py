@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,6 +20,18 @@ from vdiffsr_jax.weights import checkpoint
 
 # What of a first stage does not touch latents.
 _DECODER = ("decoder/", "post_quant_conv/")
+# {directory: (kind, configuration)} of checkpoints that a run still makes, for whoever prepares the run after it.
+_PROMISED: ContextVar[Mapping[str, tuple[str, Any]]] = ContextVar("promised", default=MappingProxyType({}))
+
+
+@contextlib.contextmanager
+def promised(checkpoints: Mapping[str, tuple[str, Any]]) -> Iterator[None]:
+    """Within it `describe` takes these checkpoints, {directory: (kind, configuration)}, as if they were there."""
+    token = _PROMISED.set(checkpoints)
+    try:
+        yield
+    finally:
+        _PROMISED.reset(token)
 
 
 def describe(flag: str, directory: str | None) -> tuple[str, str, Any]:
@@ -26,7 +42,8 @@ def describe(flag: str, directory: str | None) -> tuple[str, str, Any]:
     accepted = kinds.accepted(flag)
     if directory is None:
         raise ConfigError(f"init_from.{flag} is needed: the directory of a {' or '.join(accepted)} checkpoint")
-    kind, config, _ = checkpoint.read_config(directory)
+    promise = _PROMISED.get().get(str(directory))
+    kind, config = promise or checkpoint.read_config(directory)[:2]
     if kind not in accepted:
         raise ConfigError(f"init_from.{flag}={directory} is a {kind} checkpoint; it must be {' or '.join(accepted)}")
     item = accepted[kind]

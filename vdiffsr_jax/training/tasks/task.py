@@ -20,10 +20,14 @@ Placement = Callable[[str, Any], jax.sharding.Sharding]
 
 
 class Judgement(NamedTuple):
-    """One held-out batch: the image the model makes, (b, h, w, 3) in [-1, 1], and {metric: (b,)}."""
+    """One held-out batch: the image the model makes, (b, h, w, 3) in [-1, 1], and {metric: (b,)}.
+
+    `shown`: {column: images} that the grid has beside it.
+    """
 
     image: jax.Array
     metrics: dict[str, jax.Array]
+    shown: dict[str, jax.Array] | None = None
 
 
 class Export(NamedTuple):

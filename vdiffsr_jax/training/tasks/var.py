@@ -15,14 +15,12 @@ from vdiffsr_jax.training.config import TrainConfig, VARLoss
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
-from vdiffsr_jax.training.tasks.task import Export, Judgement, LossTask, Placement, refuse, upsampled
+from vdiffsr_jax.training.tasks.task import Export, Judgement, LossTask, Placement, refuse
 
 
 class VARTask(LossTask):
     """Cross-entropy of every level's tokens given all coarser levels; images without a label have the null class.
 
-    With `loss.degraded` the context is the LR image's codes and the target the HR image's: VAR learns to read clean
-    content out of degraded codes (design section 5).
     Source: Visual Autoregressive Modeling (arXiv:2404.02905), eq. 5.
     """
 
@@ -70,8 +68,7 @@ class VARTask(LossTask):
         """Logits (b, L, vocab) and target tokens (b, L)."""
         hr = batch["hr"]
         target = self._tokens(flat, hr)
-        context = self._tokens(flat, upsampled(batch)) if self.weights.degraded else target
-        x_in = jax.lax.stop_gradient(self.apply("tokenizer", flat, context, method="var_input"))
+        x_in = jax.lax.stop_gradient(self.apply("tokenizer", flat, target, method="var_input"))
         null = jnp.full(hr.shape[:1], self.cfg.model.num_classes, jnp.int32)
         label = batch.get("label", null)
         dropout = self.weights.class_dropout

@@ -1,0 +1,102 @@
+"""A chain of toys: given time or steps, killed in the middle, continued, repeated without a clock."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from etils import epath
+
+from tests.training.test_loop import assert_same_state
+from tests.training.toy import toy_config, use_toy
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.training import loop, sequence, timed
+from vdiffsr_jax.training.config import TrainConfig
+from vdiffsr_jax.training.loop import Run
+from vdiffsr_jax.training.timed import PROBE, Timer, with_steps
+
+
+@pytest.fixture
+def runs(monkeypatch) -> list[Run]:
+    """Every run of a chain of toys, which promise and export nothing."""
+    made: list[Run] = []
+    use_toy(monkeypatch)
+
+    class Recorded(Run):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            made.append(self)
+
+        def _export(self, directory: epath.Path) -> None:
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / "config.json").write_text("{}")
+
+    monkeypatch.setattr(sequence, "Run", Recorded)
+    monkeypatch.setattr(sequence, "_promises", lambda task, path: {})
+    return made
+
+
+def configs(root: Path, **changes) -> dict[epath.Path, TrainConfig]:
+    settings = {"eval": {"every": 0}, "checkpoint": {"every": 10}, "log_every": 10, **changes}
+    return {epath.Path(root) / name: toy_config(share=share, **settings) for name, share in (("a", 1.0), ("b", 2.0))}
+
+
+def test_time_becomes_steps_which_repeat_the_chain_without_a_clock(tmp_path, runs, monkeypatch):
+    monkeypatch.setattr(timed, "SHARE", 0.0)  # one step after those that were timed, however slow this machine is
+    root, other = epath.Path(tmp_path / "timed"), epath.Path(tmp_path / "again")
+    assert sequence.run(configs(root, steps=5), root, seconds=10**6)
+    assert json.loads((root / "steps.json").read_text()) == {"a": 3, "b": 3}
+    assert [int(run.state.step) for run in runs] == [3, 3]
+    assert runs[1].ahead is not None, "the second step was compiled while the first run trained"
+    assert sequence.run(configs(other, steps=5), other, steps=sequence.read_steps(root / "steps.json"))
+    for with_clock, without in zip(runs[:2], runs[2:], strict=True):
+        assert_same_state(with_clock.state, without.state)
+
+
+def test_killed_in_the_middle_the_same_call_continues(tmp_path, runs, monkeypatch):
+    root, step = epath.Path(tmp_path), Run._step
+
+    def told_to_stop(self, batch, done, window):
+        if done == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, done, window)
+
+    monkeypatch.setattr(loop.Run, "_step", told_to_stop)
+    assert not sequence.run(configs(root, steps=7), root)
+    assert int(runs[0].state.step) == 6
+    monkeypatch.setattr(loop.Run, "_step", step)
+    assert not sequence.run(configs(root, steps=7), root, seconds=0.0), "no time, no step"
+    assert int(runs[1].state.step) == 6
+    assert sequence.run(configs(root, steps=7), root)
+    assert [int(run.state.step) for run in runs[2:]] == [7, 7]
+    count = len(runs)
+    assert sequence.run(configs(root, steps=7), root)
+    assert len(runs) == count, "what is complete is left as it is"
+
+
+def test_timer_fixes_the_steps_once(monkeypatch):
+    now = iter([0.0, 10.0, 10.0 + 19 * 0.5])
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    told: list[int] = []
+    timer = Timer(100.0, toy_config(optimizer={"warmup": 50}), told.append)
+    answers = [timer.after(step, {}) for step in range(1, 31)]
+    # 80.5 seconds are left after 20 steps of which the first compiled; half a second each, a part kept for evaluations.
+    assert answers == [None] * (PROBE - 1) + [20 + int(0.85 * 80.5 / 0.5)] + [None] * 10
+    assert told == [answers[PROBE - 1]]
+
+
+def test_evaluations_keep_their_number():
+    cfg = with_steps(toy_config(steps=100, eval={"every": 25}), 1000)
+    assert (cfg.steps, cfg.eval.every) == (1000, 250)
+    assert with_steps(toy_config(eval={"every": 0}), 7).eval.every == 0
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"a": "many"}', '{"a": 0}'])
+def test_a_wrong_steps_file_is_refused(tmp_path, content):
+    (tmp_path / "steps.json").write_text(content)
+    with pytest.raises(ConfigError, match="does not say how many steps"):
+        sequence.read_steps(epath.Path(tmp_path / "steps.json"))

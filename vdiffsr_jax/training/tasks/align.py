@@ -1,0 +1,141 @@
+"""Task `align`: the prior learns to read what the HR photo holds out of the LR photo's codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from vdiffsr_jax.config import PriorConfig
+from vdiffsr_jax.models.build import build
+from vdiffsr_jax.models.layers import Linear
+from vdiffsr_jax.models.prior import Pyramid, prior_class
+from vdiffsr_jax.models.pyramid_var import PyramidVAR
+from vdiffsr_jax.models.var import VAR
+from vdiffsr_jax.models.var_tokenizer import VARTokenizer
+from vdiffsr_jax.ops.resize import area
+from vdiffsr_jax.training.config import AlignLoss, TrainConfig
+from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.sharding import placed
+from vdiffsr_jax.training.step import Batch
+from vdiffsr_jax.training.tasks import sources
+from vdiffsr_jax.training.tasks.task import Export, Judgement, LossTask, Placement, prefixed, refuse, upsampled
+
+
+class LinearReader(nnx.Module):
+    """One linear map per level, from the prior's maps to the codes' space; training throws it away."""
+
+    def __init__(self, cfg: PriorConfig, *, rngs: nnx.Rngs):
+        z = cfg.tokenizer.z_channels
+        self.level = nnx.List([Linear(cfg.dim, z, rngs=rngs) for _ in cfg.tokenizer.patch_nums])
+
+    def __call__(self, pyramid: Pyramid) -> list[jax.Array]:
+        """One (b, p_k, p_k, dim) per level -> one (b, p_k, p_k, z)."""
+        return [linear(p) for linear, p in zip(self.level, pyramid, strict=True)]
+
+
+def level_means(values: jax.Array, patch_nums: Sequence[int]) -> list[jax.Array]:
+    """(b, L) over the tokens of all levels -> the mean of each level, (b,)."""
+    edges = np.cumsum([p * p for p in patch_nums])[:-1]
+    return [part.mean(axis=1) for part in jnp.split(values, edges, axis=1)]
+
+
+class AlignTask(LossTask):
+    """Cross-entropy of VAR's own frozen head against the HR's codes, and |read(P_k) - f_hat(HR)|^2 at every level.
+
+    VAR is teacher-forced on the LR window's codes, so what `prior.train` lets learn (LoRA and read-out) makes clean
+    content of degraded codes before the denoiser reads it.
+    As VarFormer and VARestorer do it.
+    """
+
+    model_config = PriorConfig
+    loss_config = AlignLoss
+    best = "f_hat"
+
+    def __init__(self, cfg: TrainConfig):
+        super().__init__(cfg)
+        self.weights: AlignLoss = cfg.loss
+        prior: PriorConfig = cfg.model
+        self.prior = prior
+        window, crop = prior.tokenizer.window_size, cfg.data.crop_size
+        refuse(crop != window, f"data.crop_size={crop} must be the tokenizer's window, {window}")
+        refuse(cfg.data.degradation == "none", "task align learns HR from LR: data.degradation=none makes no LR")
+        refuse(prior_class(prior) is not PyramidVAR, f"task align is for model.kind=var, not {prior.kind}")
+        refuse(prior.train == "none", "task align with model.train=none trains nothing; take adapter, lora or full")
+        refuse(prior.mode == "shuffled", "task align needs each window's own codes: model.mode=shuffled is a control")
+        refuse(prior.tap_layers[-1] != prior.var.depth,
+               f"VAR's head reads its last block: the last of model.taps must be {prior.var.depth}")  # fmt: skip
+        for part in PyramidVAR.parts:
+            found = sources.describe(part, getattr(cfg.init_from, part))[2]
+            sources.same(part, found, getattr(prior, part), f"model.{part}")
+        self.networks = {
+            "pvar": build(PyramidVAR, prior, dtype=self.dtype, remat=cfg.remat),
+            "reader": build(LinearReader, prior),
+            "var": build(VAR, prior.var, dtype=self.dtype),
+            "tokenizer": build(VARTokenizer, prior.tokenizer, dtype=self.dtype),
+        }
+
+    def load(self, key: jax.Array, placement: Placement) -> Flat:
+        start, dtype = self.cfg.init_from, jnp.dtype(self.cfg.frozen_dtype)
+        parts = {p: sources.read_tree(p, str(getattr(start, p)), p, placement) for p in PyramidVAR.parts}
+        flat = prefixed("pvar", PyramidVAR.assemble(parts, self.prior, jax.random.fold_in(key, 0)))
+        flat |= prefixed("var", parts["var"]) | prefixed("tokenizer", parts["tokenizer"])
+        flat = {name: p if self.trainable(name) else p.astype(dtype) for name, p in flat.items()}
+        return placed(placement, flat) | self.fresh("reader", jax.random.fold_in(key, 1), placement)
+
+    def trainable(self, name: str) -> bool:
+        network, _, path = name.partition("/")
+        return network == "reader" or (network == "pvar" and PyramidVAR.trainable(path, self.prior))
+
+    def _tokens(self, flat: Flat, image: jax.Array) -> list[jax.Array]:
+        return self.apply("tokenizer", flat, self.apply("tokenizer", flat, image, method="encode"), method="tokens")
+
+    def _f_hat(self, flat: Flat, tokens: list[jax.Array]) -> list[jax.Array]:
+        """The sum of all levels' codes at each level's size, one (b, p_k, p_k, z)."""
+        f_hat = self.apply("tokenizer", flat, tokens, method="f_hats")[-1]
+        return [area(f_hat, (p, p)) for p in self.prior.tokenizer.patch_nums]
+
+    def _predict(self, flat: Flat, tokens: list[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
+        """Logits (b, L, vocab) and f_hat read at each level, from the LR's codes."""
+        pyramid, hidden = self.apply("pvar", flat, tokens, method="read")
+        cond = self.apply("var", flat, jnp.array([self.prior.var.num_classes], jnp.int32), method="condition")
+        return self.apply("var", flat, hidden, cond, method="logits"), self.apply("reader", flat, pyramid)
+
+    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
+        wanted = self._tokens(flat, batch["hr"])
+        logits, read = self._predict(flat, self._tokens(flat, upsampled(batch)))
+        target = jnp.concatenate(wanted, axis=1)
+        entropy = optax.softmax_cross_entropy_with_integer_labels(logits, target).mean()
+        error = jnp.stack([jnp.square(a - b).mean() for a, b in zip(read, self._f_hat(flat, wanted), strict=True)])
+        accuracy = (logits.argmax(axis=-1) == target).mean()
+        parts = {"cross_entropy": entropy, "f_hat": error.mean(), "accuracy": accuracy}
+        return self.weights.cross_entropy * entropy + self.weights.f_hat * error.mean(), parts
+
+    def judge(self, flat: Flat, batch: Batch, key: jax.Array) -> Judgement:
+        """The picture of the f_hat read at the finest level; per level the LR's own codes stand beside (`lr_...`)."""
+        sizes = self.prior.tokenizer.patch_nums
+        wanted, own = self._tokens(flat, batch["hr"]), self._tokens(flat, upsampled(batch))
+        logits, read = self._predict(flat, own)
+        target, given = jnp.concatenate(wanted, axis=1), jnp.concatenate(own, axis=1)
+        goal, own_f_hat = self._f_hat(flat, wanted), self._f_hat(flat, own)
+        by_level = {
+            "accuracy": level_means(logits.argmax(axis=-1) == target, sizes),
+            "lr_accuracy": level_means(given == target, sizes),
+            "f_hat": [jnp.square(a - b).mean(axis=(1, 2, 3)) for a, b in zip(read, goal, strict=True)],
+            "lr_f_hat": [jnp.square(a - b).mean(axis=(1, 2, 3)) for a, b in zip(own_f_hat, goal, strict=True)],
+        }
+        entropy = optax.softmax_cross_entropy_with_integer_labels(logits, target)
+        metrics = {"cross_entropy": entropy.mean(axis=1)}
+        for name, levels in by_level.items():
+            metrics |= {f"{name}_{p}": value for p, value in zip(sizes, levels, strict=True)}
+            metrics[name] = levels[-1]
+        decode = {"LR's codes": own_f_hat[-1], "ours": read[-1], "HR's codes": goal[-1]}
+        shown = {name: jnp.clip(self.apply("tokenizer", flat, f, method="decode"), -1, 1) for name, f in decode.items()}
+        return Judgement(shown.pop("ours"), metrics, shown)
+
+    def export(self, flat: Flat) -> Export:
+        return Export("pvar", self.prior, {"pvar": self.tree("pvar", flat)})

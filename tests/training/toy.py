@@ -56,7 +56,7 @@ class ToyTask(LossTask):
         return Judgement(self.apply("toy", flat, batch["hr"]), {})
 
     def export(self, flat: Flat) -> Export:
-        raise AssertionError("tests replace Run._export")
+        return Export("vqgan", VQGANConfig(), {})  # of which only kind and configuration are looked at
 
 
 def toy_config(**changes: Any) -> TrainConfig:

@@ -15,7 +15,7 @@ from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.runtime import compile_cache
 from vdiffsr_jax.runtime import processes as distributed
-from vdiffsr_jax.training.chain import runs
+from vdiffsr_jax.training.chain import root_of, runs
 from vdiffsr_jax.weights import storage
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
@@ -126,9 +126,8 @@ def train(args: argparse.Namespace) -> int:
         jax.config.update("jax_num_cpu_devices", devices)
     compile_cache.use(args.compile_cache)
     distributed.join(args, pass_on_sigterm=True)
-    root = next(iter(configs)) if "task" in settings else next(iter(configs)).parent
-    complete = sequence.run(configs, root, seconds=seconds, steps=steps, profile=profile)
-    return DONE if complete else INTERRUPTED
+    done = sequence.run(configs, root_of(configs), seconds=seconds, steps=steps, profile=profile)
+    return DONE if len(done) == len(configs) else INTERRUPTED
 
 
 def check(configs: Mapping[epath.Path, Any]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -27,19 +27,19 @@ def train(
     Returns: the directories of the runs, each with its `model`, in order; those after an interrupted one are missing.
     Raises: ConfigError, CheckpointError, DataError, metrics.NonFiniteError.
     """
+    from vdiffsr_jax.training import sequence
     from vdiffsr_jax.training.config import parse_train, with_settings
-    from vdiffsr_jax.training.loop import Run
 
     values = config if isinstance(config, Mapping | ConfigDict) else read_config_file(config)
     asked = runs(with_settings(values, []), None if workdir is None else os.fspath(workdir))
     parsed = {path: parse_train(with_settings(each, settings)) for path, each in asked.items()}
-    done = []
-    for path, cfg in parsed.items():
-        interrupted = Run(cfg, path).run().interrupted
-        if interrupted:
-            break
-        done.append(path)
-    return done
+    return sequence.run(parsed, root_of(parsed))
+
+
+def root_of(runs: Collection[epath.Path]) -> epath.Path:
+    """The directory of the whole: a single run's own, or the one that the runs of a chain lie in."""
+    paths = list(runs)
+    return paths[0] if len(paths) == 1 else paths[0].parent
 
 
 def runs(values: Mapping[str, Any], workdir: str | None) -> dict[epath.Path, Mapping[str, Any]]:

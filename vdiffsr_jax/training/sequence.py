@@ -47,7 +47,7 @@ def run(
     seconds: float | None = None,
     steps: Mapping[str, int] | None = None,
     profile: tuple[int, int] | None = None,
-) -> bool:
+) -> list[epath.Path]:
     """Train all runs in order; those that are complete are left as they are.
 
     With `seconds`, runs whose steps are not yet in `root`/steps.json divide what is left by their `share` and write
@@ -55,12 +55,13 @@ def run(
     one's step is compiled.
 
     Args: configs: {directory: configuration}. steps: {directory's name: steps}, instead of the configuration's.
-    Returns: whether all are complete; if not, the same call continues.
+    Returns: the directories of the complete runs; if some are missing, the same call continues.
     """
     end = None if seconds is None else time.monotonic() + seconds
     known = dict(steps or {}) | read_steps(root / STEPS_FILE)
     queue = [(path, with_steps(cfg, known.get(path.name, cfg.steps))) for path, cfg in configs.items()]
-    queue = [(path, cfg) for path, cfg in queue if not _complete(path, cfg)]
+    done = [path for path, cfg in queue if _complete(path, cfg)]
+    queue = [(path, cfg) for path, cfg in queue if path not in done]
 
     def remember(name: str) -> Callable[[int], None]:
         def decided(count: int) -> None:
@@ -90,8 +91,9 @@ def run(
 
                 ahead, current.when_steady = None, steady
             if current.run().interrupted:
-                return False
-    return True
+                break
+            done.append(path)
+    return done
 
 
 def _complete(path: epath.Path, cfg: TrainConfig) -> bool:

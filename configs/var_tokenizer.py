@@ -35,6 +35,6 @@ def get_config() -> ConfigDict:
             "mesh": {"data": 16},
             "eval": {"every": 5000, "batches": 4},
             "checkpoint": {"every": 2500},
-            "init_from": {"perceptual": "checkpoints/lpips_vgg16"},
+            "init_from": {"perceptual": "checkpoints/lpips_vgg"},
         }
     )

@@ -44,14 +44,14 @@ def get_config() -> ConfigDict:
                 "schedule": "constant",
             },
             "mesh": {"data": 16},
-            "eval": {"every": 1000, "batches": 4, "best": "perceptual", "allow_trained_metric": True},
+            "eval": {"every": 1000, "batches": 4, "metrics": ["lpips_alex"], "best": "lpips_alex"},
             "checkpoint": {"every": 500},
             "init_from": {
                 "first_stage": "checkpoints/resshift_realsrx4",
                 "teacher": "checkpoints/resshift_realsrx4",
                 "tokenizer": "checkpoints/vae_ch160v4096z32",
                 "var": "checkpoints/var_d16",
-                "perceptual": "checkpoints/lpips_vgg16",
+                "perceptual": "checkpoints/lpips_vgg",
             },
         }
     )

@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     loss = distill["loss"] | {"perceptual": 2.0}
     sharp = loss | {"distil": 0.0, "pixel": 1.0, "train_decoder": True, "adversarial": GAME}
     align = {"task": "align", "model": PRIOR, "loss": {}, "steps": 20_000, "init_from": parts, "share": 1.0}
-    align["eval"] = distill["eval"] | {"best": "f_hat", "allow_trained_metric": False}
+    align["eval"] = distill["eval"] | {"metrics": [], "best": "f_hat"}
     return ConfigDict(
         {
             "align": distill | align,

@@ -38,6 +38,7 @@ def config(tmp_path):
         (["task=distill", "loss={}"], "train.py: init_from.teacher is needed: the directory of a swin_unet or vdiffsr"),
         (["task=teacher", "loss={}", "data.crop_size=128"], "data.crop_size=128 must be one tile"),
         (["steps"], "train.py: --set steps: write key=value"),
+        (["eval.metrics=['dists']", "eval.weights=nowhere"], "train.py: eval.metrics: dists has no weights in nowhere"),
     ],
 )
 def test_wrong_settings_are_one_line_and_exit_2(config, tmp_path, capsys, settings, message):

@@ -137,6 +137,7 @@ def check(configs: Mapping[epath.Path, Any]) -> int:
     """
     from vdiffsr_jax.data.photos import Broken, DataError
     from vdiffsr_jax.data.sources import open_source
+    from vdiffsr_jax.training import named
     from vdiffsr_jax.weights.checkpoint import CheckpointError, read_config
 
     problems = []
@@ -148,6 +149,10 @@ def check(configs: Mapping[epath.Path, Any]) -> int:
                 read_config(directory)
             except (CheckpointError, ConfigError) as error:
                 problems.append(f"init_from.{flag}: {error}")
+        try:
+            named.check(cfg)
+        except (CheckpointError, ConfigError) as error:
+            problems.append(str(error))
         for flag in ("sources", "valid_sources", "lr_sources", "valid_lr_sources"):
             for path in getattr(cfg.data, flag):
                 try:

@@ -33,13 +33,17 @@ class Method:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """`reports` by method; `sheet_rows`: what the sheet shows; `seconds`: a picture's median of each model."""
+    """`reports` by method; `sheet_rows`: what the sheet shows; `seconds`: a picture's median of each model.
+
+    `weights`: of each column that has any, which files they are.
+    """
 
     reports: Mapping[str, Report]
     sheet_rows: Sequence[Mapping[str, np.ndarray]]
     steps: Mapping[str, int]
     seconds: Mapping[str, float]
     distances: Sequence[str]
+    weights: Mapping[str, str]
 
     def markdown(self) -> str:
         """The table with its protocol."""
@@ -51,7 +55,7 @@ class Evaluation:
         Raises: ImageError if a file cannot be written.
         """
         write_whole(folder / TABLE, [self.markdown().encode()])
-        write_whole(folder / SCORES, [table.per_image(self.reports).encode()])
+        write_whole(folder / SCORES, [table.per_image(self.reports, self.weights).encode()])
         if self.sheet_rows:
             write_whole(folder / SHEET, [sheet.png(sheet.draw([row.items() for row in self.sheet_rows]))])
 
@@ -93,7 +97,7 @@ def evaluate(
             seconds[method.name] = statistics.median(times[1:] or times)  # the first one compiles
     rows = [_sheet_row(case, middles[case.name], size) for case in cases if case.name in shown]
     steps = {method.name: method.steps for method in methods if method.steps is not None}
-    return Evaluation(reports, rows, steps, seconds, scorer.distances if cases.has_lr else ())
+    return Evaluation(reports, rows, steps, seconds, scorer.distances if cases.has_lr else (), scorer.weights)
 
 
 def _label(method: str, scores: Mapping[str, float], scorer: Scorer) -> str:

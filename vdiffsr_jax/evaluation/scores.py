@@ -17,11 +17,15 @@ PSNR = METRICS["psnr"].column
 
 
 class Scorer:
-    """Scores a picture against its HR; `columns` in the order of the table, `distances` those with a ratio."""
+    """Scores a picture against its HR; `columns` in the order of the table, `distances` those with a ratio.
+
+    `weights`: of each column that has any, which files and their SHA-256.
+    """
 
     def __init__(self, measures: Sequence[Measure]) -> None:
         self.measures = measures
         self.columns = tuple(measure.metric.column for measure in measures)
+        self.weights = {measure.metric.column: measure.weights for measure in measures if measure.weights}
         self.distances = tuple(measure.metric.column for measure in measures if measure.metric.distance)
 
     @classmethod
@@ -42,7 +46,7 @@ class Scorer:
 
     def describe(self) -> str:
         """A sentence for each metric that has weights: which file they are."""
-        return " ".join(f"{m.metric.column}: weights of {m.weights}." for m in self.measures if m.weights)
+        return " ".join(f"{column}: weights of {files}." for column, files in self.weights.items())
 
 
 def choose(asked: Sequence[str] | None, weights: Mapping[str, Path]) -> tuple[list[str], list[str]]:

@@ -43,13 +43,13 @@ def _cell(column: str, value: float, base: float | None) -> str:
     return f"{text} ({value / base:.3f})" if base else text
 
 
-def per_image(reports: Mapping[str, Report]) -> str:
-    """CSV: method, image and its scores; a method's mean is its last line."""
+def per_image(reports: Mapping[str, Report], weights: Mapping[str, str]) -> str:
+    """CSV: method, image, its scores, which weights each column of `weights` has; a method's mean is its last line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = next(iter(reports.values())).columns
-    writer.writerow(["method", "image", *columns])
+    writer.writerow(["method", "image", *columns, *(f"{c} weights" for c in weights)])
     for method, report in reports.items():
         for image, scores in [*report.rows.items(), ("mean", report.mean())]:
-            writer.writerow([method, image, *(f"{scores[c]:.6g}" for c in columns)])
+            writer.writerow([method, image, *(f"{scores[c]:.6g}" for c in columns), *weights.values()])
     return text.getvalue()

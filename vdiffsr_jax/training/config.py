@@ -10,6 +10,8 @@ from typing import Any
 
 from vdiffsr_jax.config import ConfigError, check_choice, parse
 from vdiffsr_jax.data.config import DataConfig
+from vdiffsr_jax.metrics import catalog
+from vdiffsr_jax.metrics.rules import RULES
 from vdiffsr_jax.models.remat import POLICIES
 from vdiffsr_jax.training import tasks
 
@@ -186,6 +188,8 @@ class EvalConfig:
 
     `best` names the metric that decides which model is kept in WORKDIR/best. The distance that the loss trains on would
     flatter the model: it decides only if `allow_trained_metric`.
+    `metrics`: names of `evaluate.py --list-metrics` besides the task's own, of 8-bit pictures under the rules `scores`;
+    their weights lie in the folder `weights`.
     """
 
     every: int = 1000
@@ -193,6 +197,15 @@ class EvalConfig:
     grid_rows: int = 6
     best: str = ""
     allow_trained_metric: bool = False
+    metrics: tuple[str, ...] = ()
+    weights: str = "checkpoints"
+    scores: str = "default"
+
+    def __post_init__(self) -> None:
+        check_choice(self, "scores", tuple(RULES))
+        for name in self.metrics:
+            if name not in catalog.METRICS:
+                raise ConfigError(f"eval.metrics: {name!r} is unknown; known: {', '.join(catalog.METRICS)}")
 
 
 @dataclasses.dataclass(frozen=True)

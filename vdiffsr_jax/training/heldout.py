@@ -10,33 +10,49 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from vdiffsr_jax.metrics.catalog import Measure
 from vdiffsr_jax.ops import precision
-from vdiffsr_jax.training import grids
+from vdiffsr_jax.training import grids, named
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.sharding import Layout
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks.task import Task, upsampled
 
 
+def eight_bit(image: jax.Array) -> jax.Array:
+    """[-1, 1] -> whole numbers in 0..255, float32."""
+    return jnp.round((jnp.clip(image, -1, 1) + 1) * 127.5)
+
+
 def psnr_y(a: jax.Array, b: jax.Array) -> jax.Array:
     """PSNR of the luma of 8-bit images, (b, h, w, 3) in [-1, 1] -> (b,); the same as `metrics.psnr_ssim`."""
     weights = jnp.array([65.481, 128.553, 24.966]) / 255
-    difference = jnp.round((jnp.clip(a, -1, 1) + 1) * 127.5) - jnp.round((jnp.clip(b, -1, 1) + 1) * 127.5)
+    difference = eight_bit(a) - eight_bit(b)
     with precision.exact():
         mse = jnp.square(difference @ weights).mean(axis=(1, 2))
     return 10 * jnp.log10(255.0**2 / jnp.maximum(mse, 1e-10))
 
 
 class HeldOut:
-    """Judges a model on `batches` (each process its own part of every batch)."""
+    """Judges a model on `batches` (each process its own part of every batch), by `measures` too.
+
+    Those are computed by every process for all pictures, so that all agree.
+    """
 
     def __init__(
-        self, task: Task, layout: Layout, batches: Sequence[Mapping[str, np.ndarray]], key: jax.Array, rows: int
+        self,
+        task: Task,
+        layout: Layout,
+        batches: Sequence[Mapping[str, np.ndarray]],
+        key: jax.Array,
+        rows: int,
+        measures: Sequence[Measure] = (),
     ) -> None:
         self.batches = [layout.put_batch(batch) for batch in batches]
         self.key = key
+        self.measures = measures
 
-        def judge(flat: Flat, batch: Batch, key: jax.Array) -> tuple[Flat, dict[str, jax.Array]]:
+        def judge(flat: Flat, batch: Batch, key: jax.Array) -> tuple[Flat, Flat, list[jax.Array]]:
             image, metrics, shown = task.judge(flat, batch, key)
             hr = batch["hr"]
             metrics["psnr_y"] = psnr_y(image, hr)
@@ -46,21 +62,26 @@ class HeldOut:
                 metrics["bicubic_psnr_y"] = psnr_y(enlarged, hr)
                 columns |= {"LR": batch["lr"], "bicubic": enlarged}
             means = {name: values.mean() for name, values in metrics.items()}
-            return means, {name: column[:rows] for name, column in columns.items()}
+            pictures = [eight_bit(x).astype(jnp.uint8) for x in (image, hr)] if measures else []
+            return means, {name: column[:rows] for name, column in columns.items()}, pictures
 
         self.judge = jax.jit(judge, out_shardings=layout.whole)
 
     def metrics(self, abstract: Any) -> list[str]:
         """Names of what is measured, from the parameters' shapes alone."""
-        return list(jax.eval_shape(self.judge, abstract, self.batches[0], self.key)[0])
+        own = jax.eval_shape(self.judge, abstract, self.batches[0], self.key)[0]
+        return [*own, *(measure.metric.key for measure in self.measures)]
 
     def __call__(self, flat: Flat) -> tuple[dict[str, float], Image.Image]:
         """({metric: mean over all held-out images}, the grid of the first batch)."""
         rows: list[dict[str, float]] = []
         columns: dict[str, jax.Array] = {}
+        pictures: list[tuple[np.ndarray, np.ndarray]] = []
         for i, batch in enumerate(self.batches):
-            means, shown = self.judge(flat, batch, jax.random.fold_in(self.key, i))
+            means, shown, made = self.judge(flat, batch, jax.random.fold_in(self.key, i))
+            pictures += zip(*jax.device_get(made), strict=True)
             rows.append({name: float(value) for name, value in jax.device_get(means).items()})
             columns = columns or shown
         grid = grids.draw({name: np.asarray(columns[name]) for name in grids.COLUMNS if name in columns})
-        return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}, grid
+        own = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        return own | named.means(self.measures, pictures), grid

@@ -21,7 +21,7 @@ from etils import epath
 
 from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.photos import sheet
-from vdiffsr_jax.training import feed, tasks
+from vdiffsr_jax.training import feed, named, tasks
 from vdiffsr_jax.training.config import TrainConfig, check_batch
 from vdiffsr_jax.training.heldout import HeldOut
 from vdiffsr_jax.training.metrics import Log, Window, progress_line
@@ -116,7 +116,9 @@ class Run:
         self.profile = profile
         self.program: jax.stages.Compiled | None = None
         self.task = tasks.make(cfg)
+        self.measures = named.load(cfg) if cfg.eval.every else []
         self.best_metric = cfg.eval.best or self.task.best
+        self.rising = self.best_metric in self.task.rising or named.rising(self.best_metric)
         self.best: float | None = None
         self.key = jax.random.key(cfg.seed)
         with contextlib.ExitStack() as opened:  # closed again if anything below is refused
@@ -144,7 +146,7 @@ class Run:
             keep_last=keep.keep_last,
             keep_best=keep.keep_best if self.cfg.eval.every else 0,
             best=self.best_metric,
-            rising=self.best_metric in self.task.rising,
+            rising=self.rising,
         )
 
     def _start(self) -> tuple[TrainState, Flat]:
@@ -178,7 +180,8 @@ class Run:
 
     def _held_out(self) -> HeldOut:
         cfg = self.cfg.eval
-        judge = HeldOut(self.task, self.layout, feed.held_out(self.cfg), jax.random.fold_in(self.key, 2), cfg.grid_rows)
+        key = jax.random.fold_in(self.key, 2)
+        judge = HeldOut(self.task, self.layout, feed.held_out(self.cfg), key, cfg.grid_rows, self.measures)
         if cfg.best and cfg.best not in (known := judge.metrics(self.task.abstract())):
             raise ConfigError(f"eval.best={cfg.best!r} is not measured; known here: {', '.join(known)}")
         return judge
@@ -272,7 +275,8 @@ class Run:
         self.log.scalars(step, "train", means)
         window.reset()
 
-    def _judge(self, step: int) -> dict[str, float]:
+    def _judge(self, step: int) -> dict[str, float] | None:
+        """What was measured; None if the metric that decides has no value (NaN)."""
         assert self.held_out is not None
         metrics, grid = self.held_out(self.model())
         self.log.scalars(step, "eval", metrics)
@@ -284,8 +288,9 @@ class Run:
             (folder / f"{step:07d}.png").write_bytes(png)
             self.log.image(step, "held_out", png, (grid.height, grid.width))
         value = metrics[self.best_metric]
-        rising = self.best_metric in self.task.rising
-        if self.best is None or (value > self.best if rising else value < self.best):
+        if math.isnan(value):
+            return None
+        if self.best is None or (value > self.best if self.rising else value < self.best):
             self.best = value
             self._export(self.workdir / "best")
         return metrics

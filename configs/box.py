@@ -57,4 +57,4 @@ def get_config() -> ConfigDict:
         chain[name]["eval"] |= {"best": "perceptual", "allow_trained_metric": True}
     for name, share in SHARES.items():
         chain[name]["share"] = float(share)
-    return ConfigDict(chain)
+    return ConfigDict(chain, sort_keys=False)

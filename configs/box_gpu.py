@@ -20,4 +20,4 @@ def get_config() -> ConfigDict:
         run = chain[name]
         run |= {"batch_size": batch, "dtype": "bfloat16", "frozen_dtype": "bfloat16"}
         run["data"] = run["data"] | {"num_workers": 14, "candidates": 1}
-    return ConfigDict(chain)
+    return ConfigDict(chain, sort_keys=False)

@@ -64,5 +64,6 @@ def get_config() -> ConfigDict:
             "distill": run(
                 "distill", VDIFFSR, STUDENT_LOSS, first_stage=first_stage, teacher=teacher, pvar="{workdir}/align/model"
             ),
-        }
+        },
+        sort_keys=False,
     )

@@ -30,5 +30,6 @@ def get_config() -> ConfigDict:
             "distill": distill | {"model": model, "init_from": guided | {"pvar": "{workdir}/align/best"}, "share": 3.0},
             "sharp": distill
             | {"model": model, "loss": sharp, "init_from": guided | warm, "steps": 10_000, "share": 2.0},
-        }
+        },
+        sort_keys=False,
     )

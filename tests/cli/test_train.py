@@ -80,6 +80,18 @@ def test_chain_fills_in_its_directory(tmp_path, capsys):
     assert str(made.parent) in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["smoke", "box", "box_gpu", "vdiffsr_x4_chain"])
+def test_our_chains_start_only_from_what_came_before(tmp_path, name):
+    """A ConfigDict sorts its keys unless it is told not to, and with them the runs."""
+    done: list[str] = []
+    for path, settings in cli.runs(read_config_file(name), str(tmp_path)).items():
+        needed = {str(d).removeprefix(f"{tmp_path}/").split("/")[0] for d in settings["init_from"].values()
+                  if str(d).startswith(str(tmp_path))}  # fmt: skip
+        assert needed <= set(done), path.name
+        done.append(path.name)
+    assert len(done) > 2
+
+
 @pytest.mark.parametrize(
     ("error", "trace"),
     [(CheckpointError("runs/a is damaged"), False), (OSError(28, "No space left on device", "log"), False),

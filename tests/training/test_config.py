@@ -20,7 +20,7 @@ def values(**changes) -> dict:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "gan"}, "task='gan' must be one of vqgan, tokenizer, var, teacher, distill"),
+        ({"task": "gan"}, "task='gan' must be one of vqgan, tokenizer, var, align, teacher, distill"),
         ({"batch_size": 30, "mesh": {"data": 8}}, "batch_size=30 must divide by 8 devices; try 32"),
         ({"batch_size": 30, "mesh": {"data": 4, "fsdp": 2}}, "batch_size=30 must divide by 8 devices; try 32"),
         ({"batch_size": 24, "accumulate": 2, "mesh": {"data": 8}}, "8 devices x accumulate=2; try 32"),

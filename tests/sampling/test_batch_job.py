@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vdiffsr_jax.photos import write
+from vdiffsr_jax.photos import color, write
 from vdiffsr_jax.photos.photo import ImageError, Photo
 from vdiffsr_jax.photos.read import read
 from vdiffsr_jax.photos.sheet import before_and_after
 from vdiffsr_jax.sampling import batch_job, files
 from vdiffsr_jax.sampling.batch_job import BatchJob, Output
 from vdiffsr_jax.sampling.progress import Progress
-from vdiffsr_jax.sampling.upscaler import Settings
+from vdiffsr_jax.sampling.tile_model import TileModel
+from vdiffsr_jax.sampling.upscaler import SamplingError, Settings
 
 
 class Terminal(io.StringIO):
@@ -210,3 +211,81 @@ def test_a_log_gets_a_line_a_minute(monkeypatch):
         "about 2 min for 0.1 Mpx",
         "0/1 photos, 60/100 tiles, 1.00 tiles/s, 00:00:40 left",
     ]
+
+
+@pytest.fixture
+def faulty(monkeypatch, plain_upscaler):
+    """A model that repeats pixels, with a fault where a tile is white; in batches of four, whose tiles mix photos."""
+
+    def spoil(fault=lambda made, white: None):
+        def launch(self, lr, origins, **how):
+            made, white = lr.repeat(4, 1).repeat(4, 2), (lr == 1).all((1, 2, 3))
+            if white.any():
+                fault(made, white)
+            return made
+
+        monkeypatch.setattr(TileModel, "launch", launch)
+        monkeypatch.setattr(plain_upscaler, "batch", 4)
+
+    return spoil
+
+
+@pytest.fixture
+def three(tmp_path, photo):
+    """a.png of two tiles, b.png (white) of four, c.png of one."""
+    (tmp_path / "in").mkdir()
+    for name, crop in (("a", photo[:16, :24]), ("b", np.full((24, 24, 3), 255, np.uint8)), ("c", photo[:16, 20:36])):
+        Image.fromarray(crop).save(tmp_path / "in" / f"{name}.png")
+    return {"a": photo[:16, :24], "c": photo[:16, 20:36]}
+
+
+def check_others(three, tmp_path, plain_upscaler):
+    assert written(tmp_path) == ["a.png", "c.png"]
+    for name, crop in three.items():
+        np.testing.assert_array_equal(read(tmp_path / f"out/{name}.png").color, plain_upscaler(crop))
+
+
+def test_numbers_that_are_not_finite_fail_their_photo_alone(run, three, faulty, tmp_path, plain_upscaler):
+    def nan(made, white):
+        made[white, 3, 5, 1] = np.nan
+
+    faulty(nan)
+    job, said = run()
+    ((name, why),) = job.failures
+    assert (name, job.done) == ("b.png", 2)
+    assert why.startswith("the model's numbers are not finite in the tile at row 0, column 0")
+    assert said == f"b.png: {why}\n"
+    check_others(three, tmp_path, plain_upscaler)
+    with pytest.raises(SamplingError, match="not finite"):
+        plain_upscaler(np.full((16, 16, 3), 255, np.uint8))
+
+
+def test_whatever_the_model_raises_fails_its_photo_alone_with_a_trace(run, three, faulty, tmp_path, plain_upscaler):
+    def surprise(made, white):
+        raise KeyError("a surprise")
+
+    faulty(surprise)
+    job, said = run()
+    assert job.failures == [("b.png", "KeyError: 'a surprise'")]
+    assert job.done == 2
+    assert said.startswith("Traceback (most recent call last):")
+    assert "in surprise" in said
+    assert said.endswith("b.png: KeyError: 'a surprise'\n")
+    check_others(three, tmp_path, plain_upscaler)
+
+
+def test_whatever_blending_raises_fails_its_photo_alone(run, three, faulty, monkeypatch, tmp_path, plain_upscaler):
+    original = color.fix
+
+    def fix(hr, lr, method):
+        if lr.min() == 255:
+            raise ZeroDivisionError("a surprise")
+        return original(hr, lr, method)
+
+    faulty()
+    monkeypatch.setattr(color, "fix", fix)
+    job, said = run(terminal=True)
+    assert job.failures == [("b.png", "ZeroDivisionError: a surprise")]
+    assert "in fix" in said
+    assert "3/3 photos, 7/7 tiles" in said
+    check_others(three, tmp_path, plain_upscaler)

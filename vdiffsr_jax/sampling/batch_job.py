@@ -19,8 +19,9 @@ from vdiffsr_jax.photos.read import read, read_size
 from vdiffsr_jax.photos.resample import lanczos
 from vdiffsr_jax.photos.sheet import before_and_after
 from vdiffsr_jax.sampling.files import Task
+from vdiffsr_jax.sampling.in_flight import Failure
 from vdiffsr_jax.sampling.progress import Progress
-from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
+from vdiffsr_jax.sampling.upscaler import SamplingError, Settings, Upscaler
 
 _READ_AHEAD = 2
 _SIZE_READERS = 8
@@ -85,21 +86,15 @@ class BatchJob:
                 self._expect([task for task in tasks if task not in skip])
                 photos = self._read_ahead(reader, tasks, skip)
                 inside: deque[tuple[Task, Photo]] = deque()
-                while True:
-                    images_in = self._feed(photos, inside, again=list(inside))
-                    inside.clear()
-                    try:
-                        for result in self._upscaler.stream(images_in, self._settings, self._progress.computed):
-                            task, photo = inside.popleft()
-                            if writing is not None:
-                                writing.result()
-                            writing = writer.submit(self._finish, task, photo, result)
-                        break
-                    except MemoryError as error:  # of the last that entered; those before it start again
-                        if not inside:
-                            raise
-                        task, photo = inside.pop()
-                        self._fail(task, error)
+                pictures = self._feed(photos, inside)
+                for outcome in self._upscaler.outcomes(pictures, self._settings, self._progress.computed):
+                    task, photo = inside.popleft()
+                    if isinstance(outcome, Failure):
+                        self._fail(task, outcome.error, outcome.computed)
+                        continue
+                    if writing is not None:
+                        writing.result()
+                    writing = writer.submit(self._finish, task, photo, outcome)
                 if writing is not None:
                     writing.result()
                 self.report.rows = dict(sorted(self.report.rows.items()))
@@ -139,15 +134,9 @@ class BatchJob:
         return dataclasses.replace(photo, color=alpha.fill_hidden(photo.color, photo.alpha))
 
     def _feed(
-        self,
-        photos: Iterator[tuple[Task, Future[Photo]]],
-        inside: deque[tuple[Task, Photo]],
-        again: list[tuple[Task, Photo]],
+        self, photos: Iterator[tuple[Task, Future[Photo]]], inside: deque[tuple[Task, Photo]]
     ) -> Iterator[np.ndarray]:
         """The pixels of every photo that can be read; `inside` keeps what has entered and not come back."""
-        for entry in again:
-            inside.append(entry)
-            yield entry[1].color
         for task, future in photos:
             try:
                 photo = future.result()
@@ -176,7 +165,7 @@ class BatchJob:
                 pair = Photo(before_and_after(photo.color, final))
                 write.write(path, pair, "png", announce=announce(path, task.source))
         except Exception as error:  # noqa: BLE001  (see _fail)
-            self._fail(task, error)
+            self._fail(task, error, computed=self._tiles.get(task, 0))
             return
         self.done += 1
         self._progress.finished()
@@ -209,20 +198,20 @@ class BatchJob:
             self.unscored.append((task.name, why))
             self._progress.message(f"{task.name}: {why}")
 
-    def _fail(self, task: Task, error: Exception) -> None:
-        """Whatever a photo raises is that photo's failure."""
+    def _fail(self, task: Task, error: Exception, computed: int = 0) -> None:
+        """Whatever a photo raises is that photo's failure; `computed`: its tiles that came back before."""
         why = self._why(error)
         self.failures.append((task.name, why))
         self._progress.message(f"{task.name}: {why}")
-        self._progress.finished(self._tiles.get(task, 0))
+        self._progress.finished(self._tiles.get(task, computed) - computed)
 
     def _why(self, error: Exception) -> str:
-        """In one line; what nobody expected is our own fault, and its trace goes to the log."""
+        """In one line; what nobody expected is our own fault, and its trace goes to stderr."""
         if isinstance(error, MemoryError):
             return "needs more memory than this machine has"
-        if isinstance(error, ImageError):
+        if isinstance(error, (ImageError, SamplingError)):
             return str(error)
-        self._progress.message("".join(traceback.format_exception(error)).rstrip())
+        self._progress.trace("".join(traceback.format_exception(error)).rstrip())
         return f"{type(error).__name__}: {error}"
 
 

@@ -58,6 +58,10 @@ class Progress:
         with self._lock:
             self._line(text)
 
+    def trace(self, text: str) -> None:
+        """The trace of what nobody expected: for who mends the program."""
+        self.message(text)
+
     def close(self) -> None:
         """Take the bar away."""
         with self._lock:

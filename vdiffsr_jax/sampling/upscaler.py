@@ -6,9 +6,9 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -19,23 +19,16 @@ from jax.sharding import PartitionSpec as P
 from vdiffsr_jax.config import COLOR_FIXES, VDiffSRConfig
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.models.prior import fold_model
-from vdiffsr_jax.photos import color
 from vdiffsr_jax.sampling import tiling
 from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
+from vdiffsr_jax.sampling.errors import DeviceMemoryError, SamplingError
+from vdiffsr_jax.sampling.in_flight import Failure, InFlight, Tile, give_back, take
 from vdiffsr_jax.sampling.tile_model import SAMPLERS, TileModel, step_choices, tile_mesh
 from vdiffsr_jax.weights import checkpoint, storage
 
 _ACCELERATOR_TILES = 8
 _THREADS = 4  # that round finished rows while the next tiles are blended
 _log = logging.getLogger(__name__)
-
-
-class SamplingError(ValueError):
-    """The model cannot be loaded or asked this way; the message says what it can do."""
-
-
-class DeviceMemoryError(RuntimeError):
-    """Not even the smallest batch fits into the devices' memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +47,6 @@ class Settings:
     stride: int | None = None
     blend: str = "cosine"
     color_fix: str | None = None
-
-
-class _Tile(NamedTuple):
-    job: _Job
-    lr: np.ndarray
-    origin: tuple[int, int]
 
 
 class Upscaler:
@@ -165,52 +152,78 @@ class Upscaler:
     def stream(
         self, images: Iterable[np.ndarray], settings: Settings, progress: Callable[[int], None] = lambda tiles: None
     ) -> Iterator[np.ndarray]:
+        """`outcomes`, where every photo must have a result.
+
+        Raises: what the first photo without one raised: SamplingError if it is no picture or the model's numbers for
+            it are not finite; DeviceMemoryError.
+        """
+        for outcome in self.outcomes(images, settings, progress):
+            if isinstance(outcome, Failure):
+                raise outcome.error
+            yield outcome
+
+    def outcomes(
+        self, images: Iterable[np.ndarray], settings: Settings, progress: Callable[[int], None] = lambda tiles: None
+    ) -> Iterator[np.ndarray | Failure]:
         """Upscale photos in order; their tiles share batches, and the next batch runs while one is blended.
 
-        Each photo's result depends on itself and the seed alone. `progress` is told how many tiles were finished.
+        Each photo's result depends on itself and the seed alone, and what it raises is its own failure: where a batch
+        of several photos raises, it is computed again photo by photo. `progress` is told how many tiles came back.
 
-        Raises: SamplingError, DeviceMemoryError.
+        Raises: SamplingError for impossible settings, DeviceMemoryError.
         """
         self.check(settings)
         settings = dataclasses.replace(settings, color_fix=settings.color_fix or self.config.color_fix)
-        source = self._cut(images, settings)
-        waiting: deque[_Tile] = deque()
-        running: tuple[list[_Tile], jax.Array] | None = None
+        entered: deque[InFlight] = deque()
+        source = self._cut(images, settings, entered)
+        waiting: deque[Tile] = deque()
+        running: tuple[list[Tile], jax.Array] | None = None
+        apart = 0  # so many tiles are computed photo by photo, one batch at a time
         while True:
             while len(waiting) < self.batch and (tile := next(source, None)) is not None:
                 waiting.append(tile)
-            tiles = [waiting.popleft() for _ in range(min(self.batch, len(waiting)))]
-            if not tiles and running is None:
+            if not (waiting or running or entered):
                 return
-            try:
-                launched = self._launch(tiles, settings) if tiles else None
-                finished = np.asarray(running[1]) if running else np.empty(0)
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error):
-                    raise
-                waiting.extendleft(reversed([*(running[0] if running else ()), *tiles]))
-                running = None
-                self._halve_batch(error)
-                continue
-            done, running = running, None if launched is None else (tiles, launched)
-            if done is None:
-                continue
-            progress(len(done[0]))
-            for tile, hr in zip(done[0], finished, strict=False):  # the last batch is filled up to its one shape
-                if tile.job.add(hr):
-                    yield tile.job.result()
+            tiles = [] if apart and running else take(waiting, self.batch, one_photo=apart > 0)
+            if tiles or running:
+                try:
+                    launched = self._launch(tiles, settings) if tiles else None
+                    finished = np.asarray(running[1]) if running else np.empty(0)
+                except Exception as error:  # noqa: BLE001  (it becomes the photo's)
+                    tried = [*(running[0] if running else ()), *tiles]
+                    running = None
+                    if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+                        self._halve_batch(error)
+                    elif all(tile.photo is tried[0].photo for tile in tried):
+                        tried[0].photo.error = error
+                    else:
+                        apart = len(tried)
+                    waiting.extendleft(reversed(tried))
+                else:
+                    done, running = running, None if launched is None else (tiles, launched)
+                    if done is not None:
+                        apart = max(apart - len(done[0]), 0)
+                        progress(give_back(done[0], finished))
+                waiting = deque(tile for tile in waiting if tile.photo.error is None)
+            while entered and entered[0].settled:
+                yield entered.popleft().outcome()
 
-    def _cut(self, images: Iterable[np.ndarray], settings: Settings) -> Iterator[_Tile]:
+    def _cut(self, images: Iterable[np.ndarray], settings: Settings, entered: deque[InFlight]) -> Iterator[Tile]:
         for image in images:
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
-                raise SamplingError(f"an image must be (h, w, 3) uint8 or uint16, not {image.shape} {image.dtype}")
-            grid = self.grid(image.shape[0], image.shape[1], settings)
-            job = _Job(image, grid, self.config.scale, settings, self._threads)
-            for index in range(grid.count):
-                scaled = tiling.cut(image, grid, index).astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
-                yield _Tile(job, (scaled - np.float32(0.5)) / np.float32(0.5), grid.position(index))
+            photo = InFlight(image)
+            entered.append(photo)
+            with photo.guarded():
+                if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
+                    raise SamplingError(f"an image must be (h, w, 3) uint8 or uint16, not {image.shape} {image.dtype}")
+                yield from photo.tiles(
+                    self.grid(image.shape[0], image.shape[1], settings),
+                    scale=self.config.scale,
+                    blend=settings.blend,
+                    color_fix=settings.color_fix or "none",
+                    threads=self._threads,
+                )
 
-    def _launch(self, tiles: list[_Tile], settings: Settings) -> jax.Array:
+    def _launch(self, tiles: list[Tile], settings: Settings) -> jax.Array:
         filled = tiles + [tiles[-1]] * (self.batch - len(tiles))
         lr, origins = np.stack([tile.lr for tile in filled]), np.array([tile.origin for tile in filled], np.int32)
         return self._model.launch(lr, origins, seed=settings.seed, steps=settings.steps, method=settings.sampler)
@@ -232,39 +245,6 @@ class Upscaler:
             ) from error
         _log.warning("out of device memory with %d tiles at once; going on with %d", self.batch, smaller)
         self.batch = smaller
-
-
-class _Job:
-    """One photo on its way: its tiles come back in order."""
-
-    def __init__(
-        self, image: np.ndarray, grid: tiling.Grid, scale: int, settings: Settings, threads: ThreadPoolExecutor
-    ) -> None:
-        self._image, self._settings = image, settings
-        self._threads, self._rounding = threads, list[Future[None]]()
-        self._blender = tiling.Blender(grid, scale, blend=settings.blend)
-        self._out = np.empty((grid.height * scale, grid.width * scale, 3), image.dtype)
-
-    def add(self, hr: np.ndarray) -> bool:
-        """Blend the next tile; True when it was the last."""
-        finished = self._blender.add(hr)
-        if finished is not None:
-            self._rounding.append(self._threads.submit(self._round, *finished))
-        return self._blender.done
-
-    def _round(self, top: int, rows: np.ndarray) -> None:
-        """Finished rows into the picture; in place, because passes over memory are what this costs."""
-        rows *= np.float32(0.5)
-        rows += np.float32(0.5)
-        np.clip(rows, 0, 1, out=rows)
-        rows *= np.float32(np.iinfo(self._out.dtype).max)
-        self._out[top : top + len(rows)] = np.rint(rows, out=rows)
-
-    def result(self) -> np.ndarray:
-        """(scale h, scale w, 3) in the photo's dtype."""
-        for rounding in self._rounding:
-            rounding.result()
-        return color.fix(self._out, self._image, self._settings.color_fix or "none")
 
 
 def _devices(devices: Sequence[jax.Device] | int | None) -> list[jax.Device]:

@@ -67,7 +67,7 @@ class _JobProgress(Progress):
         self.close()
         self._job = job
 
-    def opened(self, tiles: int) -> None:
+    def expect(self, tiles: int, megapixels: float) -> None:
         self._job.tiles = tiles
 
     def computed(self, tiles: int) -> None:
@@ -75,6 +75,9 @@ class _JobProgress(Progress):
 
     def message(self, text: str) -> None:
         self._job.notes.append(text.removeprefix(f"{self._job.task.name}: "))
+
+    def trace(self, text: str) -> None:
+        print(text, file=sys.stderr)
 
 
 class Jobs:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.models.filled import filled
 from vdiffsr_jax.models.build import build
-from vdiffsr_jax.models.patch_gan import PatchGAN
+from vdiffsr_jax.models.patch_gan import FeatureGAN, PatchGAN
 
 NETWORK = build(PatchGAN, channels=32, layers=2)
 
@@ -31,3 +31,12 @@ def test_refusals():
         build(PatchGAN, channels=20)
     with pytest.raises(ValueError, match="needs 12 pixels a side, not 8x16"):
         NETWORK.apply(filled(NETWORK.abstract), np.zeros((1, 8, 16, 3), np.float32))
+
+
+def test_a_discriminator_on_frozen_maps_scores_every_place_of_each():
+    network = build(FeatureGAN, (3, 5), channels=4)
+    params = filled(network.abstract)
+    maps = [np.ones((2, 4, 4, 3), np.float32), np.ones((2, 2, 2, 5), np.float32)]
+    first, second, scores = network.apply(params, maps, method="layers")
+    assert (first.shape, second.shape, scores.shape) == ((2, 4, 4, 4), (2, 2, 2, 4), (2, 20))
+    np.testing.assert_array_equal(network.apply(params, maps), scores)

@@ -7,8 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vdiffsr_jax.training.adversarial import adaptive_weight, gan_gradients, hinge
-from vdiffsr_jax.training.config import AutoencoderLoss
+from vdiffsr_jax.training.adversarial import (
+    adaptive_weight,
+    discriminator_loss,
+    gan_gradients,
+    generator_loss,
+    hinge,
+    relativistic,
+)  # fmt: skip
+from vdiffsr_jax.training.config import AdversarialConfig, AutoencoderLoss
 
 KEYS = jax.random.split(jax.random.key(0), 4)
 PARAMS = {"ae/inner": jax.random.normal(KEYS[0], (3, 3)), "ae/last": jax.random.normal(KEYS[1], (3, 3))}
@@ -88,3 +95,41 @@ def test_before_its_start_the_game_is_not_played():
 
 def test_adaptive_weight_is_bounded():
     assert float(adaptive_weight(jnp.ones(4), jnp.zeros(4))) == pytest.approx(1e4)
+
+
+def test_relativistic_compares_real_with_made():
+    real, fake = jnp.array([2.0, 0.0]), jnp.array([0.0, 1.0])
+    assert float(relativistic(real, fake)) == pytest.approx(np.mean(np.log1p(np.exp([-2.0, 1.0]))))
+
+
+def layers(critic):
+    """A discriminator whose one map is 2 x and whose scores are x w."""
+    return lambda image: [2 * image, image @ critic["critic/w"]]
+
+
+def test_the_discriminators_loss_has_its_penalties_and_leaves_the_pictures_alone():
+    fake, key = REAL + 1, jax.random.key(5)
+
+    def loss(critic, fake, **options):
+        weights = AdversarialConfig(weight=1.0, noise=0.1, **options)
+        return discriminator_loss(layers(critic), REAL, fake, key, weights)
+
+    plain = loss(CRITIC, fake, form="relativistic")
+    assert float(plain) == pytest.approx(float(relativistic(REAL @ CRITIC["critic/w"], fake @ CRITIC["critic/w"])))
+    for part, name in ((0, "r1"), (1, "r2")):
+        noise = 0.1 * jax.random.normal(jax.random.fold_in(key, part), REAL.shape)
+        want = 3 * jnp.square(noise @ CRITIC["critic/w"]).mean()  # D is linear here: D(x) - D(x + n) = -D(n)
+        got = loss(CRITIC, fake, form="relativistic", **{name: 3.0}) - plain
+        np.testing.assert_allclose(got, want, rtol=1e-4)
+    assert not np.any(jax.grad(lambda fake: loss(CRITIC, fake, r2=1.0))(fake))
+
+
+def test_the_generators_loss_pulls_scores_and_maps_towards_the_real_ones():
+    fake = REAL + 1
+    parts = generator_loss(layers(CRITIC), REAL, fake, AdversarialConfig(weight=1.0, form="relativistic", matching=1.0))
+    scores = [image @ CRITIC["critic/w"] for image in (REAL, fake)]
+    assert float(parts["gan"]) == pytest.approx(float(relativistic(scores[1], scores[0])))
+    assert float(parts["matching"]) == pytest.approx(2.0, rel=1e-5)
+    alone = generator_loss(layers(CRITIC), REAL, fake, AdversarialConfig(weight=1.0))
+    assert alone.keys() == {"gan"}
+    assert float(alone["gan"]) == pytest.approx(-float(scores[1].mean()), rel=1e-5)

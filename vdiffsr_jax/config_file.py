@@ -19,6 +19,19 @@ from vdiffsr_jax.config import ConfigError
 _PACKAGE = Path(__file__).parent
 FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # of an installed package, of a checkout
 
+# What an ablation switches, by the name it has in the paper's terms.
+SWITCHES = {
+    "prior": "model.prior",
+    "prior.train": "model.prior.train",
+    "prior.mode": "model.prior.mode",
+    "cogu": "model.cogu.enabled",
+    "cspa.same": "model.cspa.same",
+    "cspa.cross": "model.cspa.cross",
+    "cspa.levels": "model.cspa.levels",
+    "inverse": "loss.use_inverse",
+    "decoder.train": "loss.train_decoder",
+}
+
 
 def find_config_file(name: str | os.PathLike[str]) -> Path:
     """The file itself, or this project's own configuration of that name (`smoke`, `smoke.py`, `configs/smoke.py`).

@@ -19,7 +19,7 @@ from tests.models.filled import filled
 from vdiffsr_jax.config import VQGANConfig
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.runtime import processes
-from vdiffsr_jax.weights import checkpoint
+from vdiffsr_jax.weights import checkpoint, orbax_items
 
 CONFIG = VQGANConfig(ch=32, ch_mult=(1, 1), num_res_blocks=1, n_embed=16)
 
@@ -56,13 +56,13 @@ def main() -> None:
         checkpoint.save_model(args.directory, save, kind="vqgan", config=CONFIG, overwrite=True)
         assert version(args.directory) == number
     if process == 0:
-        write = checkpoint._Bounded.serialize
+        write = orbax_items.BoundedArrays.serialize
 
         async def killed(*arguments: Any, **options: Any) -> Any:
             await write(*arguments, **options)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        checkpoint._Bounded.serialize = killed  # type: ignore[method-assign]
+        orbax_items.BoundedArrays.serialize = killed  # type: ignore[method-assign]
     checkpoint.save_model(args.directory, {"vqgan": parameters(3)}, kind="vqgan", config=CONFIG, overwrite=True)
 
 

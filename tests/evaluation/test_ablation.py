@@ -13,11 +13,10 @@ import time
 import pytest
 
 from tests.sampling.conftest import random_items, tiny_config
-from vdiffsr_jax.evaluation import ablation, command, grid
+from vdiffsr_jax.evaluation import ablation, command
 from vdiffsr_jax.evaluation.ablation import main
 from vdiffsr_jax.evaluation.grid import cells, parse_switch
 from vdiffsr_jax.sampling.files import UsageError
-from vdiffsr_jax.training.config import SWITCHES
 from vdiffsr_jax.weights import checkpoint
 
 CONFIG = """
@@ -39,10 +38,6 @@ def get_config():
 
 def switches(*texts):
     return [parse_switch(text) for text in texts]
-
-
-def test_the_names_are_those_of_training():
-    assert set(grid.SWITCHES) == set(SWITCHES)
 
 
 def test_a_full_grid_is_every_combination():

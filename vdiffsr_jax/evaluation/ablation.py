@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from vdiffsr_jax.config import ConfigError
-from vdiffsr_jax.config_file import read_config_file
+from vdiffsr_jax.config_file import SWITCHES, read_config_file
 from vdiffsr_jax.evaluation import command as evaluate
 from vdiffsr_jax.evaluation import models
-from vdiffsr_jax.evaluation.grid import SWITCHES, Cell, cells, parse_switch
+from vdiffsr_jax.evaluation.grid import Cell, cells, parse_switch
 from vdiffsr_jax.metrics.catalog import MetricError
 from vdiffsr_jax.metrics.niqe import NiqeError
 from vdiffsr_jax.sampling.files import UsageError

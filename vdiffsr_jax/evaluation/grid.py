@@ -7,10 +7,8 @@ import itertools
 import re
 from collections.abc import Sequence
 
+from vdiffsr_jax.config_file import SWITCHES
 from vdiffsr_jax.sampling.files import UsageError
-
-# The names that train.py --set understands for these (a test holds the two lists together).
-SWITCHES = ("prior", "prior.train", "prior.mode", "cogu", "cspa.same", "cspa.cross", "cspa.levels", "inverse")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import ctypes
 import sys
 
 
-def give_back() -> None:
+def release_unused() -> None:
     """Return freed memory to the system; does nothing where the C library is not glibc.
 
     glibc keeps what reading a checkpoint and compiling leave behind: a fifth of the peak of `sample.py`.

@@ -71,5 +71,5 @@ class TileModel:
         if key not in self._programs:
             program = tile_program(self.assembled, self.mesh, steps=steps, method=method)
             self._programs[key] = program.lower(*args).compile()
-            host_memory.give_back()
+            host_memory.release_unused()
         return self._programs[key](*args)

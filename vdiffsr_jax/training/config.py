@@ -9,24 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vdiffsr_jax.config import ConfigError, check_choice, parse
+from vdiffsr_jax.config_file import SWITCHES
 from vdiffsr_jax.data.config import DataConfig
 from vdiffsr_jax.metrics import catalog
 from vdiffsr_jax.metrics.rules import RULES
 from vdiffsr_jax.models.remat import POLICIES
 from vdiffsr_jax.training import tasks
-
-# What an ablation switches, by the name it has in the paper's terms.
-SWITCHES = {
-    "prior": "model.prior",
-    "prior.train": "model.prior.train",
-    "prior.mode": "model.prior.mode",
-    "cogu": "model.cogu.enabled",
-    "cspa.same": "model.cspa.same",
-    "cspa.cross": "model.cspa.cross",
-    "cspa.levels": "model.cspa.levels",
-    "inverse": "loss.use_inverse",
-    "decoder.train": "loss.train_decoder",
-}
 
 
 @dataclasses.dataclass(frozen=True)

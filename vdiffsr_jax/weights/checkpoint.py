@@ -200,7 +200,7 @@ def load_model(
     for item in wanted:
         abstract = kinds.network(kind, item, config).abstract
         loaded[item] = _restore(place / item, _target(place / item, abstract, dtype, placement))
-        host_memory.give_back()
+        host_memory.release_unused()
     if "denoiser" in loaded and means_another_branch(found, config, loaded["denoiser"]):
         raise CheckpointError(
             f"{path} has format 1 and a trained same-scale branch (cspa.same), which read the prior's maps drawn out; "

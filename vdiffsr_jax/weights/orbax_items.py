@@ -53,7 +53,7 @@ def read(path: epath.Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
     return result
 
 
-class _Bounded(ocp.type_handlers.NumpyHandler):
+class BoundedArrays(ocp.type_handlers.NumpyHandler):
     """Writes a few arrays at a time, lazy ones too, and reads one after the other.
 
     Orbax's own handlers want all values of a tree at once, and leave reads behind when one of them fails.
@@ -71,15 +71,15 @@ class _Bounded(ocp.type_handlers.NumpyHandler):
 
     async def deserialize(self, infos: Sequence[Any], args: Any = None) -> Sequence[np.ndarray]:
         return [
-            (await super(_Bounded, self).deserialize([info], args and args[i : i + 1]))[0]
+            (await super(BoundedArrays, self).deserialize([info], args and args[i : i + 1]))[0]
             for i, info in enumerate(infos)
         ]
 
 
 def _handler() -> ocp.PyTreeCheckpointHandler:
     types = ocp.type_handlers.create_type_handler_registry(
-        (np.ndarray, _Bounded()),
-        (LazyArray, _Bounded()),
+        (np.ndarray, BoundedArrays()),
+        (LazyArray, BoundedArrays()),
         (jax.Array, ocp.type_handlers.ArrayHandler(array_metadata_store=None)),
     )
     # Trained weights barely compress, and zstd would be most of the time that saving takes.

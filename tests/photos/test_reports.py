@@ -16,7 +16,7 @@ import tifffile
 from PIL import Image, features
 
 from vdiffsr_jax.data import photos
-from vdiffsr_jax.photos import alpha, exif, icc, png, write
+from vdiffsr_jax.photos import alpha, exif, icc, kinds, png, write
 from vdiffsr_jax.photos.photo import ImageError, Photo
 from vdiffsr_jax.photos.read import read, read_size
 
@@ -260,6 +260,21 @@ def test_several_pages_are_told_once(tmp_path):
 def test_avif_is_read(tmp_path):
     Image.new("RGB", (16, 12), (10, 200, 30)).save(tmp_path / "a.avif", quality=95)
     assert np.abs(read(tmp_path / "a.avif").color.astype(int) - [10, 200, 30]).max() < 6
+
+
+@pytest.mark.skipif(".heic" not in kinds.SUFFIXES, reason="pillow-heif is not installed (pip install '.[heic]')")
+def test_heic_is_read(tmp_path):
+    kinds.pillow_formats()  # registers it for Pillow, here to write one
+    exif_of = Image.Exif()
+    exif_of[315] = "José"
+    Image.new("RGB", (16, 12), (10, 200, 30)).save(tmp_path / "a.heic", "HEIF", quality=95, exif=exif_of)
+    photo = read(tmp_path / "a.heic")
+    assert photo.color.shape == (12, 16, 3)
+    assert read_size(tmp_path / "a.heic") == (12, 16)
+    assert np.abs(photo.color.astype(int) - [10, 200, 30]).max() < 6
+    assert b"Jos" in photo.exif
+    with pytest.raises(ImageError):
+        read((tmp_path / "a.heic").read_bytes()[:-100])
 
 
 def test_what_cannot_be_written_is_refused_before_the_work(tmp_path):

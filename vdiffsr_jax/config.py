@@ -192,7 +192,7 @@ class PriorConfig:
         check_choice(self, "attention", ("causal", "full"))
         if self.train == "lora" and not self.lora_rank:
             raise ConfigError("prior.train=lora needs prior.lora_rank of at least 1; or choose adapter, full or none")
-        if self.kind == "codes":
+        if self.kind != "var":  # only PyramidVAR needs a VAR that fits
             return
         if self.taps:
             _increasing(self, "taps", self.taps)

@@ -156,7 +156,8 @@ class DataConfig:
     """Photos to batches.
 
     sources, valid_sources: folders (searched recursively), list files (.txt, one path a line), ArrayRecord shards or
-        folders of them; lr_sources, valid_lr_sources: the LR halves of pairs, found by the same relative name.
+        folders of them, or module:Class:place of your own (`sources.Source`); lr_sources, valid_lr_sources: the LR
+        halves of pairs, found by the same relative name.
     crop_size: HR pixels; LR has crop_size / scale.
     degradation: realesrgan, mild, fixed, bicubic; paired (LR from lr_sources); custom (`custom_degradation`); none
         (HR only).

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pkgutil
+import re
 from collections.abc import Sequence
 from concurrent import futures
 from pathlib import Path
@@ -16,10 +18,14 @@ from vdiffsr_jax.photos.kinds import SUFFIXES, is_photo
 
 SHARD_SUFFIX = ".array_record"
 INDEX_FORMAT = "vdiffsr_jax photos 1"
+_OWN = re.compile(r"([A-Za-z_][\w.]*:[A-Za-z_]\w*):(.*)")  # module:Class:place
 
 
 class Source(Protocol):
-    """Numbered photos: `names` for people, `keys` to pair by, `sizes` (n, 2) int64 heights and widths."""
+    """Numbered photos: `names` for people, `keys` to pair by, `sizes` (n, 2) int64 heights and widths.
+
+    Threads share one, worker processes get a pickled copy.
+    """
 
     names: list[str]
     keys: list[str]
@@ -94,11 +100,14 @@ def _shard_index(path: str, reader: Any) -> tuple[int, dict[str, Any]]:
 def open_source(path: str, broken: Broken) -> Source:
     """A folder of photos (searched recursively) or of shards, a list file (.txt) or one shard; shards also in gs://.
 
+    "module:Class:place" is Class(place, broken), a `Source` outside of this package.
     Raises: DataError if there is nothing of the kind.
     """
+    place = Path(path).expanduser()
+    if (own := _OWN.fullmatch(path)) and not place.exists():
+        return _own_source(own[1])(own[2], broken)
     if path.startswith("gs://") or path.endswith(SHARD_SUFFIX):
         return Records(_shards(path))
-    place = Path(path).expanduser()
     if place.is_dir():
         shards = sorted(str(p) for p in place.glob(f"*{SHARD_SUFFIX}"))
         if shards:
@@ -116,7 +125,16 @@ def open_source(path: str, broken: Broken) -> Source:
         if missing == files:
             raise DataError(f"{path}: {len(missing)} of {len(files)} paths do not exist, the first: {missing[0]}")
         return Files(files, [_key(p.name) for p in files], broken)
-    raise DataError(f"{path} is neither a folder, a list file (.txt) nor a shard ({SHARD_SUFFIX})")
+    raise DataError(
+        f"{path} is neither a folder, a list file (.txt), a shard ({SHARD_SUFFIX}) nor module:Class:place of your own"
+    )
+
+
+def _own_source(name: str) -> Any:
+    try:
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError) as error:
+        raise DataError(f"source {name} cannot be imported: {error}") from error
 
 
 def _text(path: Path) -> str:

@@ -39,12 +39,16 @@ class TileModel:
     ) -> None:
         self.config, self.mesh = config, mesh
         self.assembled = assemble(config, dtype=dtype)
+        self._programs: dict[Hashable, jax.stages.Compiled] = {}
+        self.replace(items)
+
+    def replace(self, items: Mapping[str, Params]) -> None:
+        """Work with other parameters of the same model; nothing is compiled anew."""
         params = {}
         for name, network in self.assembled.networks.items():
             network.check(items[name], name)
             params[name] = network.as_computed(items[name])
-        self.params = jax.device_put(params, NamedSharding(mesh, P()))
-        self._programs: dict[Hashable, jax.stages.Compiled] = {}
+        self.params = jax.device_put(params, NamedSharding(self.mesh, P()))
 
     @property
     def num_devices(self) -> int:

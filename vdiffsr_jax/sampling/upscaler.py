@@ -67,11 +67,16 @@ class Upscaler:
         Raises: SamplingError for an impossible dtype, batch or tile; ValueError if the parameters do not fit.
         """
         self.tile = _check_options(config, dtype, batch, tile)
+        self._given = config
         items, config = fold_model(items, config)
         self.config = config
         self._model = TileModel(config, items, mesh=tile_mesh(_devices(devices)), dtype=jnp.dtype(dtype))
         self.batch = self._batch_size(batch)
         self._threads = ThreadPoolExecutor(_THREADS, "blend")
+
+    def replace(self, items: dict[str, Params]) -> None:
+        """Go on with other parameters of the model that this one was made from; nothing is compiled anew."""
+        self._model.replace(fold_model(items, self._given)[0])
 
     @classmethod
     def load(

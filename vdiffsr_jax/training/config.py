@@ -171,13 +171,21 @@ class MeshConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class HeldOutPairs:
+    """Folders of whole HR pictures and of LR pictures of the same names, a quarter of their size."""
+
+    hr: str
+    lr: str
+
+
+@dataclasses.dataclass(frozen=True)
 class EvalConfig:
     """Held-out metrics and a sample grid every `every` steps (0: never), over `batches` batches that never change.
 
     `best` names the metric that decides which model is kept in WORKDIR/best. The distance that the loss trains on would
     flatter the model: it decides only if `allow_trained_metric`.
     `metrics`: names of `evaluate.py --list-metrics` besides the task's own, of 8-bit pictures under the rules `scores`;
-    their weights lie in the folder `weights`.
+    their weights lie in the folder `weights`. Of `pairs` they are measured too, as pairs_NAME.
     """
 
     every: int = 1000
@@ -188,12 +196,15 @@ class EvalConfig:
     metrics: tuple[str, ...] = ()
     weights: str = "checkpoints"
     scores: str = "default"
+    pairs: HeldOutPairs | None = None
 
     def __post_init__(self) -> None:
         check_choice(self, "scores", tuple(RULES))
         for name in self.metrics:
             if name not in catalog.METRICS:
                 raise ConfigError(f"eval.metrics: {name!r} is unknown; known: {', '.join(catalog.METRICS)}")
+        if self.pairs is not None and not self.metrics:
+            raise ConfigError("eval.pairs is there but no eval.metrics: name what is measured of them")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy as np
 from etils import epath
 
 from vdiffsr_jax.config import ConfigError, to_dict
+from vdiffsr_jax.evaluation.held_out import WholePairs
 from vdiffsr_jax.photos import sheet
 from vdiffsr_jax.training import feed, named, tasks
 from vdiffsr_jax.training.config import TrainConfig, check_batch
@@ -117,6 +118,7 @@ class Run:
         self.program: jax.stages.Compiled | None = None
         self.task = tasks.make(cfg)
         self.measures = named.load(cfg) if cfg.eval.every else []
+        self.pairs = self._pairs() if cfg.eval.every and cfg.eval.pairs else None
         self.best_metric = cfg.eval.best or self.task.best
         self.rising = self.best_metric in self.task.rising or named.rising(self.best_metric)
         self.best: float | None = None
@@ -178,11 +180,26 @@ class Run:
     def _placement(self, name: str, leaf: Any) -> jax.sharding.Sharding:
         return (self.layout.parameter if self.task.trainable(name) else self.layout.frozen)(name, leaf)
 
+    def _pairs(self) -> WholePairs:
+        """Raises: ConfigError if the pictures cannot be used, or not by this run."""
+        cfg = self.cfg.eval.pairs
+        assert cfg is not None
+        if not self.task.sampling_steps:
+            raise ConfigError(f"eval.pairs: task {self.cfg.task} makes no pictures of LR pictures alone")
+        if jax.process_count() > 1:
+            raise ConfigError(
+                "eval.pairs needs a single process; judge WORKDIR/best with evaluate.py --hr --lr instead"
+            )
+        return WholePairs(cfg.hr, cfg.lr)
+
     def _held_out(self) -> HeldOut:
         cfg = self.cfg.eval
         key = jax.random.fold_in(self.key, 2)
         judge = HeldOut(self.task, self.layout, feed.held_out(self.cfg), key, cfg.grid_rows, self.measures)
-        if cfg.best and cfg.best not in (known := judge.metrics(self.task.abstract())):
+        known = judge.metrics(self.task.abstract())
+        if self.pairs:
+            known += [f"{named.PAIRS}{measure.metric.key}" for measure in self.measures]
+        if cfg.best and cfg.best not in known:
             raise ConfigError(f"eval.best={cfg.best!r} is not measured; known here: {', '.join(known)}")
         return judge
 
@@ -279,6 +296,11 @@ class Run:
         """What was measured; None if the metric that decides has no value (NaN)."""
         assert self.held_out is not None
         metrics, grid = self.held_out(self.model())
+        if self.pairs:
+            _, config, items = self.task.export(self.model())
+            pictures = self.pairs(config, items, steps=self.task.sampling_steps, dtype=self.cfg.dtype)
+            whole = named.means(self.measures, pictures)
+            metrics = metrics | {f"{named.PAIRS}{key}": value for key, value in whole.items()}
         self.log.scalars(step, "eval", metrics)
         self.log.say(f"step {step}  held out: " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         if jax.process_index() == 0:

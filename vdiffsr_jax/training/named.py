@@ -16,10 +16,12 @@ from vdiffsr_jax.metrics.rules import RULES
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.weights import storage
 
+PAIRS = "pairs_"  # before the names of metrics of eval.pairs
+
 
 def rising(name: str) -> bool:
     """Whether more of a metric is better, by its name in the log."""
-    metric = METRICS.get(name)
+    metric = METRICS.get(name.removeprefix(PAIRS))
     return metric is not None and metric.rising
 
 
@@ -39,10 +41,10 @@ def check(cfg: TrainConfig) -> dict[str, Path]:
         if METRICS[key].weights and key not in found:
             raise ConfigError(f"eval.metrics: {key} has no weights in {cfg.eval.weights}; get them: {METRICS[key].get}")
     trained = getattr(cfg.loss, "perceptual", 0) > 0 and not cfg.eval.allow_trained_metric
-    best, source = cfg.eval.best, cfg.init_from.perceptual
+    best, source = cfg.eval.best.removeprefix(PAIRS), cfg.init_from.perceptual
     if trained and best in METRICS and source and best == catalog.perceptual_key(storage.place(source)):
         raise ConfigError(
-            f"eval.best={best!r} is the distance that the loss trains on (init_from.perceptual={source}): "
+            f"eval.best={cfg.eval.best!r} is the distance that the loss trains on (init_from.perceptual={source}): "
             "choose another metric, or set eval.allow_trained_metric=true"
         )
     return found

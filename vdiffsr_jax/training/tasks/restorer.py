@@ -51,6 +51,7 @@ class RestorerTask(LossTask):
 
     model_config = VDiffSRConfig
     start_flag = "denoiser"
+    sampling_steps = 1
 
     def __init__(self, cfg: TrainConfig):
         super().__init__(cfg)

@@ -43,7 +43,8 @@ class Task(abc.ABC):
 
     `model_config`, `loss_config`: the dataclasses of cfg.model and cfg.loss. `networks`: every network by name.
     Parameters are one flat dict, {"network/path": array}, of which `trainable` says what is trained. `best`: the metric
-    that decides by default, `rising` those of which more is better.
+    that decides by default, `rising` those of which more is better. `sampling_steps`: of what it exports, if that makes
+    pictures of LR pictures alone, else 0.
     """
 
     model_config: ClassVar[type]
@@ -51,6 +52,7 @@ class Task(abc.ABC):
     networks: dict[str, Network]
     best = "psnr_y"
     rising = ("psnr_y", "accuracy")
+    sampling_steps = 0
 
     def __init__(self, cfg: TrainConfig):
         self.cfg = cfg

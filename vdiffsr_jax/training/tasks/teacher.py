@@ -6,7 +6,7 @@ import jax
 
 from vdiffsr_jax.diffusion import losses, sampler
 from vdiffsr_jax.models.assembled import Denoise
-from vdiffsr_jax.training.config import TeacherLoss
+from vdiffsr_jax.training.config import TeacherLoss, TrainConfig
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks.restorer import RestorerTask
@@ -20,6 +20,10 @@ class TeacherTask(RestorerTask):
     """
 
     loss_config = TeacherLoss
+
+    def __init__(self, cfg: TrainConfig):
+        super().__init__(cfg)
+        self.sampling_steps = self.model.schedule.num_steps
 
     def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
         window = upsampled(batch)

@@ -10,7 +10,7 @@ from vdiffsr_jax.config import COLOR_FIXES
 from vdiffsr_jax.photos.resample import cubic_rows
 
 _LEVELS = 5
-_HALO = 2**_LEVELS - 1
+_HALO = 2 * (2**_LEVELS - 1)  # of two smoothings
 _BAND = 256
 
 
@@ -18,6 +18,7 @@ def fix(hr: np.ndarray, lr: np.ndarray, method: str) -> np.ndarray:
     """The result with the colours of its LR image.
 
     wavelet: hr - low(hr) + low(lr upscaled), low = five a-trous [1 2 1]/4 smoothings of spacing 1, 2, 4, 8, 16.
+    What clipping takes from a pure colour is given back once to the low frequencies (not in the source).
     adain: (hr - mean(hr)) / std(hr) * std(lr) + mean(lr), per channel.
 
     Args: hr: (s h, s w, 3) and lr: (h, w, 3), both uint8 or both uint16.
@@ -42,7 +43,12 @@ def _wavelet(hr: np.ndarray, lr: np.ndarray) -> Iterator[tuple[int, np.ndarray]]
         first, last = max(start - _HALO, 0), min(stop + _HALO, height)
         inside = slice(start - first, stop - first)
         difference = cubic_rows(lr.astype(np.float32), scale, first, last) - hr[first:last]
-        yield start, hr[start:stop] + _smooth(difference)[inside]
+        corrected = hr[first:last] + _smooth(difference)
+        kept = np.clip(corrected, 0, np.iinfo(hr.dtype).max)
+        lost = corrected - kept
+        if lost.any():
+            kept += _smooth(lost)
+        yield start, kept[inside]
 
 
 def _smooth(x: np.ndarray) -> np.ndarray:

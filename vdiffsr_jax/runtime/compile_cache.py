@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from vdiffsr_jax.runtime.cache_folder import cache_folder
 
@@ -16,12 +15,15 @@ def add_flag(parser: argparse._ActionsContainer) -> None:
 
 
 def use(choice: str | None) -> None:
-    """Keep them where the flag or JAX_COMPILATION_CACHE_DIR says, by default in the user's cache folder."""
+    """Keep them where `choice` says, or do not if it is off; without one, in the user's cache folder.
+
+    Nothing that was chosen before, here, by JAX_COMPILATION_CACHE_DIR or in jax.config, gives way to the user's folder.
+    """
     import jax
 
     if choice == "off":
         jax.config.update("jax_enable_compilation_cache", False)
     elif choice:
         jax.config.update("jax_compilation_cache_dir", choice)
-    elif not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    elif not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))

@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 from vdiffsr_jax.config import COLOR_FIXES, VDiffSRConfig
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.models.prior import fold_model
+from vdiffsr_jax.runtime import compile_cache
 from vdiffsr_jax.sampling import tiling
 from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
 from vdiffsr_jax.sampling.errors import DeviceMemoryError, SamplingError
@@ -66,6 +67,7 @@ class Upscaler:
 
         Raises: SamplingError for an impossible dtype, batch or tile; ValueError if the parameters do not fit.
         """
+        compile_cache.use(None)
         self.tile = _check_options(config, dtype, batch, tile)
         self._given = config
         items, config = fold_model(items, config)

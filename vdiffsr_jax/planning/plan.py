@@ -228,7 +228,7 @@ def _advice(problem: str, cfg: TrainConfig | None) -> str:
         return f"does not fit ({first}): lower --sample_batch"
     ways = [f"--set mesh.fsdp={cfg.mesh.fsdp * 2} --set mesh.data=0 (shards weights and optimiser)"]
     ways += [] if cfg.remat == "full" else ["--set remat=full"]
-    ways += [] if cfg.frozen_dtype == "bfloat16" else ["--set frozen_dtype=bfloat16"]
+    ways += [] if cfg.frozen_dtype == "bfloat16" else ["--set dtype=bfloat16 --set frozen_dtype=bfloat16"]
     ways += [f"--set accumulate={cfg.accumulate * 2}", f"--set batch_size={max(cfg.batch_size // 2, 1)}"]
     return f"does not fit ({first}); in this order: {', '.join(ways)}"
 

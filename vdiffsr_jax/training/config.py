@@ -264,6 +264,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("dtype", "frozen_dtype"):
             check_choice(self, name, ("float32", "bfloat16"))
+        if self.frozen_dtype == "bfloat16" and self.dtype == "float32":
+            raise ConfigError("frozen_dtype=bfloat16 needs dtype=bfloat16: weights used in float32 are not rounded")
         check_choice(self, "remat", POLICIES)
         if self.share <= 0:
             raise ConfigError(f"share={self.share} must be positive")

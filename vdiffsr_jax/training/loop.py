@@ -328,7 +328,7 @@ class Run:
         self.checkpoints.save(step, self.state, about, metrics, force=force)
 
     def _export(self, directory: epath.Path) -> None:
-        kind, config, items = self.task.export(self.model())
+        kind, config, items = self.task.export(self.task.unrounded(self.model()))
         source = {"task": self.cfg.task, "step": int(self.state.step), "code": code_version()}
         checkpoint.save_model(directory, items, kind=kind, config=config, sources=[source], overwrite=True)
 

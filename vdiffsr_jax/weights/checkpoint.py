@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import json
 import os
 import re
@@ -36,6 +37,7 @@ READ_BYTES = 1 << 26  # together: a read of its own for every small array would 
 
 Leaf = tuple[tuple[Any, ...], jax.ShapeDtypeStruct]  # where it stands in the tree, what it is
 Placement = jax.sharding.Sharding | Callable[[str, jax.ShapeDtypeStruct], jax.sharding.Sharding]
+Dtype = jnp.dtype | Callable[[str], jnp.dtype]
 
 
 class CheckpointError(ValueError):
@@ -178,14 +180,14 @@ def load_model(
     directory: str | os.PathLike[str],
     *,
     items: Collection[str] | None = None,
-    dtype: jnp.dtype | None = None,
+    dtype: Dtype | None = None,
     placement: Placement | None = None,
 ) -> Model:
     """Read a checkpoint straight into arrays where they shall lie.
 
-    Args: items: which networks, all by default. dtype: of the floating parameters, as stored by default.
-        placement: one sharding for all, or (parameter name, its shape and dtype) -> sharding; this process's first
-        device by default.
+    Args: items: which networks, all by default. dtype: of the floating parameters, or (parameter name) -> dtype; as
+        stored by default. placement: one sharding for all, or (parameter name, its shape and dtype) -> sharding; this
+        process's first device by default.
     Raises: CheckpointError if it is no checkpoint, lacks an item, or its parameters do not fit its configuration.
     """
     path = storage.place(directory)
@@ -286,7 +288,7 @@ def _place(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def _target(path: epath.Path, abstract: Params, dtype: jnp.dtype | None, placement: Placement) -> Params:
+def _target(path: epath.Path, abstract: Params, dtype: Dtype | None, placement: Placement) -> Params:
     """The tree to restore, after its names and shapes were compared with what is stored."""
     if not path.is_dir() and not hub_folder.file_of(path).is_file():
         raise CheckpointError(f"{path} is missing: the checkpoint is incomplete")
@@ -306,7 +308,10 @@ def _target(path: epath.Path, abstract: Params, dtype: jnp.dtype | None, placeme
     target = {}
     for name, struct in want.items():
         kept = jnp.dtype(stored[name].dtype)
-        final = kept if dtype is None or not jnp.issubdtype(kept, jnp.floating) else jnp.dtype(dtype)
+        final = kept
+        if dtype is not None and jnp.issubdtype(kept, jnp.floating):
+            asked: Any = dtype(name) if inspect.isroutine(dtype) else dtype
+            final = jnp.dtype(asked)
         shape = jax.ShapeDtypeStruct(struct.shape, final)
         where = placement if isinstance(placement, jax.sharding.Sharding) else placement(name, shape)
         target[name] = jax.ShapeDtypeStruct(struct.shape, final, sharding=where)

@@ -80,12 +80,16 @@ class AlignTask(LossTask):
         }
 
     def load(self, key: jax.Array, placement: Placement) -> Flat:
-        start, dtype = self.cfg.init_from, jnp.dtype(self.cfg.frozen_dtype)
+        start, self._prior_key = self.cfg.init_from, jax.random.fold_in(key, 0)
         parts = {p: sources.read_tree(p, str(getattr(start, p)), p, placement) for p in PyramidVAR.parts}
-        flat = prefixed("pvar", PyramidVAR.assemble(parts, self.prior, jax.random.fold_in(key, 0)))
+        flat = prefixed("pvar", PyramidVAR.assemble(parts, self.prior, self._prior_key))
         flat |= prefixed("var", parts["var"]) | prefixed("tokenizer", parts["tokenizer"])
-        flat = {name: p if self.trainable(name) else p.astype(dtype) for name, p in flat.items()}
+        flat = {name: p.astype(self.stored(name)) for name, p in flat.items()}
         return placed(placement, flat) | self.fresh("reader", jax.random.fold_in(key, 1), placement)
+
+    def originals(self) -> Flat:
+        parts = {p: sources.lazily(p, getattr(self.cfg.init_from, p)) for p in PyramidVAR.parts}
+        return prefixed("pvar", PyramidVAR.assemble(parts, self.prior, self._prior_key))
 
     def trainable(self, name: str) -> bool:
         network, _, path = name.partition("/")

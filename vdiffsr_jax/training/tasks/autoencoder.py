@@ -89,7 +89,7 @@ class AutoencoderTask(Task):
         if "patch_gan" in self.networks:
             flat |= self.fresh("patch_gan", jax.random.fold_in(key, 1), placement)
         if self.perceptual:
-            flat |= self.perceptual.load(placement)
+            flat |= self.perceptual.load(placement, self.stored)
         return flat
 
     def trainable(self, name: str) -> bool:

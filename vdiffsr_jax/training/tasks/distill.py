@@ -18,7 +18,7 @@ from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.perceptual import Perceptual
 from vdiffsr_jax.training.tasks.restorer import RestorerTask, source_config
-from vdiffsr_jax.training.tasks.task import Judgement, Placement, prefixed, refuse, upsampled
+from vdiffsr_jax.training.tasks.task import Judgement, Placement, refuse, upsampled
 
 # This task's name of a teacher's network -> the item of the assembled model.
 TEACHER = {"teacher": "denoiser", "teacher_pvar": "pvar"}
@@ -80,16 +80,17 @@ class DistillTask(RestorerTask):
         return [*super().restorers(), ("teacher", self.teacher)]
 
     def load(self, key: jax.Array, placement: Placement) -> Flat:
-        directory, dtype = str(self.cfg.init_from.teacher), jnp.dtype(self.cfg.frozen_dtype)
+        directory = str(self.cfg.init_from.teacher)
         sources.same_latents(directory, str(self.cfg.init_from.first_stage))
         flat = super().load(key, placement)
-        params = sources.read_tree("teacher", directory, "teacher", placement, dtype=dtype)
-        flat |= prefixed("teacher", {"unet": params} if "unet" not in params else params)
+        plain = sources.describe("teacher", directory)[0] == "swin_unet"
+        network = "teacher/unet" if plain else "teacher"
+        flat |= sources.read("teacher", directory, network, placement, dtype=self.stored)
         if self.teacher.prior is not None:
-            flat |= sources.read("teacher", directory, "teacher_pvar", placement, item="pvar", dtype=dtype)
+            flat |= sources.read("teacher", directory, "teacher_pvar", placement, item="pvar", dtype=self.stored)
         if "discriminator" in self.networks:
             flat |= self.fresh("discriminator", jax.random.fold_in(key, 2), placement)
-        return flat | (self.perceptual.load(placement) if self.perceptual else {})
+        return flat | (self.perceptual.load(placement, self.stored) if self.perceptual else {})
 
     def trainable(self, name: str) -> bool:
         learns = self.weights.train_decoder and name.startswith(DECODER)

@@ -19,12 +19,11 @@ class Perceptual:
     def __init__(self, cfg: TrainConfig):
         config = sources.describe("perceptual", cfg.init_from.perceptual)[2]
         self.directory = str(cfg.init_from.perceptual)
-        self.dtype = jnp.dtype(cfg.frozen_dtype)
         self.network = kinds.network("perceptual", "perceptual", config, dtype=jnp.dtype(cfg.dtype))
 
-    def load(self, placement: Placement) -> Flat:
+    def load(self, placement: Placement, dtype: sources.Dtypes) -> Flat:
         """{"perceptual/path": array}."""
-        return sources.read("perceptual", self.directory, "perceptual", placement, dtype=self.dtype)
+        return sources.read("perceptual", self.directory, "perceptual", placement, dtype=dtype)
 
     def maps(self, params: Params, image: jax.Array) -> list[jax.Array]:
         """The backbone's maps of an image, float32, for a discriminator on them."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from vdiffsr_jax.config import PriorConfig, VDiffSRConfig
 from vdiffsr_jax.diffusion import schedule
 from vdiffsr_jax.models.assembled import Denoise, Items, assemble
-from vdiffsr_jax.models.build import cast, flatten
+from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.models.prior import prior_class
 from vdiffsr_jax.models.vdiffsr import from_unet
 from vdiffsr_jax.training.config import TrainConfig
@@ -115,8 +115,7 @@ class RestorerTask(LossTask):
     def load(self, key: jax.Array, placement: Placement) -> Flat:
         keys = [jax.random.fold_in(key, i) for i in range(2)]
         first_stage = str(self.cfg.init_from.first_stage)
-        frozen_dtype = jnp.dtype(self.cfg.frozen_dtype)
-        flat = sources.read("first_stage", first_stage, "first_stage", placement, dtype=frozen_dtype)
+        flat = sources.read("first_stage", first_stage, "first_stage", placement, dtype=self.stored)
         flat |= self._load_denoiser(keys[0], placement)
         if self.model.prior is not None:
             flat |= self._load_prior(keys[1], placement)
@@ -151,14 +150,23 @@ class RestorerTask(LossTask):
         start, prior = self.cfg.init_from, self.model.prior
         assert prior is not None
         if (whole := self._trained_prior()) is not None:
-            flat = sources.read(*whole, "pvar", placement, item="pvar")
-        else:
-            made = prior_class(prior)
-            parts = {p: sources.read_tree(p, str(getattr(start, p)), p, placement) for p in made.parts}
-            flat = prefixed("pvar", made.assemble(parts, prior, key))
-        frozen_dtype = jnp.dtype(self.cfg.frozen_dtype)
-        kept = {name: p if self.trainable(name) else p.astype(frozen_dtype) for name, p in flat.items()}
-        return placed(placement, kept)
+            return sources.read(*whole, "pvar", placement, item="pvar", dtype=self.stored)
+        self._prior_key = key
+        made = prior_class(prior)
+        parts = {p: sources.read_tree(p, str(getattr(start, p)), p, placement) for p in made.parts}
+        flat = prefixed("pvar", made.assemble(parts, prior, key))
+        return placed(placement, {name: p.astype(self.stored(name)) for name, p in flat.items()})
+
+    def originals(self) -> Flat:
+        start, prior = self.cfg.init_from, self.model.prior
+        flat = prefixed("first_stage", sources.lazily("first_stage", start.first_stage))
+        if prior is None:
+            return flat
+        if (whole := self._trained_prior()) is not None:
+            return flat | prefixed("pvar", sources.lazily(*whole, item="pvar"))
+        made = prior_class(prior)
+        parts = {p: sources.lazily(p, getattr(start, p)) for p in made.parts}
+        return flat | prefixed("pvar", made.assemble(parts, prior, self._prior_key))
 
     def trainable(self, name: str) -> bool:
         network, _, path = name.partition("/")
@@ -210,5 +218,4 @@ class RestorerTask(LossTask):
         return Judgement(jnp.clip(self.decode(flat, z_0), -1, 1), {"latent_error": error})
 
     def export(self, flat: Flat) -> Export:
-        items = {name: cast(params, jnp.float32) for name, params in self.items(flat).items()}
-        return Export("vdiffsr", self.model, items)
+        return Export("vdiffsr", self.model, dict(self.items(flat)))

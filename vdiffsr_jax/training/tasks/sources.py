@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,7 @@ from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.tasks.task import Placement, prefixed
 from vdiffsr_jax.weights import checkpoint
 
+Dtypes = Callable[[str], jnp.dtype]  # a parameter's name -> what it is kept in
 # What of a first stage does not touch latents.
 _DECODER = ("decoder/", "post_quant_conv/")
 # {directory: (kind, configuration)} of checkpoints that a run still makes, for whoever prepares the run after it.
@@ -82,19 +83,31 @@ def same_latents(teacher: str, directory: str) -> None:
         )
 
 
+def _whole(name: str) -> jnp.dtype:
+    return jnp.dtype(jnp.float32)
+
+
 def read(
-    flag: str, directory: str, network: str, placement: Placement, *, item: str | None = None, dtype: Any = jnp.float32
+    flag: str, directory: str, network: str, placement: Placement, *, item: str | None = None, dtype: Dtypes = _whole
 ) -> Flat:
     """The parameters of one item as those of `network`, placed; `item` replaces the one the flag means."""
     return prefixed(network, read_tree(flag, directory, network, placement, item=item, dtype=dtype))
 
 
 def read_tree(
-    flag: str, directory: str, network: str, placement: Placement, *, item: str | None = None, dtype: Any = jnp.float32
+    flag: str, directory: str, network: str, placement: Placement, *, item: str | None = None, dtype: Dtypes = _whole
 ) -> Params:
     """As `read`, as a tree."""
     item = item or describe(flag, directory)[1]
     model = checkpoint.load_model(
-        directory, items=[item], dtype=dtype, placement=lambda name, leaf: placement(f"{network}/{name}", leaf)
+        directory,
+        items=[item],
+        dtype=lambda name: dtype(f"{network}/{name}"),
+        placement=lambda name, leaf: placement(f"{network}/{name}", leaf),
     )
     return model.items[item]
+
+
+def lazily(flag: str, directory: str | None, *, item: str | None = None) -> Params:
+    """One item's parameters as they are stored, each read when it is asked for."""
+    return checkpoint.load_lazily(str(directory), item or describe(flag, directory)[1])

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.models.build import Network, Params, flatten, unflatten
@@ -82,14 +83,33 @@ class Task(abc.ABC):
     def export(self, flat: Flat) -> Export:
         """The checkpoint that other tasks and `sample.py` read."""
 
+    def stored(self, name: str) -> jnp.dtype:
+        """The dtype a parameter is kept in: cfg.frozen_dtype if it is frozen and rounded so before every use anyway.
+
+        Codebooks, phi and norms are used in float32: rounded, they would give other codes.
+        """
+        network, _, path = name.partition("/")
+        dtype = jnp.dtype(self.cfg.frozen_dtype)
+        rounded = not self.trainable(name) and self.networks[network].rounded.get(path) == dtype
+        return dtype if rounded else jnp.dtype(jnp.float32)
+
+    def originals(self) -> Flat:
+        """What `load` read or drew of frozen parameters that `export` takes, unrounded; lazily where it was read."""
+        return {}
+
+    def unrounded(self, flat: Flat) -> Flat:
+        """`flat` as `export` shall write it: what is stored in fewer digits is taken from where it came from."""
+        short = [name for name in flat if self.stored(name) != jnp.float32]
+        whole = self.originals() if short else {}
+        return flat | {name: whole[name].astype(np.float32) for name in short if name in whole}
+
     def abstract(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """All parameters as shapes; frozen ones in their own dtype."""
-        frozen_dtype = jnp.dtype(self.cfg.frozen_dtype)
+        """All parameters as shapes, each in the dtype it is kept in."""
         shapes = {}
         for network, built in self.networks.items():
             for path, leaf in flatten(built.abstract).items():
                 name = f"{network}/{path}"
-                shapes[name] = leaf if self.trainable(name) else jax.ShapeDtypeStruct(leaf.shape, frozen_dtype)
+                shapes[name] = jax.ShapeDtypeStruct(leaf.shape, self.stored(name))
         return shapes
 
     def tree(self, network: str, flat: Mapping[str, Any]) -> Params:

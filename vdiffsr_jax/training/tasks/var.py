@@ -52,8 +52,7 @@ class VARTask(LossTask):
 
     def load(self, key: jax.Array, placement: Placement) -> Flat:
         start, tokenizer = self.cfg.init_from.var, self.cfg.init_from.tokenizer
-        frozen_dtype = jnp.dtype(self.cfg.frozen_dtype)
-        flat = sources.read("tokenizer", str(tokenizer), "tokenizer", placement, dtype=frozen_dtype)
+        flat = sources.read("tokenizer", str(tokenizer), "tokenizer", placement, dtype=self.stored)
         return flat | (
             self.fresh("var", key, placement) if start is None else sources.read("var", start, "var", placement)
         )

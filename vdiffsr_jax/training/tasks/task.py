@@ -101,7 +101,8 @@ class Task(abc.ABC):
         """`flat` as `export` shall write it: what is stored in fewer digits is taken from where it came from."""
         short = [name for name in flat if self.stored(name) != jnp.float32]
         whole = self.originals() if short else {}
-        return flat | {name: whole[name].astype(np.float32) for name in short if name in whole}
+        here: dict[str, Any] = {name: np.asarray(p) if isinstance(p, jax.Array) else p for name, p in whole.items()}
+        return flat | {name: here[name].astype(np.float32) for name in short if name in here}
 
     def abstract(self) -> dict[str, jax.ShapeDtypeStruct]:
         """All parameters as shapes, each in the dtype it is kept in."""

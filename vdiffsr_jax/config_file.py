@@ -51,18 +51,22 @@ def find_config_file(name: str | os.PathLike[str]) -> Path:
 
 
 def read_config_file(name: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the file's `get_config()` returns, as plain values; modules in the file's own folder can be imported in it.
+    """What the file's `get_config()` returns, as plain values; it may import from its own folder and ours.
 
-    Raises: ConfigError as `find_config_file`, or if there is no such function in it.
+    Raises: ConfigError as `find_config_file`, or if there is no such function in it, or it imports what is not there.
     """
     file = find_config_file(name)
-    folder = str(file.resolve().parent)
-    sys.path.insert(0, folder)
+    # A copy of one of ours may lie anywhere and still import our parts.
+    folders = [str(file.resolve().parent), *map(str, FOLDERS)]
+    sys.path[:0] = folders
     try:
         names = runpy.run_path(str(file))
         if "get_config" not in names:
             raise ConfigError(f"--config {file} has no function get_config()")
         values = names["get_config"]()
         return values.to_dict() if isinstance(values, ConfigDict) else values
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"--config {file} imports {error.name}, which is not installed, nor beside it") from None
     finally:
-        sys.path.remove(folder)
+        for folder in folders:
+            sys.path.remove(folder)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from PIL import Image
 
 from vdiffsr_jax.cli import train as cli
 from vdiffsr_jax.config import ConfigError
@@ -106,3 +109,42 @@ def test_refusals_are_one_line_and_faults_of_ours_keep_their_trace(monkeypatch, 
     err = capsys.readouterr().err
     assert ("Traceback" in err) == trace
     assert err.splitlines()[-1] == f"train.py: {error}"
+
+
+def test_check_opens_every_path_and_says_all_that_is_missing(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    settings = ["--set", "loss.perceptual=1.0", "--set", "data.synthetic_fraction=0.5"]
+    settings += ["--set", f"data.sources=['{photos}']", "--set", f"data.valid_sources=['{tmp_path}/valid']"]
+    settings += ["--set", f"init_from.perceptual={tmp_path}/lpips"]
+    command = ["--config", str(config), "--workdir", str(tmp_path / "run"), "--check", *settings]
+    assert cli.main(command) == cli.USAGE
+    error = capsys.readouterr().err
+    for problem in (
+        "3 of the run's paths cannot be used",
+        f"init_from.perceptual: {tmp_path}/lpips: no such directory",
+        f"data.sources: {photos} holds no photos",
+        f"data.valid_sources: {tmp_path}/valid is neither a folder",
+    ):
+        assert problem in error
+    Image.new("RGB", (300, 300)).save(photos / "a.png")
+    settings[1], settings[7] = "loss.perceptual=0.0", f"data.valid_sources=['{photos}']"
+    assert cli.main([*command[:5], *settings[:8]]) == cli.DONE
+    assert "configuration and paths checked" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_chains_own_results_need_not_be_there_yet(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert cli.main(["--config", "configs/smoke.py", "--workdir", str(tmp_path), "--check"]) == cli.DONE
+    assert capsys.readouterr().out.count("paths checked") == 5
+
+
+def test_a_copied_configuration_finds_our_parts_from_anywhere(tmp_path: Path):
+    copy = tmp_path / "mine.py"
+    copy.write_text(Path("configs/box_vqgan.py").read_text())
+    assert read_config_file(copy)["task"] == "vqgan"
+    copy.write_text("import not_there_at_all\n")
+    with pytest.raises(ConfigError, match=r"mine\.py imports not_there_at_all, which is not installed"):
+        read_config_file(copy)

@@ -126,6 +126,24 @@ def test_list_files_hold_relative_paths_and_comments(folder: Path):
     np.testing.assert_array_equal(collection.pixels(1), coordinates(1, 120, 80))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_list_files_of_other_editors_lose_no_photo(folder: Path, encoding: str, newline: str):
+    bom = b"\xff\xfe" if encoding == "utf-16-le" else b""
+    (folder / "list.txt").write_bytes(bom + newline.join(("a.png", "deep/er/b.PNG")).encode(encoding))
+    names = Collection((str(folder / "list.txt"),), Broken()).names
+    assert [Path(name).name for name in names] == ["a.png", "b.PNG"]
+
+
+def test_a_list_of_paths_that_do_not_exist_says_so(folder: Path):
+    (folder / "list.txt").write_text("\n".join(f"gone/{i}.png" for i in range(12)))
+    with pytest.raises(DataError, match=r"12 of 12 paths do not exist, the first: .*gone/0\.png"):
+        Collection((str(folder / "list.txt"),), Broken())
+    (folder / "list.txt").write_bytes("é.png".encode("latin1"))
+    with pytest.raises(DataError, match="is not text in UTF-8"):
+        Collection((str(folder / "list.txt"),), Broken())
+
+
 def test_two_sources_are_one_collection(folder: Path):
     collection = Collection((str(folder / "deep"), str(folder)), Broken())
     assert len(collection.names) == 4

@@ -93,6 +93,14 @@ def test_blends_and_colour_fixes_reach_the_picture(plain_upscaler, photo):
     np.testing.assert_allclose(fixed.mean((0, 1)), crop.mean((0, 1)), atol=4)
 
 
+@pytest.mark.parametrize(("tile", "stride"), [(64, 56), (32, 24), (16, 8), (8, 4), (4, 2)])
+def test_the_default_overlap_fits_any_tile(plain_upscaler, monkeypatch, tile: int, stride: int):
+    monkeypatch.setattr(plain_upscaler, "tile", tile)
+    plain_upscaler.check(Settings())
+    assert plain_upscaler.grid(100, 100, Settings()).stride == stride
+    assert plain_upscaler.grid(100, 100, Settings(overlap=0)).stride == tile
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -113,7 +113,7 @@ def test_directory_of_another_run_is_refused(tmp_path, monkeypatch):
     use_toy(monkeypatch)
     Run(toy_config(eval={"every": 0}), tmp_path).close()
     (tmp_path / "config.json").write_text(json.dumps({"task": "var", "model": {}}))
-    with pytest.raises(ConfigError, match="holds a run with another task; choose another --workdir"):
+    with pytest.raises(ConfigError, match=r"another task \(task=\w+ there, \w+ here\); choose another --workdir"):
         Run(toy_config(), tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):

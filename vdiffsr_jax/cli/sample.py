@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--sampler", default="ancestral", choices=("ancestral", "deterministic"),
                      help="for several steps: ResShift's posterior (default) or SinSR's noise-free chain")  # fmt: skip
     how.add_argument("--seed", type=int, default=0, help="of each photo's noise field")
-    how.add_argument("--overlap", type=int, default=8, help="LR pixels shared by neighbouring tiles (default: 8)")
+    how.add_argument("--overlap", type=int, help="LR pixels shared by neighbouring tiles (default: 8, or half a tile)")
     how.add_argument("--stride", type=int, help="LR pixels from tile to tile, instead of --overlap")
     how.add_argument("--tile", type=int, help="LR pixels of a tile's side, for models without a prior")
     how.add_argument("--blend", default="cosine", choices=("cosine", "uniform"), help="of overlapping tiles")

@@ -37,14 +37,14 @@ class Settings:
     """How a photo is upscaled.
 
     `sampler` matters for several steps only: ancestral draws from each posterior (ResShift), deterministic follows the
-    noise-free chain that one-step students learn from (SinSR). `stride` in LR pixels overrides `overlap`. Without a
-    `color_fix` the checkpoint's own is taken.
+    noise-free chain that one-step students learn from (SinSR). `overlap` is 8 LR pixels, or
+    half of a tile below 16; `stride` in LR pixels overrides it. Without a `color_fix` the checkpoint's own is taken.
     """
 
     steps: int = 1
     seed: int = 0
     sampler: str = "ancestral"
-    overlap: int = 8
+    overlap: int | None = None
     stride: int | None = None
     blend: str = "cosine"
     color_fix: str | None = None
@@ -135,7 +135,8 @@ class Upscaler:
 
     def grid(self, height: int, width: int, settings: Settings) -> tiling.Grid:
         """The tiles of a photo of this size."""
-        stride = self.tile - settings.overlap if settings.stride is None else settings.stride
+        overlap = min(8, self.tile // 2) if settings.overlap is None else settings.overlap
+        stride = self.tile - overlap if settings.stride is None else settings.stride
         return tiling.Grid(height, width, self.tile, stride)
 
     def check(self, settings: Settings) -> None:
@@ -149,7 +150,7 @@ class Upscaler:
         for name, allowed in (("sampler", SAMPLERS), ("blend", tiling.BLENDS), ("color_fix", COLOR_FIXES)):
             if getattr(settings, name) not in allowed and not (name == "color_fix" and settings.color_fix is None):
                 raise SamplingError(f"{name}={getattr(settings, name)!r} must be one of {', '.join(allowed)}")
-        if settings.stride is None and not 0 <= settings.overlap < self.tile:
+        if settings.stride is None and settings.overlap is not None and not 0 <= settings.overlap < self.tile:
             raise SamplingError(
                 f"overlap={settings.overlap} must lie in 0..{self.tile - 1}: a tile is {self.tile} pixels"
             )

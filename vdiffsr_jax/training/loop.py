@@ -359,7 +359,16 @@ def prepare(workdir: epath.Path, cfg: TrainConfig) -> None:
         raise ConfigError(f"--workdir {workdir} cannot be written: {error.strerror}") from None
     for name in ("task", "model"):
         if before.get(name) != now[name]:
-            raise ConfigError(f"{workdir} holds a run with another {name}; choose another --workdir")
+            found = "; ".join(_differences(before.get(name), now[name], name))
+            raise ConfigError(f"{workdir} holds a run with another {name} ({found}); choose another --workdir")
+
+
+def _differences(there: Any, here: Any, name: str) -> list[str]:
+    """The settings in which two configurations differ, as "name=VALUE there, VALUE here"."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        names = [*there, *(key for key in here if key not in there)]
+        return [line for key in names for line in _differences(there.get(key), here.get(key), f"{name}.{key}")]
+    return [] if there == here else [f"{name}={there} there, {here} here"]
 
 
 def record(workdir: epath.Path, cfg: TrainConfig) -> None:

@@ -138,13 +138,32 @@ def test_check_opens_every_path_and_says_all_that_is_missing(
 
 def test_a_chains_own_results_need_not_be_there_yet(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert cli.main(["--config", "configs/smoke.py", "--workdir", str(tmp_path), "--check"]) == cli.DONE
-    assert capsys.readouterr().out.count("paths checked") == 5
+    assert capsys.readouterr().out.count("paths checked") == 6
 
 
 def test_a_copied_configuration_finds_our_parts_from_anywhere(tmp_path: Path):
     copy = tmp_path / "mine.py"
-    copy.write_text(Path("configs/box_vqgan.py").read_text())
-    assert read_config_file(copy)["task"] == "vqgan"
+    copy.write_text(Path("configs/box.py").read_text())
+    assert "distill" in read_config_file(copy)
     copy.write_text("import not_there_at_all\n")
     with pytest.raises(ConfigError, match=r"mine\.py imports not_there_at_all, which is not installed"):
         read_config_file(copy)
+
+
+@pytest.mark.parametrize("name", ["smoke", "box"])
+def test_a_chain_runs_what_others_start_from_first(name: str, tmp_path: Path):
+    """Whatever order the configuration lists its runs in: a ConfigDict sorts them by name."""
+    order = []
+    for path, settings in cli.runs(read_config_file(name), str(tmp_path)).items():
+        for directory in settings["init_from"].values():
+            if directory.startswith(str(tmp_path)):
+                assert Path(directory).parent.name in order
+        order.append(path.name)
+    assert {"vqgan", "distill"} < set(order)
+
+
+def test_runs_that_start_from_each_other_are_refused(tmp_path: Path):
+    chain = {name: {"task": "teacher", "init_from": {"denoiser": f"{{workdir}}/{other}/model"}}
+             for name, other in (("a", "b"), ("b", "a"))}  # fmt: skip
+    with pytest.raises(ConfigError, match="start from each other"):
+        cli.runs(chain, str(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 import os
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
@@ -45,8 +46,9 @@ def root_of(runs: Collection[epath.Path]) -> epath.Path:
 def runs(values: Mapping[str, Any], workdir: str | None) -> dict[epath.Path, Mapping[str, Any]]:
     """{directory: settings}: one run, or a chain {name: settings} in directories of their own.
 
-    In a chain, "{workdir}" in any text stands for the directory of the whole; a temporary one if none is given.
-    Raises: ConfigError if a single run has no directory.
+    A chain is run in the order of what starts from what. In it, "{workdir}" in any text stands for the directory of the
+    whole; a temporary one if none is given.
+    Raises: ConfigError if a single run has no directory, or runs start from each other.
     """
     if "task" in values:
         if workdir is None:
@@ -55,7 +57,23 @@ def runs(values: Mapping[str, Any], workdir: str | None) -> dict[epath.Path, Map
     chain = storage.place(workdir or tempfile.mkdtemp(prefix="vdiffsr_"))
     if workdir is None:
         print(f"results in {chain}")
-    return {chain / name: _filled(settings, str(chain)) for name, settings in values.items()}
+    return {chain / name: _filled(values[name], str(chain)) for name in _order(values)}
+
+
+def _order(values: Mapping[str, Any]) -> list[str]:
+    """Names of a chain, each after those it starts from: a ConfigDict does not keep the order it was written in."""
+    starts = {
+        name: [other for other in values if any(f"{{workdir}}/{other}/" in str(d) for d in _init_from(settings))]
+        for name, settings in values.items()
+    }
+    try:
+        return list(graphlib.TopologicalSorter(starts).static_order())
+    except graphlib.CycleError as error:
+        raise ConfigError(f"the runs of a chain start from each other: {', '.join(error.args[1])}") from None
+
+
+def _init_from(settings: Mapping[str, Any]) -> list[Any]:
+    return list(dict(settings.get("init_from") or {}).values())
 
 
 def _filled(value: Any, workdir: str) -> Any:

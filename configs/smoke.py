@@ -2,7 +2,7 @@
 
     python train.py --config configs/smoke.py
 
-Each task starts from what the one before wrote. Hardware: two CPU cores, 125 seconds. Without --workdir the
+Each task starts from what the one before wrote. Hardware: two CPU cores, two to five minutes. Without --workdir the
 results go to a temporary directory.
 """
 

@@ -132,7 +132,7 @@ def network(kind: str, item: str, config: Any, *, dtype: jnp.dtype = jnp.float32
     record = KINDS[kind].items[item]
     part = record.part(config)
     make = pkgutil.resolve_name(record.module) if isinstance(record.module, str) else record.module(part)
-    options = {"remat": remat} if "remat" in inspect.signature(make).parameters else {}
+    options = {"remat": remat} if "remat" in inspect.signature(make.__init__).parameters else {}
     return build(make, part, dtype=dtype, **options)
 
 

@@ -6,10 +6,11 @@ Starts from converted ResShift weights. Chips: 16 TPU v5e. Batch 64, 50,000 step
 Hours: a tenth of configs/resshift_teacher.py's, which has the same step. Memory: as there.
 """
 
+from ml_collections import ConfigDict
 from resshift_teacher import get_config as resshift_teacher
 
 
-def get_config() -> dict:
+def get_config() -> ConfigDict:
     """One run of task `teacher`."""
     config = resshift_teacher()
     config["data"] = {

@@ -47,8 +47,8 @@ def main() -> int:
     used = (args.workdir / f"used_{jax.process_index()}.jsonl").open("a")
     step_of = run._step
 
-    def step(batch: Any, window: Any) -> Any:
-        metrics = step_of(batch, window)
+    def step(batch: Any, index: int, window: Any) -> Any:
+        metrics = step_of(batch, index, window)
         number = int(run.state.step)
         local = [np.asarray(shard.data) for shard in batch["hr"].addressable_shards]
         digests = [round(float(image.sum()), 3) for part in local for image in part]

@@ -94,7 +94,7 @@ def test_config_files_parse(pytestconfig):
     assert len(files) >= 6
     for file in files:
         config = read_config_file(file)
-        assert "return ConfigDict(" in file.read_text(), file
+        assert "ConfigDict" in file.read_text(), file
         for run in [config] if "task" in config else config.values():
             assert isinstance(parse_train(run), TrainConfig), file
 

@@ -202,6 +202,10 @@ def test_a_real_grid_from_training_to_the_table(arguments, config, lite0, tmp_pa
     assert main([*arguments, "--crop", "64", "--perceptual", str(lite0), "--steps", "cogu-true:4"]) == 0
     table = (tmp_path / "grid/evaluation/table.md").read_text()
     assert "LPIPS" not in table
-    for row in ("| method | steps | PSNR-Y | SSIM-Y | feature distance |", "| cogu-true | 4 |", "| cogu-false | 1 |"):
+    for row in (
+        "| method | steps | s/picture | PSNR-Y | SSIM-Y | feature distance |",
+        "| cogu-true | 4 |",
+        "| cogu-false | 1 |",
+    ):
         assert row in table
     assert (tmp_path / "grid/evaluation/sheet.png").is_file()

@@ -4,6 +4,7 @@
         --set "data.sources=['photos/train']" --set "data.valid_sources=['photos/valid']" \\
         --set init_from.perceptual=checkpoints/lpips_vgg
 
+Trained with LPIPS-VGG, judged by LPIPS-Alex (`python evaluate.py --list-metrics` says how to get both).
 The time is divided by SHARES; runs/box/steps.json then says how many steps each run took, and
 `--steps runs/box/steps.json` in place of `--hours` repeats them. Without either the steps below count.
 Hardware: two CPU cores, 8 GiB, patience; docs/box.md has what was measured. For a GPU: configs/box_gpu.py.
@@ -54,7 +55,7 @@ def get_config() -> ConfigDict:
     }
     chain["vqgan"]["data"] = PHOTOS | {"crop_size": 64, "degradation": "none"}
     for name in ("vqgan", "tokenizer", "distill", "sharp"):
-        chain[name]["eval"] |= {"best": "perceptual", "allow_trained_metric": True}
+        chain[name]["eval"] |= {"best": "lpips_alex", "metrics": ["lpips_alex"]}
     for name, share in SHARES.items():
         chain[name]["share"] = float(share)
     return ConfigDict(chain, sort_keys=False)

@@ -6,7 +6,8 @@ A checkpoint appears whole or not at all. The last few and the best stay, by rul
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orbax.checkpoint as ocp
@@ -16,6 +17,14 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 _SAVING = (OSError, ValueError)  # tensorstore reports a full disk as the latter
+
+
+def _without_late_writes(
+    unraisable: sys.UnraisableHookArgs, report: Callable[[sys.UnraisableHookArgs], Any] = sys.unraisablehook
+) -> None:
+    """`report`, but for writes that end after one beside them has failed: their event loop has gone with that one."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        report(unraisable)
 
 
 class TrainCheckpoints:
@@ -30,6 +39,7 @@ class TrainCheckpoints:
         # Orbax logs a trace in each of its threads that fails, asyncio in each of its tasks, and both raise it again.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        sys.unraisablehook = _without_late_writes
         self.directory = directory
         policies: list[keep.PreservationPolicy] = [keep.LatestN(keep_last)]
         if keep_best:

@@ -20,7 +20,7 @@ def declared() -> tuple[set[str], set[str]]:
         return {re.split(r"[<>=;\s\[]", line)[0] for line in lines if line and not line.startswith("#")}
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    optional = set().union(*(names(lines) for extra, lines in extras.items() if extra != "dev"))
+    optional = set().union(*(names(lines) for extra, lines in extras.items() if extra not in ("dev", "docs")))
     return names((ROOT / "requirements.txt").read_text().splitlines()), optional - NEVER_IMPORTED
 
 

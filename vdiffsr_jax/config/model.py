@@ -1,0 +1,150 @@
+"""Configuration of the assembled model: the prior, what it guides, the schedule, and how they fit together."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vdiffsr_jax.config.networks import SwinUNetConfig, VARConfig, VARTokenizerConfig, VQGANConfig
+from vdiffsr_jax.config.parsing import ConfigError, check_choice, check_increasing
+
+COLOR_FIXES = ("none", "wavelet", "adain")
+
+
+@dataclasses.dataclass(frozen=True)
+class PriorConfig:
+    """The prior: its kind, where VAR's hidden states are read out, and what of it is trained.
+
+    `kind`: var (PyramidVAR), codes (the tokenizer's own codes, without VAR), or module:Class (`models.prior`).
+    `taps` are 1-based block numbers; empty means four, evenly spaced, the last at the top (design section 5).
+    `mode`: teacher_forced, or one of two controls: shuffled (another image's prior), random_weights. `attention`: what
+    VAR's levels see of each other, whatever VAR was trained with (VARestorer, once adapted: full).
+    """
+
+    kind: str = "var"
+    tokenizer: VARTokenizerConfig = VARTokenizerConfig()
+    var: VARConfig = VARConfig()
+    taps: tuple[int, ...] = ()
+    dim: int = 256
+    train: str = "lora"
+    lora_rank: int = 16
+    mode: str = "teacher_forced"
+    attention: str = "causal"
+
+    @property
+    def tap_layers(self) -> tuple[int, ...]:
+        """The tapped block numbers, 1-based, ascending."""
+        if self.taps:
+            return self.taps
+        num_taps = min(4, self.var.depth)
+        return tuple(round(self.var.depth * (i + 1) / num_taps) for i in range(num_taps))
+
+    def __post_init__(self) -> None:
+        check_choice(self, "train", ("none", "adapter", "lora", "full"))
+        check_choice(self, "mode", ("teacher_forced", "shuffled", "random_weights"))
+        check_choice(self, "attention", ("causal", "full"))
+        if self.train == "lora" and not self.lora_rank:
+            raise ConfigError("prior.train=lora needs prior.lora_rank of at least 1; or choose adapter, full or none")
+        if self.kind != "var":  # only PyramidVAR needs a VAR that fits
+            return
+        if self.taps:
+            check_increasing(self, "taps", self.taps)
+            if self.taps[-1] > self.var.depth or self.taps[0] < 1:
+                raise ConfigError(f"prior.taps={self.taps} must lie in 1..var.depth={self.var.depth}")
+        for name, var, tok in (
+            ("patch_nums", self.var.patch_nums, self.tokenizer.patch_nums),
+            ("vocab_size", self.var.vocab_size, self.tokenizer.vocab_size),
+            ("code_dim", self.var.code_dim, self.tokenizer.z_channels),
+        ):
+            if var != tok:
+                raise ConfigError(f"VAR and its tokenizer disagree: {name} {var} against {tok}")
+
+
+@dataclasses.dataclass(frozen=True)
+class CoGUConfig:
+    """Condition-Gated Unit (design section 6): D = min(C, max_dim)."""
+
+    enabled: bool = True
+    max_dim: int = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class CSPAConfig:
+    """Cross-Scale Prior-Aligned Attention (design section 7). `levels` empty means every level."""
+
+    same: bool = True
+    cross: bool = True
+    dim: int = 192
+    head_dim: int = 32
+    window_size: int = 8
+    levels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.dim % self.head_dim:
+            raise ConfigError(f"cspa.dim={self.dim} must divide by cspa.head_dim={self.head_dim}")
+        if self.head_dim % 4:
+            raise ConfigError(f"cspa.head_dim={self.head_dim} must divide by 4 (2-D rotary encoding)")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig:
+    """Residual-shifting schedule: a schedule is data (design section 4).
+
+    `min_noise_level` is sqrt(eta_1) * kappa; `cap_sqrt_eta_1` adds the minimum with sqrt(0.001).
+    """
+
+    num_steps: int = 15
+    kappa: float = 2.0
+    power: float = 0.3
+    min_noise_level: float = 0.04
+    sqrt_eta_end: float = 0.99
+    cap_sqrt_eta_1: bool = True
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 2:
+            raise ConfigError(f"schedule.num_steps={self.num_steps} must be at least 2")
+
+
+@dataclasses.dataclass(frozen=True)
+class VDiffSRConfig:
+    """The assembled model. `prior=None` is a plain ResShift or SinSR: no VAR, no CoGU, no CSPA.
+
+    `color_fix`: the colour correction that its results want, one of COLOR_FIXES, unless the person who samples says
+    otherwise.
+    """
+
+    first_stage: VQGANConfig = VQGANConfig()
+    denoiser: SwinUNetConfig = SwinUNetConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    prior: PriorConfig | None = PriorConfig()
+    cogu: CoGUConfig = CoGUConfig()
+    cspa: CSPAConfig = CSPAConfig()
+    scale: int = 4
+    color_fix: str = "none"
+
+    @property
+    def tile_size(self) -> int:
+        """Side of one tile in LR pixels; with a prior, exactly one VAR window."""
+        return self.denoiser.image_size
+
+    def __post_init__(self) -> None:
+        check_choice(self, "color_fix", COLOR_FIXES)
+        if self.first_stage.factor != self.scale:
+            raise ConfigError(
+                f"the first stage reduces by {self.first_stage.factor} but scale={self.scale}: LR must have latent size"
+            )
+        latent = self.first_stage.embed_dim
+        if self.denoiser.in_channels != latent + 3 or self.denoiser.out_channels != latent:
+            raise ConfigError(
+                f"denoiser channels {self.denoiser.in_channels}->{self.denoiser.out_channels} must be "
+                f"{latent + 3}->{latent} for first_stage.embed_dim={latent}"
+            )
+        if self.prior is not None:
+            window = self.prior.tokenizer.window_size
+            if window != self.tile_size * self.scale:
+                raise ConfigError(
+                    f"VAR's window is {window} pixels but a tile is denoiser.image_size * scale = "
+                    f"{self.tile_size * self.scale}; VAR windows are never resized"
+                )
+            num_levels = len(self.prior.tokenizer.patch_nums)
+            if any(not 0 <= level < num_levels for level in self.cspa.levels):
+                raise ConfigError(f"cspa.levels={self.cspa.levels} must be prior levels, 0..{num_levels - 1}")

@@ -1,0 +1,97 @@
+"""From plain mappings to frozen dataclasses and back, every mistake named by its dotted field."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration is wrong; the message names the field and says what to do."""
+
+
+def check_choice(config: Any, name: str, allowed: tuple[str, ...]) -> None:
+    """Raise ConfigError unless the field holds one of the allowed values."""
+    if getattr(config, name) not in allowed:
+        raise ConfigError(f"{name}={getattr(config, name)!r} must be one of {', '.join(allowed)}")
+
+
+def check_increasing(config: Any, name: str, values: tuple[int, ...]) -> None:
+    """Raise ConfigError unless there are values and each is above the one before."""
+    if not values or any(b <= a for a, b in itertools.pairwise(values)):
+        raise ConfigError(f"{type(config).__name__}.{name}={values} must increase")
+
+
+def parse(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
+    """Build the frozen dataclass `cls` from a mapping (dict, ConfigDict or JSON object).
+
+    Lists become tuples, ints become floats where a float is declared, nested mappings become nested dataclasses.
+
+    Raises: ConfigError naming the dotted field for an unknown name (with the nearest known one), a wrong type or a
+        failed check.
+    """
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    kwargs = {}
+    for name, value in values.items():
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
+            raise ConfigError(f"unknown setting {path + name!r}{hint}")
+        kwargs[name] = _coerce(hints[name], value, f"{path}{name}")
+    try:
+        return cls(**kwargs)
+    except TypeError as error:
+        raise ConfigError(f"{path.rstrip('.') or cls.__name__}: {error}") from None
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Inverse of `parse`: plain JSON-ready values, tuples as lists."""
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_dict(value)
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def _coerce(hint: Any, value: Any, path: str) -> Any:
+    origin = typing.get_origin(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        (hint,) = (o for o in options if o is not type(None))
+        return _coerce(hint, value, path)
+    if dataclasses.is_dataclass(hint):
+        if dataclasses.is_dataclass(value):
+            return value
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path}={value!r} must be a mapping of {hint.__name__} settings")  # type: ignore[union-attr]
+        return parse(hint, value, f"{path}.")  # type: ignore[arg-type]
+    if origin is tuple:
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            raise ConfigError(f"{path}={value!r} must be a list")
+        item = typing.get_args(hint)[0]
+        return tuple(_coerce(item, v, f"{path}[{i}]") for i, v in enumerate(value))
+    if origin is dict:
+        return dict(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise ConfigError(f"{path}={value!r} must be of type {hint.__name__}")
+    return value

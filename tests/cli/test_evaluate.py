@@ -108,7 +108,7 @@ def test_only_lpips_is_called_so(tmp_path):
     for backbone, column in columns.items():
         content = {"format": 1, "kind": "perceptual", "config": {"backbone": backbone}, "sources": []}
         (tmp_path / "config.json").write_text(json.dumps(content))
-        assert catalog.METRICS[catalog.perceptual_key(tmp_path)].column == column
+        assert catalog.METRICS[catalog.network_key(tmp_path)].column == column
 
 
 def test_the_sheet_shows_the_chosen_photo_in_every_column(evaluated, photos):
@@ -132,7 +132,7 @@ def test_the_sheet_shows_the_chosen_photo_in_every_column(evaluated, photos):
         (["--ckpt", "x={plain_model}", "--steps", "y:4"], "NAME one of x"),
         (["--ckpt", "x={plain_model}", "--steps", "x:3"], "this model takes 1, 4"),
         (["--ckpt", "x={perceptual}"], "perceptual network, not a whole model"),
-        (["--ckpt", "x={plain_model}", "--perceptual", "{plain_model}"], "not a perceptual one"),
+        (["--ckpt", "x={plain_model}", "--perceptual", "{plain_model}"], "not a metric's"),
         (
             ["--ckpt", "x={plain_model}", "--perceptual", "{perceptual}", "--perceptual", "{perceptual}"],
             "share a column",
@@ -169,7 +169,8 @@ def test_niqe_is_a_column_where_parameters_are_given(tmp_path):
     found = catalog.find(tmp_path)
     keys, missing = choose(None, found)
     assert keys == ["psnr", "ssim", "niqe"]
-    assert missing == ["lpips_alex", "lpips_vgg", "dists", "feature_distance"]
+    assert missing == ["lpips_alex", "lpips_vgg", "dists", "feature_distance", "musiq", "musiq_spaq", "musiq_ava",
+                       "musiq_paq2piq", "clip_iqa"]  # fmt: skip
     scorer = Scorer.load(keys, RULES["default"], found)
     hr = dead_leaves(7, 200, 208, discs=2000)
     assert scorer.columns == ("PSNR-Y", "SSIM-Y", "NIQE")

@@ -63,7 +63,7 @@ def test_what_is_no_weights_file_is_said_with_what_to_do(tmp_path: Path, name: s
 
 def test_other_archives_and_directories_are_said_too(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "w.pth", "w") as file:
-        file.writestr("arr_0.npy", b"")
+        file.writestr("readme.txt", b"")
     with pytest.raises(WeightsFileError, match="no data"):
         weights_file.read(tmp_path / "w.pth")
     with pytest.raises(WeightsFileError, match=r"a directory.*give one of w\.pth in it"):

@@ -132,8 +132,6 @@ def test_other_archives_directories_and_nothing_are_refused(tmp_path: Path):
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("readme.txt", "hello")
     assert "no data.pkl" in refusal(path)
-    script = archive(tmp_path / "s.pt", {"data.pkl": b"\x80\x02}.", "constants.pkl": b""})
-    assert "TorchScript" in refusal(script)
     assert "directory" in refusal(tmp_path)
     assert "No such file" in refusal(tmp_path / "absent.pth")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vdiffsr_jax.conversion import torch_legacy
+from vdiffsr_jax.conversion import npz_file, torch_legacy
 from vdiffsr_jax.conversion.rules import WeightsFileError
 
 _MAX_HEADER = 100_000_000  # bytes of a .safetensors header; the format's own limit
@@ -29,7 +29,7 @@ _OTHERS = (
 
 
 def recognise(path: Path) -> str:
-    """safetensors, torch_zip, torch_legacy, pickle (a bare one) or json.
+    """safetensors, torch_zip, torch_legacy, npz, pickle (a bare one) or json.
 
     Raises: WeightsFileError if it cannot be opened, or saying what it is instead and what to do.
     """
@@ -43,7 +43,7 @@ def recognise(path: Path) -> str:
     if not start:
         raise WeightsFileError(f"{path} is empty: download it again")
     if start.startswith(b"PK\x03\x04"):
-        return "torch_zip"
+        return "npz" if npz_file.is_npz(start) else "torch_zip"
     if torch_legacy.is_legacy(start):
         return "torch_legacy"
     if start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= _MAX_HEADER:

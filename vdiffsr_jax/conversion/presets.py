@@ -42,11 +42,16 @@ PRESETS: dict[str, Preset] = {
     "vae_512": Preset("var_tokenizer", r"vae_ch160v4096z32_512", _512),
     **{f"var_d{depth}": Preset("var", rf"var_d{depth}", _256) for depth in (16, 20, 24, 30)},
     "var_d36": Preset("var", r"var_d36", _512),
+    **{
+        f"musiq_{data}": Preset("musiq", rf"(musiq_)?{data}_ckpt(-\w+)?", {"trained_on": data})
+        for data in ("koniq", "spaq", "ava", "paq2piq")
+    },
 }
 
 _UNTOLD = {
     "swin_unet": ("schedule", "the diffusion schedule it was trained with"),
     "var_tokenizer": ("patch_nums", "the side of every level"),
+    "musiq": ("trained_on", "whose opinions it was trained on"),
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vdiffsr_jax.config import ConfigError, SwinUNetConfig, parse, to_dict
-from vdiffsr_jax.conversion import perceptual, swin_unet, var, var_tokenizer, vqgan
+from vdiffsr_jax.conversion import clip_iqa, musiq, perceptual, swin_unet, var, var_tokenizer, vqgan
 from vdiffsr_jax.conversion.rules import ConversionError, Table
 from vdiffsr_jax.models import kinds
 
@@ -18,6 +18,8 @@ WHAT = {
     "vqgan": "VQGAN first stage",
     "swin_unet": "Swin UNet of ResShift or SinSR",
     "perceptual": "perceptual network",
+    "musiq": "MUSIQ",
+    "clip_iqa": "CLIP (ResNet kind)",
 }
 # The first kind whose names are all there: VAR's tokenizer has every name of a VQGAN and more.
 _MARKS: dict[str, tuple[str, ...]] = {
@@ -25,6 +27,15 @@ _MARKS: dict[str, tuple[str, ...]] = {
     "var_tokenizer": ("encoder.conv_in.weight", "quantize.embedding.weight", "quantize.quant_resi.qresi_ls.0.weight"),
     "vqgan": ("encoder.conv_in.weight", "quantize.embedding.weight"),
     "swin_unet": ("time_embed.0.weight", "input_blocks.0.0.weight"),
+    "clip_iqa": clip_iqa.MARKS,
+}
+_MODULES = {
+    "var": var,
+    "var_tokenizer": var_tokenizer,
+    "vqgan": vqgan,
+    "swin_unet": swin_unet,
+    "musiq": musiq,
+    "clip_iqa": clip_iqa,
 }
 
 
@@ -37,6 +48,8 @@ def kind_of(names: Iterable[str], what: str) -> str:
     for kind, marks in _MARKS.items():
         if all(mark in names for mark in marks):
             return kind
+    if any(set(marks) <= set(names) for marks in musiq.MARKS):
+        return "musiq"
     if perceptual.is_perceptual(names):
         return "perceptual"
     if distance := perceptual.heads_of(names):
@@ -59,12 +72,11 @@ def infer(kind: str, shapes: Shapes, values: Mapping[str, Any]) -> Any:
         if "image_size" in given:  # its type is checked before it is computed with
             parse(SwinUNetConfig, {"image_size": given["image_size"]}, "denoiser.")
         return kinds.parse_config(kind, {**values, "denoiser": to_dict(swin_unet.infer_config(shapes, **given))})
-    infer_config = {"var": var.infer_config, "var_tokenizer": var_tokenizer.infer_config, "vqgan": vqgan.infer_config}
-    return infer_config[kind](shapes, **values)
+    return _MODULES[kind].infer_config(shapes, **values)
 
 
 def table(kind: str, config: Any) -> Table:
     """The rules that convert `kind`."""
     if kind == "perceptual":
         return perceptual.TABLES[config.backbone]
-    return {"var": var, "var_tokenizer": var_tokenizer, "vqgan": vqgan, "swin_unet": swin_unet}[kind].TABLE
+    return _MODULES[kind].TABLE

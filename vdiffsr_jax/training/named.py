@@ -42,7 +42,7 @@ def check(cfg: TrainConfig) -> dict[str, Path]:
             raise ConfigError(f"eval.metrics: {key} has no weights in {cfg.eval.weights}; get them: {METRICS[key].get}")
     trained = getattr(cfg.loss, "perceptual", 0) > 0 and not cfg.eval.allow_trained_metric
     best, source = cfg.eval.best.removeprefix(PAIRS), cfg.init_from.perceptual
-    if trained and best in METRICS and source and best == catalog.perceptual_key(storage.place(source)):
+    if trained and best in METRICS and source and best == catalog.network_key(storage.place(source)):
         raise ConfigError(
             f"eval.best={cfg.eval.best!r} is the distance that the loss trains on (init_from.perceptual={source}): "
             "choose another metric, or set eval.allow_trained_metric=true"

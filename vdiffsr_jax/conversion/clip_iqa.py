@@ -1,0 +1,92 @@
+"""CLIPIQA: names of OpenAI's CLIP `RN50.pt` to ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from vdiffsr_jax.config import parse
+from vdiffsr_jax.conversion.rules import CONV, LINEAR, ConversionError, Drop, Rule
+from vdiffsr_jax.models.clip_iqa import CLIPIQAConfig
+
+MARKS = ("visual.attnpool.c_proj.weight", "token_embedding.weight", "logit_scale")
+
+
+def _norm(theirs: str, ours: str) -> list[Rule]:
+    names = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
+    return [Rule(rf"{theirs}\.{a}", f"{ours}/norm/{b}") for a, b in names.items()]
+
+
+def _image() -> list[Rule]:
+    rules = []
+    for i in range(3):
+        rules.append(Rule(rf"visual\.conv{i + 1}\.weight", f"image/stem/{i}/conv/kernel", CONV))
+        rules += _norm(rf"visual\.bn{i + 1}", f"image/stem/{i}")
+    for stage in range(4):
+        block, ours = rf"visual\.layer{stage + 1}\.(\d+)\.", rf"image/stages/{stage}/\1/"
+        for i in range(3):
+            rules.append(Rule(rf"{block}conv{i + 1}\.weight", f"{ours}convs/{i}/conv/kernel", CONV))
+            rules += _norm(rf"{block}bn{i + 1}", f"{ours}convs/{i}")
+        rules.append(Rule(rf"{block}downsample\.0\.weight", f"{ours}skip/conv/kernel", CONV))
+        rules += _norm(rf"{block}downsample\.1", f"{ours}skip")
+    for theirs, part in (("q", "query"), ("k", "key"), ("v", "value"), ("c", "out")):
+        rules.append(Rule(rf"visual\.attnpool\.{theirs}_proj\.weight", f"image/{part}/kernel", LINEAR))
+        rules.append(Rule(rf"visual\.attnpool\.{theirs}_proj\.bias", f"image/{part}/bias"))
+    return rules
+
+
+def _text() -> list[Rule]:
+    block, ours = r"transformer\.resblocks\.(\d+)\.", r"text/blocks/\1/"
+    rules = [
+        Rule(r"token_embedding\.weight", "text/token"),
+        Rule(r"positional_embedding", "text/position"),
+        Rule(r"ln_final\.weight", "text/norm/scale"),
+        Rule(r"ln_final\.bias", "text/norm/bias"),
+        Rule(r"text_projection", "text/out/kernel"),
+        Rule(block + r"attn\.in_proj_weight", ours + "qkv/kernel", LINEAR),
+        Rule(block + r"attn\.in_proj_bias", ours + "qkv/bias"),
+        Rule(block + r"ln_([12])\.weight", ours + r"norm\2/scale"),
+        Rule(block + r"ln_([12])\.bias", ours + r"norm\2/bias"),
+    ]
+    for theirs, part in ((r"attn\.out_proj", "out"), (r"mlp\.c_fc", "fc1"), (r"mlp\.c_proj", "fc2")):
+        rules.append(Rule(rf"{block}{theirs}\.weight", f"{ours}{part}/kernel", LINEAR))
+        rules.append(Rule(rf"{block}{theirs}\.bias", f"{ours}{part}/bias"))
+    return rules
+
+
+TABLE = (
+    *_image(),
+    *_text(),
+    Rule("logit_scale", "log_scale"),
+    Drop(r"visual\.attnpool\.positional_embedding", "CLIPIQA takes pictures of any size, without position embedding"),
+    Drop(r".*\.num_batches_tracked", "a counter of training"),
+    Drop("input_resolution|context_length|vocab_size", "a number that the shapes tell"),
+)
+
+
+def infer_config(shapes: Mapping[str, tuple[int, ...]], **overrides: Any) -> CLIPIQAConfig:
+    """The configuration that tensor shapes imply.
+
+    Raises: ConversionError if a needed name is missing; ConfigError.
+    """
+
+    def shape(name: str) -> tuple[int, ...]:
+        if len(shapes.get(name, ())) < 2:
+            raise ConversionError(f"this is no whole CLIP of the ResNet kind: {name} is not there, or no matrix")
+        return shapes[name]
+
+    def count(pattern: str) -> int:
+        return 1 + max((int(m[1]) for name in shapes if (m := re.match(pattern, name))), default=-1)
+
+    (vocabulary, text_width), context = shape("token_embedding.weight"), shape("positional_embedding")[0]
+    values = {
+        "width": shape("visual.layer1.0.conv1.weight")[0],
+        "blocks": [count(rf"visual\.layer{stage}\.(\d+)\.") for stage in range(1, 5)],
+        "embed": shape("text_projection")[1],
+        "text_width": text_width,
+        "text_depth": count(r"transformer\.resblocks\.(\d+)\."),
+        "context": context,
+        "vocabulary": vocabulary,
+    }
+    return parse(CLIPIQAConfig, values | overrides)

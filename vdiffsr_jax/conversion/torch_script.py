@@ -1,0 +1,63 @@
+"""TorchScript archives (torch.jit.save): a program is never run, its modules are read as what their attributes hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vdiffsr_jax.conversion.pickle_reader import Global, Opaque, PickleError
+from vdiffsr_jax.weights.lazy_array import LazyArray
+
+_PREFIX = "__torch__."
+_LISTS = {f"torch.jit._pickle.build_{kind}list" for kind in ("int", "double", "bool", "tensor")}
+_DEPTH = 64  # modules inside modules; one that holds itself has no end
+
+
+class Module(dict[str, Any]):
+    """Attributes of an instance of a class that the archive brings along; the class is never made."""
+
+
+class WithModules(dict[str, Global]):
+    """A reader's table in which every class of the program stands for `Module`, and typed lists are left out."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The table's own name, or a class of the program."""
+        if name.startswith(_PREFIX):
+            return Global(name, new=_module)
+        if name in _LISTS:
+            return Global(name, make=lambda arguments: Opaque(name))
+        return super().get(name, default)
+
+
+def _module(arguments: tuple[Any, ...]) -> Module:
+    if arguments:
+        raise PickleError("a module of the TorchScript program is damaged")
+    return Module()
+
+
+def set_attributes(module: Module, state: Any) -> Module:
+    """A module with what the pickle sets. Raises: PickleError if that is no dictionary."""
+    if not isinstance(state, dict):
+        raise PickleError("the attributes of a TorchScript module are damaged")
+    module.update(state)
+    return module
+
+
+def tensors(program: Any) -> dict[str, LazyArray]:
+    """The state dict of a program: its tensors under the dotted names of their modules; all else is left out.
+
+    Raises: PickleError if it is no module, or modules hold one another without end.
+    """
+    if not isinstance(program, Module):
+        raise PickleError("the TorchScript archive holds no module")
+    return dict(_walk(program, "", 0))
+
+
+def _walk(module: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, LazyArray]]:
+    if depth > _DEPTH:
+        raise PickleError(f"modules lie more than {_DEPTH} deep in one another: refused")
+    for name, value in module.items():
+        if isinstance(value, Module):
+            yield from _walk(value, f"{prefix}{name}.", depth + 1)
+        elif isinstance(value, LazyArray):
+            yield f"{prefix}{name}", value

@@ -18,15 +18,15 @@ def picture(rng: np.random.Generator, size: int) -> np.ndarray:
     side = size * _OVERSAMPLING
     image = Image.fromarray(_gradient(rng, side))
     draw = ImageDraw.Draw(image)
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.integers(0, 5)):
         painter = _PAINTERS[rng.choice(len(_PAINTERS), p=_SHARES)]
         painter(draw, rng, side)
     return np.asarray(image.resize((size, size), Image.Resampling.BOX))
 
 
 def _gradient(rng: np.random.Generator, side: int) -> np.ndarray:
-    """A bilinear blend of four colours, all near each other or not."""
-    base, spread = rng.uniform(0, 255, 3), rng.uniform(0, 90)
+    """A bilinear blend of four colours, all near each other or not; at times one flat colour, which photos lack."""
+    base, spread = np.array(_color(rng)), rng.choice([0, rng.uniform(0, 90)], p=[0.3, 0.7])
     corners = np.clip(base + rng.normal(0, spread, (2, 2, 3)), 0, 255).astype(np.uint8)
     return np.asarray(Image.fromarray(corners).resize((side, side), Image.Resampling.BILINEAR))
 

@@ -19,7 +19,6 @@ from tests.training.toy import use_toy
 from vdiffsr_jax.training.loop import Run
 
 ROOT = Path(__file__).parents[2]
-TASKS = ("vqgan", "tokenizer", "var", "teacher", "distill")
 
 
 def start(root: Path, name: str, workdir: Path, *end: str, **options: Any) -> subprocess.Popen:
@@ -54,12 +53,6 @@ def saved(workdir: Path) -> Any:
 def test_loop_killed_equals_unbroken(tmp_path, monkeypatch):
     use_toy(monkeypatch)
     killed_equals_unbroken(tmp_path, "toy", tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TASKS)
-def test_killed_equals_unbroken(chain, name, tmp_path):
-    killed_equals_unbroken(chain, name, tmp_path)
 
 
 @pytest.mark.slow

@@ -200,7 +200,7 @@ def test_refused(chain_configs, name, settings, message):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vqgan", "tokenizer", "var", "align", "teacher", "distill"])
 def test_one_and_eight_devices_give_one_loss(chain, name):
-    """Loss and gradient norm of a step on one device and on eight with fsdp 1, 2 and 8."""
+    """Loss and gradient norm of a step on one device and on eight, over both axes; of one task over each alone."""
     from vdiffsr_jax.data import pipeline
     from vdiffsr_jax.training.config import MeshConfig
     from vdiffsr_jax.training.sharding import Layout
@@ -213,7 +213,7 @@ def test_one_and_eight_devices_give_one_loss(chain, name):
     one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     loaded = jax.device_get(task.load(jax.random.key(0), lambda name, leaf: one_device))
     results = {}
-    for devices, fsdp in ((1, 1), (8, 1), (8, 2), (8, 8)):
+    for devices, fsdp in ((1, 1), (8, 2), *(((8, 1), (8, 8)) if name == "vqgan" else ())):
         mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]).reshape(-1, fsdp), ("data", "fsdp"))
         layout = Layout(mesh, MeshConfig(fsdp=fsdp, min_shard_size=1))
         flat = placed(layout.parameter, loaded)

@@ -24,6 +24,7 @@ from vdiffsr_jax.diffusion import sampler, schedule
 from vdiffsr_jax.models.assembled import Items, assemble
 from vdiffsr_jax.models.build import Params, cast, flatten
 from vdiffsr_jax.models.prior import fold_model
+from vdiffsr_jax.models.pyramid_var import PyramidVAR
 from vdiffsr_jax.weights import checkpoint
 
 TILE_32 = VDiffSRConfig(
@@ -110,8 +111,8 @@ def one_step(bench: Bench, config: VDiffSRConfig, items: dict[str, Params], batc
     prior = None
     if config.prior is not None:
         pvar = model.networks["pvar"]
-        tokens = bench.run("tokenizer", lambda p, x: pvar.apply(p, x, method="tokens"), items["pvar"], window)
-        pyramid = bench.run("prior", lambda p, t: pvar.apply(p, t, method="from_tokens"), items["pvar"], tokens)
+        tokens = bench.run("tokenizer", pvar.method(PyramidVAR.tokens), items["pvar"], window)
+        pyramid = bench.run("prior", pvar.method(PyramidVAR.from_tokens), items["pvar"], tokens)
         prior = bench.run("prior keys, values", model.read_prior, _only(items, "denoiser"), pyramid)
     z_0 = bench.run("UNet, one step", denoise, _only(items, "denoiser"), z_y, lr, prior)
     return bench.run("VQ decode", model.decode, _only(items, "first_stage"), z_0)

@@ -64,7 +64,8 @@ def read_config_file(name: str | os.PathLike[str]) -> dict[str, Any]:
         if "get_config" not in names:
             raise ConfigError(f"--config {file} has no function get_config()")
         values = names["get_config"]()
-        return values.to_dict() if isinstance(values, ConfigDict) else values
+        plain: dict[str, Any] = values.to_dict() if isinstance(values, ConfigDict) else values
+        return plain
     except ModuleNotFoundError as error:
         raise ConfigError(f"--config {file} imports {error.name}, which is not installed, nor beside it") from None
     finally:

@@ -17,7 +17,7 @@ C = jax.random.normal(KEYS[2], (2, 24))
 
 
 def apply(params):
-    return NETWORK.apply(params, H, NETWORK.apply(params, P, method="prepare"), C)
+    return NETWORK.apply(params, H, NETWORK.method(CoGU.prepare)(params, P), C)
 
 
 def test_unit_is_its_equation():

@@ -27,7 +27,7 @@ def compiled(**switches):
     network = build(CSPA, 32, 4, 16, 12, LEVELS, cfg, num_groups=32)
 
     def forward(params, levels, emb=EMB):
-        return network.apply(params, H, network.apply(params, levels[2], levels, method="prepare"), emb)
+        return network.apply(params, H, network.method(CSPA.prepare)(params, levels[2], levels), emb)
 
     return network, jax.jit(forward)
 
@@ -82,7 +82,7 @@ def test_cross_scale_attends_to_the_token_at_the_same_place():
     network_cross = build(CrossScale, 16, 12, LEVELS, CSPAConfig(dim=32, head_dim=16, levels=(2,)), places)
     q = jnp.tile(jnp.asarray([6.0] * 8 + [0.0] * 8), 2).reshape(1, 1, 1, 32) * jnp.ones((1, 4, 4, 1))
     levels = (jnp.zeros((1, 1, 1, 16)), jnp.zeros((1, 2, 2, 16)), prior)
-    prepared = network_cross.apply(params["cross"], levels, method="prepare")
+    prepared = network_cross.method(CrossScale.prepare)(params["cross"], levels)
     read = network_cross.apply(params["cross"], places.rotate_map(q), prepared, EMB[:1]).reshape(16, 32)[:15, :15]
     np.testing.assert_array_equal(np.argmax(read, axis=-1), np.arange(15))
 
@@ -94,7 +94,7 @@ def test_same_scale_reads_the_cells_of_its_window_by_hand(size: int, cells: int,
     network = build(SameScale, size, cells, 5, CSPAConfig(dim=4, head_dim=4, window_size=window), places)
     params = filled(network.abstract)
     p, q = (jax.random.normal(KEYS[i], (1, n, n, d)) for i, n, d in ((0, cells, 5), (1, size, 4)))
-    read = network.apply(params, places.rotate_map(q), network.apply(params, p, method="prepare"))
+    read = network.apply(params, places.rotate_map(q), network.method(SameScale.prepare)(params, p))
 
     side = window if cells % window == 0 else cells
     table = np.asarray(params["bias_table"]).reshape(2 * side - 1, 2 * side - 1)

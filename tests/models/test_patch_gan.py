@@ -37,6 +37,6 @@ def test_a_discriminator_on_frozen_maps_scores_every_place_of_each():
     network = build(FeatureGAN, (3, 5), channels=4)
     params = filled(network.abstract)
     maps = [np.ones((2, 4, 4, 3), np.float32), np.ones((2, 2, 2, 5), np.float32)]
-    first, second, scores = network.apply(params, maps, method="layers")
+    first, second, scores = network.method(FeatureGAN.layers)(params, maps)
     assert (first.shape, second.shape, scores.shape) == ((2, 4, 4, 4), (2, 2, 2, 4), (2, 20))
     np.testing.assert_array_equal(network.apply(params, maps), scores)

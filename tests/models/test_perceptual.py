@@ -62,7 +62,7 @@ def network(request):
 def test_features_and_distance_match_the_reference(network):
     name, net, params = network
     a, b = (jnp.asarray(IO[k].transpose(0, 2, 3, 1)) for k in "ab")
-    raw = net.apply(params, a, method="raw_features")
+    raw = net.method(PerceptualDistance.raw_features)(params, a)
     for i, feature in enumerate(raw):
         want = IO[f"{name}_feature_{i}"]
         # measured: at most 3e-6 of the standard deviation

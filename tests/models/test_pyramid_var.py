@@ -57,13 +57,13 @@ def test_one_map_per_level_by_the_equation(own: tuple[Params, tuple[jax.Array, .
 
     @jax.jit
     def parts(params: Params, x: jax.Array) -> tuple[list[jax.Array], jax.Array]:
-        tokens = tokenizer.apply(
-            params["tokenizer"], tokenizer.apply(params["tokenizer"], x, method="encode"), method="tokens"
+        tokens = tokenizer.method(VARTokenizer.tokens)(
+            params["tokenizer"], tokenizer.method(VARTokenizer.encode)(params["tokenizer"], x)
         )
-        x_in, f_hat = tokenizer.apply(params["tokenizer"], tokens, method="var_input_and_f_hat")
+        x_in, f_hat = tokenizer.method(VARTokenizer.var_input_and_f_hat)(params["tokenizer"], tokens)
         trunk = build(lambda rngs: PyramidVAR(CFG, rngs=rngs).var)
         null = jnp.full((2,), CFG.var.num_classes, jnp.int32)
-        return trunk.apply(params["var"], null, x_in, (1, 2), method="hidden_states"), f_hat
+        return trunk.method(VAR.hidden_states)(params["var"], null, x_in, (1, 2)), f_hat
 
     hidden, f_hat = (np.asarray(a, np.float64) for a in parts(params, windows()))
     adapter = jax.tree.map(lambda x: np.asarray(x, np.float64), params["adapter"])

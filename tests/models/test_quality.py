@@ -16,7 +16,7 @@ from vdiffsr_jax.conversion.original_names import original_names
 from vdiffsr_jax.conversion.rules import convert, invert
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten, unflatten
-from vdiffsr_jax.models.clip_iqa import prompt_tokens
+from vdiffsr_jax.models.clip_iqa import CLIPIQA, prompt_tokens
 from vdiffsr_jax.models.musiq import MUSIQConfig, hashed_positions, patches
 
 IO = np.load(Path(__file__).parents[1] / "golden" / "quality" / "io.npz")
@@ -37,10 +37,10 @@ def musiq_state(classes: int) -> dict[str, np.ndarray]:
 
 
 def network(kind: str, table, config, state):
-    """(compiled function of the method's arguments, parameters)."""
+    """(the network, compiled; its parameters)."""
     net = kinds.network(kind, kind, config)
     params = unflatten(convert(table, state, state.get, flatten(net.abstract), kind), net.abstract)
-    return jax.jit(net.apply, static_argnames="method"), params
+    return jax.jit(net.apply), params
 
 
 @pytest.mark.parametrize("classes", [1, 10])
@@ -133,9 +133,11 @@ def test_prompts_are_those_of_clips_tokenizer():
 
 
 def test_the_prompts_embeddings_match_the_reference(clip):
-    apply, params = clip
+    _, params = clip
+    config = clip_names.infer_config({name: x.shape for name, x in clip_state().items()})
+    embed = jax.jit(kinds.network("clip_iqa", "clip_iqa", config).method(CLIPIQA.embed_prompts))
     text = IO["text"] / np.linalg.norm(IO["text"], axis=-1, keepdims=True)
-    np.testing.assert_allclose(apply(params, method="embed_prompts"), text, atol=2e-6)  # measured: 2e-7
+    np.testing.assert_allclose(embed(params), text, atol=2e-6)  # measured: 2e-7
 
 
 def test_clip_iqa_matches_the_reference(clip):

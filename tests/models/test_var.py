@@ -30,8 +30,8 @@ def random(network: Network, seed: int = 0) -> Params:
     return jax.tree.map(jnp.asarray, unflatten(flat, network.abstract))
 
 
-def run(network: Network, params: Params, *args: Any, method: str = "__call__", **kwargs: Any) -> Any:
-    return jax.jit(lambda p: network.apply(p, *args, method=method, **kwargs))(params)
+def run(network: Network, params: Params, *args: Any, method: Any = VAR.__call__) -> Any:
+    return jax.jit(lambda p: network.method(method)(p, *args))(params)
 
 
 def x_in(batch: int = 2, seed: int = 7) -> jax.Array:
@@ -62,7 +62,7 @@ def test_full_attention_sees_finer_levels_and_cannot_generate():
     difference = np.abs(forward(x_in().at[:, 6].add(1.0)) - forward(x_in())).max(axis=-1)
     assert (difference[:, :5] > 1e-4).all()
     with pytest.raises(ValueError, match="it needs causal"):
-        network.apply(params, None, LABEL, jax.random.key(0), method="generate")
+        network.method(VAR.generate)(params, None, LABEL, jax.random.key(0))
 
 
 def test_dot_product_attention_scale_without_l2_norm():
@@ -110,7 +110,7 @@ def test_generation_with_a_cache_is_the_teacher_forced_pass_over_its_own_tokens(
         return f_hat, None if q > CFG.patch_nums[-1] else f_hat[:, :q, :q].reshape(f_hat.shape[0], q * q, -1)
 
     generate = jax.jit(
-        lambda key: network.apply(params, next_input, LABEL, key, guidance=1.5, top_k=8, top_p=0.9, method="generate")
+        lambda key: network.method(VAR.generate)(params, next_input, LABEL, key, guidance=1.5, top_k=8, top_p=0.9)
     )
     out = generate(jax.random.key(5))
     f_hat, inputs = jnp.zeros_like(out.f_hat), []
@@ -145,7 +145,7 @@ def test_folding_changes_nothing_for_its_class(variant: str):
     with pytest.raises(ValueError, match="folded already"):
         fold_class(folded, folded_cfg, label=4)
     with pytest.raises(ValueError, match="folded VAR knows one class only"):
-        run(small, folded, lambda *_: None, LABEL, jax.random.key(0), method="generate")
+        run(small, folded, lambda *_: None, LABEL, jax.random.key(0), method=VAR.generate)
 
 
 def test_fresh_lora_is_the_identity():
@@ -185,8 +185,8 @@ def test_class_dropout():
 
 def test_bfloat16_stays_near_float32():
     params = random(build(VAR, CFG))
-    full = run(build(VAR, CFG), params, LABEL, x_in(), [2], method="hidden_states")[0]
-    half = run(build(VAR, CFG, dtype=jnp.bfloat16), params, LABEL, x_in(), [2], method="hidden_states")[0]
+    full = run(build(VAR, CFG), params, LABEL, x_in(), [2], method=VAR.hidden_states)[0]
+    half = run(build(VAR, CFG, dtype=jnp.bfloat16), params, LABEL, x_in(), [2], method=VAR.hidden_states)[0]
     assert half.dtype == jnp.bfloat16
     assert np.abs(half.astype(jnp.float32) - full).max() / full.std() < 0.1  # measured 0.03
 

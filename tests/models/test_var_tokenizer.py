@@ -27,9 +27,9 @@ def small():
     return network, jax.tree.map(jnp.asarray, filled(network.abstract))
 
 
-def run(small, method: str, *args):
+def run(small, method, *args):
     network, params = small
-    return jax.jit(lambda p, *a: network.apply(p, *a, method=method))(params, *args)
+    return jax.jit(network.method(method))(params, *args)
 
 
 def features() -> np.ndarray:
@@ -50,11 +50,11 @@ def test_published_levels_share_four_phis():
 
 
 def test_generation_step_by_step_gives_the_teacher_forcing_input(small):
-    tokens = run(small, "tokens", features())
-    want_input, want_sum = run(small, "var_input_and_f_hat", tokens)
+    tokens = run(small, VARTokenizer.tokens, features())
+    want_input, want_sum = run(small, VARTokenizer.var_input_and_f_hat, tokens)
     f_hat, inputs = jnp.zeros_like(want_sum), []
     for k, level in enumerate(tokens):
-        step = jax.jit(lambda f_hat, level, k=k: small[0].apply(small[1], k, f_hat, level, method="next_input"))
+        step = jax.jit(lambda f_hat, level, k=k: small[0].method(VARTokenizer.next_input)(small[1], k, f_hat, level))
         f_hat, level_input = step(f_hat, level)
         inputs.append(level_input)
     assert inputs.pop() is None
@@ -86,13 +86,13 @@ def test_encoder_only_is_the_same_encoder_without_the_decoder(small):
     assert {name.split("/")[0] for name in flatten(network.abstract).keys() - names} == {"decoder", "post_quant_conv"}
     part = {name: params[name] for name in ("encoder", "quant_conv", "quantizer")}
     half.check(part)
-    want = run(small, "tokens", features())
-    for got, level in zip(run((half, part), "tokens", features()), want, strict=True):
+    want = run(small, VARTokenizer.tokens, features())
+    for got, level in zip(run((half, part), VARTokenizer.tokens, features()), want, strict=True):
         np.testing.assert_array_equal(got, level)
     with pytest.raises(ValueError, match="built with decoder=False"):
-        half.apply(part, features(), method="decode")
+        half.method(VARTokenizer.decode)(part, features())
 
 
 def test_features_of_another_size_are_refused(small):
     with pytest.raises(ValueError, match="features of 4x4 do not fit the finest level, 3x3"):
-        small[0].apply(small[1], np.zeros((1, 4, 4, 4), np.float32), method="tokens")
+        small[0].method(VARTokenizer.tokens)(small[1], np.zeros((1, 4, 4, 4), np.float32))

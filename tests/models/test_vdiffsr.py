@@ -49,7 +49,7 @@ def compiled(cfg=CFG, dtype=jnp.float32):
     network = build(VDiffSR, cfg, dtype=dtype)
 
     def forward(params, levels, t=T):
-        return network.apply(params, X, t, LR, network.apply(params, levels, method="encode_prior"))
+        return network.apply(params, X, t, LR, network.method(VDiffSR.encode_prior)(params, levels))
 
     return network, jax.jit(forward)
 
@@ -74,7 +74,7 @@ def test_trained_units_listen_to_the_prior(params):
 
 def test_a_cache_serves_every_step_as_recomputation_does(params):
     network, forward = compiled()
-    cache = jax.jit(lambda p, levels: network.apply(p, levels, method="encode_prior"))(params, pyramid(1))
+    cache = jax.jit(network.method(VDiffSR.encode_prior))(params, pyramid(1))
     step = jax.jit(lambda p, t, cache: network.apply(p, X, t, LR, cache))
     for t in (jnp.array([0, 7]), jnp.array([14, 14])):
         np.testing.assert_allclose(step(params, t, cache), forward(params, pyramid(1), t), rtol=0, atol=1e-5)
@@ -94,7 +94,7 @@ def test_gradients_reach_every_matrix_and_remat_does_not_change_them():
         network = build(VDiffSR, cfg, remat=remat)
 
         def loss(p):
-            z_0 = network.apply(p, X, T, LR, network.apply(p, pyramid(1), method="encode_prior"))
+            z_0 = network.apply(p, X, T, LR, network.method(VDiffSR.encode_prior)(p, pyramid(1)))
             return jnp.square(z_0).mean()
 
         # Compile time is most of this test; the numbers do not depend on how hard the compiler tries.
@@ -141,8 +141,8 @@ def test_refusals_say_what_to_do():
     with pytest.raises(ValueError, match="needs a prior; call encode_prior"):
         jax.eval_shape(network.apply, network.abstract, X, T, LR)
     with pytest.raises(ValueError, match=r"levels \(1, 2\) must be \(1, 2, 4\)"):
-        jax.eval_shape(lambda p: network.apply(p, pyramid(1)[:2], method="encode_prior"), network.abstract)
-    cache = jax.eval_shape(lambda p: network.apply(p, pyramid(1), method="encode_prior"), network.abstract)
+        jax.eval_shape(lambda p: network.method(VDiffSR.encode_prior)(p, pyramid(1)[:2]), network.abstract)
+    cache = jax.eval_shape(lambda p: network.method(VDiffSR.encode_prior)(p, pyramid(1)), network.abstract)
     big = jnp.zeros((2, 16, 16, 3))
     with pytest.raises(ValueError, match="16x16 is not one VAR window, 8 squared"):
         jax.eval_shape(network.apply, network.abstract, big, T, big, cache)

@@ -59,9 +59,9 @@ def test_training_forward_reaches_every_parameter(small):
 def test_decoding_quantises_unless_told_not_to(small):
     network, params = small
     z = image(1, 4, 4, 3)
-    z_q, _, loss = jax.jit(lambda z: network.apply(params, z, method="quantize"))(z)
+    z_q, _, loss = jax.jit(lambda z: network.method(VQGAN.quantize)(params, z))(z)
     assert loss > 0.01
-    decode = jax.jit(lambda z, quantize: network.apply(params, z, quantize, method="decode"), static_argnums=1)
+    decode = jax.jit(lambda z, quantize: network.method(VQGAN.decode)(params, z, quantize), static_argnums=1)
     np.testing.assert_array_equal(decode(z, True), decode(z_q, False))
     assert np.abs(decode(z, True) - decode(z, False)).max() > 1e-3
 
@@ -74,9 +74,9 @@ def test_patches_and_several_codes_a_latent_without_normalisation():
     network = build(VQGAN, cfg)
     assert not [name for name in flatten(network.abstract) if "norm" in name or "attn" in name]
     params, x = jax.tree.map(jnp.asarray, filled(network.abstract)), image(1, 8, 8, 3)
-    z = network.apply(params, x, method="encode")
+    z = network.method(VQGAN.encode)(params, x)
     assert z.shape == (1, 8 // cfg.factor, 8 // cfg.factor, 4)
-    z_q, indices, _ = network.apply(params, z, method="quantize")
+    z_q, indices, _ = network.method(VQGAN.quantize)(params, z)
     codes = params["codebook"].reshape(9, 1, 2)
     for half in (slice(0, 2), slice(2, 4)):  # each half of a latent is the code nearest to it
         distance = jnp.square(z[..., half].reshape(1, -1, 2) - codes).sum(axis=-1)
@@ -87,7 +87,7 @@ def test_patches_and_several_codes_a_latent_without_normalisation():
 
 def test_bfloat16_keeps_latents_and_pictures_in_float32():
     network = build(VQGAN, SMALL, dtype=jnp.bfloat16)
-    z = jax.eval_shape(lambda p, x: network.apply(p, x, method="encode"), network.abstract, image(1, 8, 8, 3))
+    z = jax.eval_shape(network.method(VQGAN.encode), network.abstract, image(1, 8, 8, 3))
     made = jax.eval_shape(network.apply, network.abstract, image(1, 8, 8, 3))
     assert (z.dtype, made.image.dtype, made.vq_loss.dtype) == (jnp.float32,) * 3
 
@@ -95,7 +95,7 @@ def test_bfloat16_keeps_latents_and_pictures_in_float32():
 def test_a_size_that_does_not_divide_is_refused(small):
     network, params = small
     with pytest.raises(ValueError, match="an image of 8x9 pixels must divide by 2"):
-        network.apply(params, image(1, 8, 9, 3), method="encode")
+        network.method(VQGAN.encode)(params, image(1, 8, 9, 3))
 
 
 def test_a_fresh_first_stage_keeps_every_latent_dimension():
@@ -110,7 +110,7 @@ def test_wide_groups_keep_the_mean_colour(num_groups, kept):
     # What the box's first run lost: with one channel a group every picture came out grey.
     network = build(VQGAN, VQGANConfig(ch=32, ch_mult=(1, 1), num_res_blocks=1, n_embed=16, num_groups=num_groups))
     params = network.init(jax.random.key(0))
-    decode = jax.jit(lambda z: network.apply(params, z, method="decode", quantize=False).mean(axis=(1, 2)))
+    decode = jax.jit(lambda z: network.method(VQGAN.decode)(params, z, quantize=False).mean(axis=(1, 2)))
     colours = np.random.default_rng(0).normal(size=(6, 1, 1, 3)).astype(np.float32)
     texture = np.random.default_rng(1).normal(size=(1, 8, 8, 3)).astype(np.float32)
     assert (np.asarray(decode(colours + 0.1 * texture)).std(axis=0).max() > 0.1) == kept

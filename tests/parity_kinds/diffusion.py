@@ -20,6 +20,7 @@ from vdiffsr_jax.conversion.swin_unet import TABLE
 from vdiffsr_jax.diffusion import losses, resshift, sampler, schedule
 from vdiffsr_jax.diffusion.schedule import Schedule
 from vdiffsr_jax.models.build import Network, Params, flatten, unflatten
+from vdiffsr_jax.models.vqgan import VQGAN
 from vdiffsr_jax.ops.resize import bicubic
 
 # Our names of the schedule's arrays, by the originals'.
@@ -203,7 +204,7 @@ def _loss_inputs(
     """`folder`: the first stage's."""
     lq, noise, gt = (inputs[name] for name in ("loss_lq", "loss_noise", "gt"))
     first_stage, params = vqgan_f4.load(folder)
-    encode = jax.jit(lambda params, image: first_stage.apply(params, image, method="encode"))
+    encode = jax.jit(first_stage.method(VQGAN.encode))
     z_y, z_gt = encode(params, bicubic(lq, (gt.shape[1], gt.shape[2]))), encode(params, gt)
     z_T = sampler.start(made, z_y, noise)
     return _LossInputs(z_y, z_gt, z_T, sampler.sample_deterministic(teacher, made, z_y, noise))

@@ -21,6 +21,7 @@ from vdiffsr_jax.config import VDiffSRConfig, VQGANConfig
 from vdiffsr_jax.conversion.vqgan import infer_config
 from vdiffsr_jax.diffusion import resshift, sampler, schedule
 from vdiffsr_jax.models.assembled import Assembled, Items, assemble
+from vdiffsr_jax.models.vqgan import VQGAN
 from vdiffsr_jax.ops import noise as noise_field
 from vdiffsr_jax.sampling import tiling
 from vdiffsr_jax.sampling.upscaler import Upscaler
@@ -115,7 +116,7 @@ def _stages(model: _Model, lr: np.ndarray, by_tile: np.ndarray, steps: int) -> d
     made = schedule.make(SINSR)
     whole = model.assembled
     encode, decode = jax.jit(whole.encode), jax.jit(whole.decode)
-    quantize = jax.jit(lambda params, z: whole.networks["first_stage"].apply(params, z, method="quantize"))
+    quantize = jax.jit(whole.networks["first_stage"].method(VQGAN.quantize))
     apply = jax.jit(lambda items, x, t, lr: whole.denoise(items, x, t, lr, None))
     result: dict[str, np.ndarray] = {}
     rows = []

@@ -37,7 +37,7 @@ def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     result: dict[str, np.ndarray] = {}
     for case in sorted(name.removesuffix("_x") for name in io if name.endswith("_x")):
         x, lr = (np.moveaxis(io[f"{case}_{name}"], 1, -1) for name in ("x", "lq"))
-        run = jax.jit(lambda p, *args: dict(network.apply(p, *args, method="blocks")))
+        run = jax.jit(lambda p, *args: dict(network.method(SwinUNet.blocks)(p, *args)))
         for block, value in run(params, x, io[f"{case}_t"], lr).items():
             array = np.asarray(value)
             array = np.moveaxis(array, -1, 1) if array.ndim == 4 else array

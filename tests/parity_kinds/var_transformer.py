@@ -37,7 +37,7 @@ def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     @jax.jit
     def forced(params: Params, label: jax.Array, x_in: jax.Array) -> tuple[list[jax.Array], jax.Array]:
         taps = list(range(1, config["var"]["depth"] + 1))
-        hidden = network.apply(params, label, x_in, taps, method="hidden_states")
+        hidden = network.method(VAR.hidden_states)(params, label, x_in, taps)
         return hidden, network.apply(params, label, x_in)
 
     hidden, logits = forced(params, jnp.asarray(io["label"], jnp.int32), jnp.asarray(io["x_in"]))

@@ -16,9 +16,10 @@ from vdiffsr_jax.photos.read import read
 from vdiffsr_jax.photos.sheet import before_and_after
 from vdiffsr_jax.sampling import batch_job, files
 from vdiffsr_jax.sampling.batch_job import BatchJob, Output
+from vdiffsr_jax.sampling.errors import SamplingError
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.tile_model import TileModel
-from vdiffsr_jax.sampling.upscaler import SamplingError, Settings
+from vdiffsr_jax.sampling.upscaler import Settings
 
 
 class Terminal(io.StringIO):

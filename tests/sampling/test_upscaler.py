@@ -13,8 +13,9 @@ from tests.sampling.conftest import random_items, tiny_config
 from tests.sampling.seams import seam_ratio
 from vdiffsr_jax import Upscaler
 from vdiffsr_jax.photos.resample import cubic_rows
+from vdiffsr_jax.sampling.errors import DeviceMemoryError, SamplingError
 from vdiffsr_jax.sampling.tile_model import TileModel
-from vdiffsr_jax.sampling.upscaler import DeviceMemoryError, SamplingError, Settings
+from vdiffsr_jax.sampling.upscaler import Settings
 from vdiffsr_jax.weights import checkpoint
 
 BOX = pathlib.Path(vdiffsr_jax.__file__).parent / "assets" / "box"

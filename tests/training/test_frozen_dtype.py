@@ -14,6 +14,8 @@ from tests.sampling.conftest import random_items, tiny_config
 from vdiffsr_jax.config import ConfigError, VDiffSRConfig, to_dict
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
+from vdiffsr_jax.models.pyramid_var import PyramidVAR
+from vdiffsr_jax.models.vqgan import VQGAN
 from vdiffsr_jax.training import tasks
 from vdiffsr_jax.training.config import parse_train
 from vdiffsr_jax.weights import checkpoint
@@ -82,9 +84,9 @@ def test_codes_do_not_change(teacher, short):
 
     @jax.jit
     def codes(flat: dict[str, jax.Array]) -> list[jax.Array]:
-        tokens = task.apply("pvar", flat, images, method="tokens")
+        tokens = task.method("pvar", PyramidVAR.tokens)(flat, images)
         latents = [z, task.encode(flat, images)]
-        return [*tokens, *(task.apply("first_stage", flat, z, method="quantize")[1] for z in latents)]
+        return [*tokens, *(task.method("first_stage", VQGAN.quantize)(flat, z)[1] for z in latents)]
 
     for ours, exact in zip(codes(flat), codes(load(student(teacher, "float32"))), strict=True):
         np.testing.assert_array_equal(ours, exact)

@@ -10,8 +10,8 @@ from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.evaluation.command import parser, run
 from vdiffsr_jax.metrics.catalog import MetricError, listing
 from vdiffsr_jax.metrics.niqe import NiqeError
+from vdiffsr_jax.sampling.errors import SamplingError
 from vdiffsr_jax.sampling.files import UsageError
-from vdiffsr_jax.sampling.upscaler import SamplingError
 from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 

@@ -114,7 +114,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     from vdiffsr_jax.config import ConfigError
     from vdiffsr_jax.distribution.download import DownloadError
     from vdiffsr_jax.photos.photo import ImageError
-    from vdiffsr_jax.sampling.upscaler import DeviceMemoryError, SamplingError
+    from vdiffsr_jax.sampling.errors import DeviceMemoryError, SamplingError
     from vdiffsr_jax.weights.checkpoint import CheckpointError
 
     if isinstance(error, (CheckpointError, ConfigError, SamplingError)):

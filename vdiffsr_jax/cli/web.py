@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         print(f"error: the page needs the extra web (pip install 'vdiffsr-jax[web]'): {error}", file=sys.stderr)
         return 2
-    from vdiffsr_jax.sampling.upscaler import SamplingError, Upscaler
+    from vdiffsr_jax.sampling.errors import SamplingError
+    from vdiffsr_jax.sampling.upscaler import Upscaler
     from vdiffsr_jax.web.jobs import Jobs, Limits
     from vdiffsr_jax.weights.checkpoint import CheckpointError
 

@@ -79,4 +79,5 @@ def table(kind: str, config: Any) -> Table:
     """The rules that convert `kind`."""
     if kind == "perceptual":
         return perceptual.TABLES[config.backbone]
-    return _MODULES[kind].TABLE
+    rules: Table = _MODULES[kind].TABLE
+    return rules

@@ -69,9 +69,10 @@ def _tensor(path: Path, file: Any, name: str) -> LazyArray:
 
     def load() -> np.ndarray:
         try:
-            return file.get_tensor(name)
+            values: np.ndarray = file.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise WeightsFileError(f"{path} changed while it was read: {name}: {error}") from None
+        return values
 
     return LazyArray(shape, _DTYPES[code], load)
 

@@ -286,7 +286,8 @@ def _numpy_scalar(arguments: tuple[Any, ...]) -> int | float | bool:
     dtype, raw = arguments[0].dtype, arguments[1]
     if len(raw) != dtype.itemsize:
         raise PickleError("a numpy number is damaged")
-    return np.frombuffer(raw, dtype)[0].item()
+    number: int | float | bool = np.frombuffer(raw, dtype)[0].item()
+    return number
 
 
 def _attributes(target: Any, state: Any) -> Any:

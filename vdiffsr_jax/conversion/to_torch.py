@@ -96,7 +96,8 @@ def _merge_lora(params: Params) -> Params:
 
         def merged() -> np.ndarray:
             update = a.read().astype(np.float32) @ b.read().astype(np.float32)
-            return (kernel.read().astype(np.float32) + update).astype(kernel.dtype)
+            whole: np.ndarray = kernel.read().astype(np.float32) + update
+            return whole.astype(kernel.dtype)
 
         rest = {name: leaf for name, leaf in params.items() if name not in ("kernel", "lora_a", "lora_b")}
         return rest | {"kernel": LazyArray(kernel.shape, kernel.dtype, merged)}

@@ -70,7 +70,8 @@ def gaussian_noise(image: np.ndarray, sigma: float, rng: np.random.Generator, *,
     """Add normal noise of `sigma` grey levels (of 255), clipped to [0, 1]; `gray`: the same in all channels."""
     shape = (*image.shape[:2], 1) if gray else image.shape
     noise = rng.standard_normal(shape, np.float32) * np.float32(sigma / 255)
-    return np.clip(image + noise, 0, 1)
+    noisy: np.ndarray = np.clip(image + noise, 0, 1)
+    return noisy
 
 
 def poisson_noise(image: np.ndarray, scale: float, rng: np.random.Generator, *, gray: bool) -> np.ndarray:
@@ -99,9 +100,11 @@ def unsharp(image: np.ndarray, *, weight: float = 0.5, size: int = 51, threshold
     kernel = kernels.generalized_gaussian(kernels.mahalanobis(size, size / 6, size / 6, 0.0), 1.0)
     detail = image - filters.blur(image, kernel)
     mask = filters.blur((np.abs(detail) * 255 > threshold).astype(np.float32), kernel)
-    return mask * np.clip(image + weight * detail, 0, 1) + (1 - mask) * image
+    sharp: np.ndarray = mask * np.clip(image + weight * detail, 0, 1) + (1 - mask) * image
+    return sharp
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """[0, 1] to 0..255, clipped and rounded."""
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    levels: np.ndarray = np.rint(np.clip(image, 0, 1) * 255)
+    return levels.astype(np.uint8)

@@ -35,7 +35,8 @@ def resize(image: np.ndarray, height: int, width: int, mode: str) -> np.ndarray:
 
 def _rows(image: np.ndarray, matrix: sparse.csr_array) -> np.ndarray:
     flat = np.ascontiguousarray(image).reshape(image.shape[0], -1)
-    return (matrix @ flat).reshape(-1, *image.shape[1:])
+    resized: np.ndarray = matrix @ flat
+    return resized.reshape(-1, *image.shape[1:])
 
 
 @functools.lru_cache(maxsize=512)
@@ -76,7 +77,8 @@ def weights(n_in: int, n_out: int, mode: str) -> sparse.csr_array:
 
 
 def _tent(t: np.ndarray) -> np.ndarray:
-    return np.maximum(0.0, 1 - np.abs(t))
+    weight: np.ndarray = np.maximum(0.0, 1 - np.abs(t))
+    return weight
 
 
 def _cubic(t: np.ndarray, a: float) -> np.ndarray:

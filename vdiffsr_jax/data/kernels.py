@@ -53,7 +53,8 @@ def mahalanobis(size: int, sigma_x: float, sigma_y: float, angle: float) -> np.n
     """Squared distance of every pixel from the centre, x^T S^-1 x with S = R diag(sigma^2) R^T, (size, size)."""
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
-    return (along / sigma_x) ** 2 + (across / sigma_y) ** 2
+    squared: np.ndarray = (along / sigma_x) ** 2 + (across / sigma_y) ** 2
+    return squared
 
 
 def generalized_gaussian(radius: np.ndarray, beta: float) -> np.ndarray:
@@ -78,4 +79,5 @@ def sinc(size: int, cutoff: float) -> np.ndarray:
 
 
 def _normalised(kernel: np.ndarray) -> np.ndarray:
-    return (kernel / kernel.sum()).astype(np.float32)
+    normalised: np.ndarray = (kernel / kernel.sum()).astype(np.float32)
+    return normalised

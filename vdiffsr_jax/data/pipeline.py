@@ -97,7 +97,7 @@ class Batches(Iterator[Batch]):
     def __next__(self) -> Batch:
         if self._iterator is None:
             self._iterator = self._open(self._step)
-        batch = next(self._iterator)
+        batch: dict[str, np.ndarray] = next(self._iterator)
         self._step += 1
         return batch
 

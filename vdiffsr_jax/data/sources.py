@@ -80,7 +80,8 @@ class Records:
         self._source: Any = ArrayRecordDataSource(list(paths))
 
     def data(self, index: int) -> bytes:
-        return self._source[self._records[index]]
+        record: bytes = self._source[self._records[index]]
+        return record
 
 
 def _shard_index(path: str, reader: Any) -> tuple[int, dict[str, Any]]:
@@ -105,7 +106,7 @@ def open_source(path: str, broken: Broken) -> Source:
     """
     place = Path(path).expanduser()
     if (own := _OWN.fullmatch(path)) and not place.exists():
-        return _own_source(own[1])(own[2], broken)
+        return _own_source(own[1], own[2], broken)
     if path.startswith("gs://") or path.endswith(SHARD_SUFFIX):
         return Records(_shards(path))
     if place.is_dir():
@@ -130,11 +131,13 @@ def open_source(path: str, broken: Broken) -> Source:
     )
 
 
-def _own_source(name: str) -> Any:
+def _own_source(name: str, place: str, broken: Broken) -> Source:
     try:
-        return pkgutil.resolve_name(name)
+        make = pkgutil.resolve_name(name)
     except (ImportError, AttributeError) as error:
         raise DataError(f"source {name} cannot be imported: {error}") from error
+    source: Source = make(place, broken)
+    return source
 
 
 def _text(path: Path) -> str:

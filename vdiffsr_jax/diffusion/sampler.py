@@ -93,7 +93,9 @@ def trace_ancestral(
     denoise: Denoise, schedule: Schedule, z_y: jax.Array, noise: jax.Array, step_noise: jax.Array
 ) -> Trajectory:
     """As `sample_ancestral`, but every step is kept: T times the memory."""
-    return _chain(denoise, schedule, start(schedule, z_y, noise), _ancestral(schedule, z_y, step_noise), True)[1]
+    rule = _ancestral(schedule, z_y, step_noise)
+    kept: Trajectory = _chain(denoise, schedule, start(schedule, z_y, noise), rule, True)[1]
+    return kept
 
 
 def sample_deterministic(denoise: Denoise, schedule: Schedule, z_y: jax.Array, noise: jax.Array) -> jax.Array:
@@ -107,7 +109,8 @@ def sample_deterministic(denoise: Denoise, schedule: Schedule, z_y: jax.Array, n
 
 def trace_deterministic(denoise: Denoise, schedule: Schedule, z_y: jax.Array, noise: jax.Array) -> Trajectory:
     """As `sample_deterministic`, but every step is kept: T times the memory."""
-    return _chain(denoise, schedule, start(schedule, z_y, noise), _deterministic(schedule, z_y), True)[1]
+    kept: Trajectory = _chain(denoise, schedule, start(schedule, z_y, noise), _deterministic(schedule, z_y), True)[1]
+    return kept
 
 
 class _Rule(NamedTuple):

@@ -7,6 +7,7 @@ import math
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from vdiffsr_jax.config import ConfigError, ScheduleConfig
 
@@ -18,16 +19,19 @@ PUBLISHED: dict[str, ScheduleConfig] = {
 }
 
 
+Steps = npt.NDArray[np.float64]  # one number per kept step, (T,)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Schedule:
-    """Coefficients of every kept step t = 0..T-1; each array is (T,) float64.
+    """Coefficients of every kept step t = 0..T-1.
 
-    `timestep_map[t]` (int64) is the step that the network is told: after respacing, the step of the full schedule.
+    `timestep_map[t]` is the step that the network is told: after respacing, the step of the full schedule.
     """
 
-    sqrt_eta: np.ndarray
+    sqrt_eta: Steps
     kappa: float
-    timestep_map: np.ndarray
+    timestep_map: npt.NDArray[np.int64]
 
     @property
     def num_steps(self) -> int:
@@ -35,62 +39,63 @@ class Schedule:
         return len(self.sqrt_eta)
 
     @cached_property
-    def eta(self) -> np.ndarray:
+    def eta(self) -> Steps:
         """How far z_t has shifted from HR (0) to LR (1)."""
         return self.sqrt_eta**2
 
     @cached_property
-    def eta_prev(self) -> np.ndarray:
+    def eta_prev(self) -> Steps:
         """eta_{t-1}, with eta_{-1} = 0: the clean latent."""
         return np.append(0.0, self.eta[:-1])
 
     @cached_property
-    def alpha(self) -> np.ndarray:
+    def alpha(self) -> Steps:
         """The shift of one step, eta_t - eta_{t-1}."""
         return self.eta - self.eta_prev
 
     @cached_property
-    def posterior_z_t(self) -> np.ndarray:
+    def posterior_z_t(self) -> Steps:
         """Weight of z_t in the posterior mean, eta_{t-1} / eta_t."""
         return self.eta_prev / self.eta
 
     @cached_property
-    def posterior_z_0(self) -> np.ndarray:
+    def posterior_z_0(self) -> Steps:
         """Weight of z_0 in the posterior mean, alpha_t / eta_t."""
         return self.alpha / self.eta
 
     @cached_property
-    def posterior_variance(self) -> np.ndarray:
+    def posterior_variance(self) -> Steps:
         """kappa^2 (eta_{t-1} / eta_t) alpha_t; zero at t = 0."""
         return self.kappa**2 * self.posterior_z_t * self.alpha
 
     @cached_property
-    def posterior_log_variance(self) -> np.ndarray:
+    def posterior_log_variance(self) -> Steps:
         """Its logarithm; t = 0, whose variance is zero, takes the entry of t = 1."""
-        return np.log(np.append(self.posterior_variance[1], self.posterior_variance[1:]))
+        logarithm: Steps = np.log(np.append(self.posterior_variance[1], self.posterior_variance[1:]))
+        return logarithm
 
     @cached_property
-    def loss_weight(self) -> np.ndarray:
+    def loss_weight(self) -> Steps:
         """Weight of |z_0 error|^2 in the variational bound: (alpha_t / eta_t)^2 / (2 posterior variance)."""
         return 0.5 * self.posterior_z_0**2 * np.exp(-self.posterior_log_variance)
 
     @cached_property
-    def m(self) -> np.ndarray:
+    def m(self) -> Steps:
         """Weight of z_t in the deterministic step, sqrt(eta_{t-1} / eta_t)."""
         return np.sqrt(self.eta_prev / self.eta)
 
     @cached_property
-    def j(self) -> np.ndarray:
+    def j(self) -> Steps:
         """Weight of z_y in the deterministic step, eta_{t-1} - sqrt(eta_{t-1} eta_t)."""
         return self.eta_prev - np.sqrt(self.eta_prev * self.eta)
 
     @cached_property
-    def k(self) -> np.ndarray:
+    def k(self) -> Steps:
         """Weight of z_0 in the deterministic step: 1 - m - j, so that a fixed point stays fixed."""
         return 1.0 - self.eta_prev + np.sqrt(self.eta_prev * self.eta) - self.m
 
     @cached_property
-    def input_std(self) -> np.ndarray:
+    def input_std(self) -> Steps:
         """Standard deviation of z_t for unit latents, sqrt(kappa^2 eta_t + 1): the network's input is divided by it."""
         return np.sqrt(self.kappa**2 * self.eta + 1.0)
 

@@ -14,6 +14,7 @@ from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.weights import checkpoint, hub_folder
 from vdiffsr_jax.weights.formats import FORMAT
+from vdiffsr_jax.weights.versions import CONFIG_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ def pack(directory: str | os.PathLike[str], output: Path, card: Card) -> list[Pa
     Raises: CheckpointError if there is no checkpoint; ConfigError if `output` holds something, or there is no table.
     """
     kind, config, sources = checkpoint.read_config(directory)
-    if (output / checkpoint.CONFIG_FILE).exists():
+    if (output / CONFIG_FILE).exists():
         raise ConfigError(f"{output} holds a model; choose another folder")
     if card.scores is not None and not card.scores.is_file():
         raise ConfigError(f"--scores {card.scores}: no such file; evaluate.py writes OUTPUT/table.md")
@@ -51,7 +52,7 @@ def pack(directory: str | os.PathLike[str], output: Path, card: Card) -> list[Pa
     written[-1].write_text(_card(card, kind, sizes, sources))
     # Last: with it, the folder is a model.
     content = {"format": FORMAT, "kind": kind, "config": to_dict(config), "sources": sources}
-    written.append(output / checkpoint.CONFIG_FILE)
+    written.append(output / CONFIG_FILE)
     written[-1].write_text(json.dumps(content, indent=2) + "\n")
     return written
 

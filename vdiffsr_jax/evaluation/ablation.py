@@ -24,9 +24,10 @@ from vdiffsr_jax.evaluation import models
 from vdiffsr_jax.evaluation.grid import Cell, cells, parse_switch
 from vdiffsr_jax.metrics.catalog import MetricError
 from vdiffsr_jax.metrics.niqe import NiqeError
+from vdiffsr_jax.sampling.errors import SamplingError
 from vdiffsr_jax.sampling.files import UsageError
-from vdiffsr_jax.sampling.upscaler import SamplingError
-from vdiffsr_jax.weights.checkpoint import CONFIG_FILE, CheckpointError
+from vdiffsr_jax.weights.checkpoint import CheckpointError
+from vdiffsr_jax.weights.versions import CONFIG_FILE
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 RECORD = "ablation.json"

@@ -17,7 +17,10 @@ from vdiffsr_jax.metrics.niqe import NiqeError, Pristine, niqe
 from vdiffsr_jax.metrics.rules import Rules
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Params
+from vdiffsr_jax.models.clip_iqa import CLIPIQA
+from vdiffsr_jax.models.perceptual import Distance
 from vdiffsr_jax.weights import checkpoint
+from vdiffsr_jax.weights.versions import CONFIG_FILE
 
 Score = Callable[[np.ndarray, np.ndarray], float]
 _CONVERT = "python convert_torch_weights.py"
@@ -130,7 +133,7 @@ def _key(kind: str, config: Any) -> str | None:
 
 def key_of(path: Path) -> str | None:
     """The metric whose weights lie at `path`: a checkpoint directory, or NIQE's parameters (.npz, .mat)."""
-    if path.is_dir() and (path / checkpoint.CONFIG_FILE).is_file():
+    if path.is_dir() and (path / CONFIG_FILE).is_file():
         kind, config, _ = checkpoint.read_config(path)
         return _key(kind, config)
     if path.suffix.lower() in (".npz", ".mat") and path.is_file():
@@ -212,11 +215,11 @@ def _distance(directory: Path) -> Score:
 
     @jax.jit
     def features(params: Params, image: jax.Array) -> list[jax.Array]:
-        return network.apply(params, image.astype(jnp.float32)[None] / 127.5 - 1, method="features")
+        return network.method(Distance.features)(params, image.astype(jnp.float32)[None] / 127.5 - 1)
 
     @jax.jit
     def compare(params: Params, a: list[jax.Array], b: list[jax.Array]) -> jax.Array:
-        return network.apply(params, a, b, method="compare")[0]
+        return network.method(Distance.compare)(params, a, b)[0]
 
     params = model.items["perceptual"]
 
@@ -231,7 +234,7 @@ def _opinion(directory: Path) -> Score:
     model = checkpoint.load_model(directory)
     network = kinds.network(model.kind, model.kind, model.config)
     params = model.items[model.kind]
-    known = (network.apply(params, method="embed_prompts"),) if model.kind == "clip_iqa" else ()
+    known = (network.method(CLIPIQA.embed_prompts)(params),) if model.kind == "clip_iqa" else ()
 
     @jax.jit
     def mark(params: Params, image: jax.Array, *known: jax.Array) -> jax.Array:

@@ -107,7 +107,8 @@ def fit(images: Iterable[np.ndarray]) -> Pristine:
 
 def grey(image: np.ndarray) -> np.ndarray:
     """.299 R + .587 G + .114 B of (h, w, 3) uint8, full range, rounded to whole numbers; (h, w) float64."""
-    return np.round(image @ np.array([0.299, 0.587, 0.114]))
+    luma: np.ndarray = np.round(image @ np.array([0.299, 0.587, 0.114]))
+    return luma
 
 
 def block_features(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +193,8 @@ def aggd(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 def _moment_ratio(alpha: np.ndarray) -> np.ndarray:
     """E|x|^2 / E x^2 = Gamma(2/alpha)^2 / (Gamma(1/alpha) Gamma(3/alpha)) of a generalised Gaussian; rises."""
     g = special.gammaln
-    return np.exp(2 * g(2 / alpha) - g(1 / alpha) - g(3 / alpha))
+    ratio: np.ndarray = np.exp(2 * g(2 / alpha) - g(1 / alpha) - g(3 / alpha))
+    return ratio
 
 
 def _features(blocks: jax.Array) -> jax.Array:

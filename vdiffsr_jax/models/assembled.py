@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,9 @@ import jax.numpy as jnp
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Network, Params
-from vdiffsr_jax.models.prior import Pyramid
-from vdiffsr_jax.models.vdiffsr import PriorCache
+from vdiffsr_jax.models.prior import Prior, Pyramid
+from vdiffsr_jax.models.vdiffsr import PriorCache, VDiffSR
+from vdiffsr_jax.models.vqgan import VQGAN
 from vdiffsr_jax.ops import resize
 
 Denoise = Callable[[jax.Array, jax.Array], jax.Array]  # (z_t / its std, t) -> z_0: what `diffusion` works with
@@ -24,7 +26,7 @@ class Assembled:
     """First stage, denoiser and prior as one model; every method is a pure function of the parameters `items`."""
 
     config: VDiffSRConfig
-    networks: Mapping[str, Network]
+    networks: Mapping[str, Network[Any]]
 
     def enlarge(self, lr: jax.Array) -> jax.Array:
         """x4 bicubic (a = -0.75, not clamped): (b, h, w, 3) -> (b, 4h, 4w, 3), what encoder and prior see of `lr`."""
@@ -32,23 +34,23 @@ class Assembled:
 
     def encode(self, items: Items, image: jax.Array) -> jax.Array:
         """(b, 4h, 4w, 3) in [-1, 1] -> latent (b, h, w, c), not quantised."""
-        return self.networks["first_stage"].apply(items["first_stage"], image, method="encode")
+        return self.networks["first_stage"].method(VQGAN.encode)(items["first_stage"], image)
 
     def pyramid(self, items: Items, window: jax.Array) -> Pyramid:
         """The enlarged tile (b, 4t, 4t, 3) -> the prior's maps, one (b, p_k, p_k, dim) per level, coarse to fine."""
-        return self.networks["pvar"].apply(items["pvar"], window)
+        return self.networks["pvar"].method(Prior.__call__)(items["pvar"], window)
 
     def read_prior(self, items: Items, pyramid: Pyramid) -> PriorCache:
         """The denoiser's means, keys and values of a pyramid, which no diffusion step changes."""
-        return self.networks["denoiser"].apply(items["denoiser"], pyramid, method="encode_prior")
+        return self.networks["denoiser"].method(VDiffSR.encode_prior)(items["denoiser"], pyramid)
 
     def denoise(self, items: Items, x: jax.Array, t: jax.Array, lr: jax.Array, prior: PriorCache | None) -> jax.Array:
         """f(x, t, lr; prior): z_t / its std (b, h, w, c) at steps t (b,) -> prediction of z_0, float32."""
-        return self.networks["denoiser"].apply(items["denoiser"], x, t, lr, prior)
+        return self.networks["denoiser"].method(VDiffSR.__call__)(items["denoiser"], x, t, lr, prior)
 
     def decode(self, items: Items, z_0: jax.Array) -> jax.Array:
         """Latent (b, h, w, c), through its nearest codes, -> image (b, 4h, 4w, 3) around [-1, 1]."""
-        return self.networks["first_stage"].apply(items["first_stage"], z_0, method="decode")
+        return self.networks["first_stage"].method(VQGAN.decode)(items["first_stage"], z_0)
 
     def denoiser(self, items: Items, lr: jax.Array, window: jax.Array | None = None) -> Denoise:
         """denoise(x, t) of these tiles, their prior read once; `window` is `enlarge(lr)` where it is there already.
@@ -70,7 +72,8 @@ class Assembled:
 
 def _repeated(tree: tuple[jax.Array, PriorCache | None], copies: int) -> tuple[jax.Array, PriorCache | None]:
     """Every sample `copies` times, one after the other."""
-    return jax.tree.map(lambda x: jnp.repeat(x, copies, axis=0), tree)
+    repeated: tuple[jax.Array, PriorCache | None] = jax.tree.map(lambda x: jnp.repeat(x, copies, axis=0), tree)
+    return repeated
 
 
 def assemble(config: VDiffSRConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none") -> Assembled:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,18 +14,20 @@ from flax import nnx
 from vdiffsr_jax.ops import precision
 
 Params = dict[Any, Any]
+M = TypeVar("M", bound=Callable[..., Any], covariant=True)  # the module's class
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class Network(Generic[M]):
     """A network without its numbers.
 
-    `abstract`: the parameter tree as ShapeDtypeStructs. `apply(params, *args, method=name)` is pure; its result is
-    whatever the module's method returns. `rounded`: the dtype of the parameters that layers round before every use.
-    `dtype`: what the module computes in, see `ops.precision`.
+    `abstract`: the parameter tree as ShapeDtypeStructs. `rounded`: the dtype of the parameters that layers round before
+    every use. `dtype`: what the module computes in, see `ops.precision`.
     """
 
-    graphdef: nnx.GraphDef
+    graphdef: nnx.GraphDef[Any]
     abstract: Params
     rounded: Mapping[str, jnp.dtype]
     _init: Callable[[jax.Array], Params]
@@ -35,10 +37,24 @@ class Network:
         """Fresh parameters, float32."""
         return self._init(key)
 
-    def apply(self, params: Params, *args: Any, method: str = "__call__", **kwargs: Any) -> Any:
-        """Run `method` of the module on `params`, which must have the shapes of `abstract` (see `check`)."""
+    def apply(self: Network[Callable[P, R]], params: Params, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """What the module computes with `params`, which must have the shapes of `abstract` (see `check`)."""
         with precision.products(self.dtype):
-            return getattr(nnx.merge(self.graphdef, params), method)(*args, **kwargs)
+            result: R = nnx.merge(self.graphdef, params)(*args, **kwargs)
+        return result
+
+    def method(self, of: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[Params, P], R]:
+        """Another method of the module as a function like `apply`: `network.method(VQGAN.encode)(params, image)`.
+
+        `of` may be a parent's: the method of its name is called.
+        """
+
+        def run(params: Params, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            with precision.products(self.dtype):
+                result: R = getattr(nnx.merge(self.graphdef, params), of.__name__)(*args, **kwargs)
+            return result
+
+        return run
 
     def as_computed(self, params: Params) -> Params:
         """The same numbers to `apply`, with that done once which layers do in every call: rounding to their dtype."""
@@ -59,7 +75,7 @@ class Network:
             raise ValueError(f"{what} do not fit the configuration:\n  " + "\n  ".join(sorted(problems)))
 
 
-def build(make: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Network:
+def build(make: Callable[..., M], *args: Any, **kwargs: Any) -> Network[M]:
     """`build(VQGAN, cfg, dtype=jnp.bfloat16)`: no memory is used until `init`."""
     dtype = kwargs.get("dtype", jnp.float32)
     make = functools.partial(make, *args, **kwargs)
@@ -73,7 +89,8 @@ def build(make: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Network
 
     @jax.jit
     def init(key: jax.Array) -> Params:
-        return nnx.to_pure_dict(nnx.split(make(rngs=nnx.Rngs(params=key)), nnx.Param)[1])
+        params: Params = nnx.to_pure_dict(nnx.split(make(rngs=nnx.Rngs(params=key)), nnx.Param)[1])
+        return params
 
     return Network(graphdef, nnx.to_pure_dict(abstract), rounded, init, dtype)
 
@@ -86,10 +103,11 @@ def flatten(params: Params) -> dict[str, Any]:
 
 def unflatten(flat: dict[str, Any], like: Params) -> Params:
     """Inverse of `flatten`, with the key types (list positions are ints) of `like`."""
-    names = list(flatten(like))
-    return jax.tree.unflatten(jax.tree.structure(like), [flat[name] for name in names])
+    params: Params = jax.tree.unflatten(jax.tree.structure(like), [flat[name] for name in flatten(like)])
+    return params
 
 
 def cast(params: Params, dtype: jnp.dtype) -> Params:
     """Every floating array in `dtype`: frozen networks may live in bfloat16."""
-    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params)
+    rounded: Params = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params)
+    return rounded

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vdiffsr_jax.models.perceptual import VGG16
+from vdiffsr_jax.models.perceptual import VGG16, Distance
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _C1 = _C2 = 1e-6
@@ -32,7 +32,7 @@ def l2_pool(x: jax.Array) -> jax.Array:
     return jnp.sqrt(x + 1e-12)
 
 
-class DISTS(nnx.Module):
+class DISTS(Distance):
     """1 - sum_ij (alpha_ij l(x_ij, y_ij) + beta_ij s(x_ij, y_ij)) over the image itself and five stages of VGG16.
 
     l and s are SSIM's luminance and structure terms of whole feature maps; sum(alpha) + sum(beta) is scaled to 1.
@@ -51,12 +51,7 @@ class DISTS(nnx.Module):
         mean, std = (jnp.asarray(v).reshape(1, 1, 1, 3) for v in (IMAGENET_MEAN, IMAGENET_STD))
         return [f.astype(jnp.float32) for f in (x, *self.backbone((x - mean) / std, pool=l2_pool))]
 
-    def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array:
-        """Distance per pair, (b,), of images (b, h, w, 3) in [-1, 1]; 0 for equal images."""
-        return self.compare(self.features(a), self.features(b))
-
     def compare(self, a: Sequence[jax.Array], b: Sequence[jax.Array]) -> jax.Array:
-        """The same from features, so that a target's are computed once."""
         alpha, beta = self.alpha[...], self.beta[...]
         total = alpha.sum() + beta.sum()
         terms = [_statistics(x, y) for x, y in zip(a, b, strict=True)]

@@ -124,7 +124,7 @@ def item_names(kind: str, config: Any) -> list[str]:
     return [name for name, item in KINDS[kind].items.items() if item.part(config) is not None]
 
 
-def network(kind: str, item: str, config: Any, *, dtype: jnp.dtype = jnp.float32, remat: str = "none") -> Network:
+def network(kind: str, item: str, config: Any, *, dtype: jnp.dtype = jnp.float32, remat: str = "none") -> Network[Any]:
     """The network behind one item of a checkpoint, computing in `dtype`.
 
     Args: remat: what the backward pass keeps, for the networks that know it (`models.remat`).
@@ -140,7 +140,7 @@ def network(kind: str, item: str, config: Any, *, dtype: jnp.dtype = jnp.float32
     return build(make, part, dtype=dtype, **options)
 
 
-def networks(kind: str, config: Any, *, dtype: jnp.dtype = jnp.float32, remat: str = "none") -> dict[str, Network]:
+def networks(kind: str, config: Any, *, dtype: jnp.dtype = jnp.float32, remat: str = "none") -> dict[str, Network[Any]]:
     """All networks of a checkpoint, computing in `dtype`."""
     return {item: network(kind, item, config, dtype=dtype, remat=remat) for item in item_names(kind, config)}
 

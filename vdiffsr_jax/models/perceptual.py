@@ -6,7 +6,10 @@ EfficientNet-Lite0, which has no learned heads and is never called LPIPS.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import abc
+import functools
+import operator
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +23,10 @@ LPIPS_SHIFT = (-0.030, -0.088, -0.188)
 LPIPS_SCALE = (0.458, 0.448, 0.450)
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """Halves a map by 2x2 maxima."""
-    return nnx.max_pool(x, (2, 2), (2, 2))
+def max_pool(x: jax.Array, size: int = 2) -> jax.Array:
+    """Halves a map by size x size maxima."""
+    pooled: jax.Array = nnx.max_pool(x, (size, size), (2, 2))
+    return pooled
 
 
 class VGG16(nnx.Module):
@@ -71,7 +75,7 @@ class AlexNet(nnx.Module):
         features = []
         for i, conv in enumerate(self.convs):
             if i in (1, 2):
-                x = nnx.max_pool(x, (3, 3), (2, 2))
+                x = max_pool(x, 3)
             x = jax.nn.relu(conv(x))
             features.append(x)
         return features
@@ -198,7 +202,23 @@ BACKBONES: dict[str, type[VGG16 | AlexNet | EfficientNetLite0]] = {
 }
 
 
-class PerceptualDistance(nnx.Module):
+class Distance(nnx.Module, abc.ABC):
+    """How far apart two images look, by features that are computed once for an image."""
+
+    @abc.abstractmethod
+    def features(self, x: jax.Array) -> list[jax.Array]:
+        """What is compared of images (b, h, w, 3) in [-1, 1]: several maps, float32."""
+
+    @abc.abstractmethod
+    def compare(self, a: Sequence[jax.Array], b: Sequence[jax.Array]) -> jax.Array:
+        """Distance per pair of features, (b,); 0 for equal images."""
+
+    def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        """Distance per pair, (b,), of images (b, h, w, 3) in [-1, 1]."""
+        return self.compare(self.features(a), self.features(b))
+
+
+class PerceptualDistance(Distance):
     """Distance of two images as a backbone sees them.
 
     Source: LPIPS (arXiv:1801.03924), eq. 1, with the published non-negative heads for vgg16 and alexnet; without heads
@@ -221,20 +241,19 @@ class PerceptualDistance(nnx.Module):
         return [f.astype(jnp.float32) for f in self.backbone(x)]
 
     def features(self, x: jax.Array) -> list[jax.Array]:
-        """The same with channels of unit length."""
+        """`raw_features` with channels of unit length."""
         return [_unit(f) for f in self.raw_features(x)]
 
-    def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array:
-        """Distance per pair, (b,), of images (b, h, w, 3) in [-1, 1]; 0 for equal images."""
-        return self.compare(self.features(a), self.features(b))
-
     def compare(self, a: Sequence[jax.Array], b: Sequence[jax.Array]) -> jax.Array:
-        """The same from features, so that a target's are computed once."""
         squared = [jnp.square(x - y) for x, y in zip(a, b, strict=True)]
         if self.heads is None:
-            return sum(d.sum(axis=-1).mean(axis=(1, 2)) for d in squared) / len(squared)  # type: ignore[return-value]
+            return _total(d.sum(axis=-1).mean(axis=(1, 2)) for d in squared) / len(squared)
         heads = [head[...].reshape(1, 1, 1, -1) for head in self.heads]
-        return sum((d * w).sum(axis=-1).mean(axis=(1, 2)) for d, w in zip(squared, heads, strict=True))  # type: ignore[return-value]
+        return _total((d * w).sum(axis=-1).mean(axis=(1, 2)) for d, w in zip(squared, heads, strict=True))
+
+
+def _total(terms: Iterable[jax.Array]) -> jax.Array:
+    return functools.reduce(operator.add, terms)
 
 
 def _unit(x: jax.Array) -> jax.Array:

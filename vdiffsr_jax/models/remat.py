@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import jax
 
+P = ParamSpec("P")
+R = TypeVar("R")
 POLICIES = ("none", "full", "dots")
 
 
-def remat_block(block: Callable[..., Any], policy: str) -> Callable[..., Any]:
+def remat_block(block: Callable[P, R], policy: str) -> Callable[P, R]:
     """`block`, a function of arrays, under one of POLICIES.
 
     none: everything is kept. full: only the inputs. dots: products with weights are kept too, which costs memory in

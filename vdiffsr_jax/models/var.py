@@ -37,7 +37,7 @@ class VARTrunk(nnx.Module):
     def __init__(self, cfg: VARConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
         width, normal = cfg.width, normal_init(cfg)
 
-        def table(*shape: int) -> nnx.Param:
+        def table(*shape: int) -> nnx.Param[jax.Array]:
             return nnx.Param(normal(rngs.params(), shape, jnp.float32))
 
         self.cfg = cfg

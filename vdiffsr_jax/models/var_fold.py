@@ -36,7 +36,7 @@ def fold_class(params: Params, cfg: VARConfig, label: int) -> tuple[Params, VARC
     active = jax.nn.silu(cond)
 
     def project(linear: Any, rows: int) -> jax.Array:
-        y = jnp.dot(active, linear["kernel"], precision=jax.lax.Precision.HIGHEST) + linear["bias"]
+        y: jax.Array = jnp.dot(active, linear["kernel"], precision=jax.lax.Precision.HIGHEST) + linear["bias"]
         return y.reshape(rows, -1)
 
     gone = ("class_embed", "shared_ada", "head_ada")

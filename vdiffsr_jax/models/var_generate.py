@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from vdiffsr_jax.models.build import Network, Params
-from vdiffsr_jax.models.var import Generated
+from vdiffsr_jax.models.var import VAR, Generated
+from vdiffsr_jax.models.var_tokenizer import VARTokenizer
 
 Generate = Callable[[Params, Params, jax.Array, jax.Array], tuple[Generated, jax.Array]]
 
 
 def make_generate(
-    var: Network, tokenizer: Network, *, guidance: float = 1.5, top_k: int = 0, top_p: float = 0.0
+    var: Network[VAR], tokenizer: Network[VARTokenizer], *, guidance: float = 1.5, top_k: int = 0, top_p: float = 0.0
 ) -> Generate:
     """Compile generation for a VAR and the tokenizer whose codes it predicts.
 
@@ -27,10 +28,11 @@ def make_generate(
         var_params: Params, tokenizer_params: Params, label: jax.Array, key: jax.Array
     ) -> tuple[Generated, jax.Array]:
         def next_input(k: int, f_hat: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-            return tokenizer.apply(tokenizer_params, k, f_hat, tokens, method="next_input")
+            return tokenizer.method(VARTokenizer.next_input)(tokenizer_params, k, f_hat, tokens)
 
-        settings = {"guidance": guidance, "top_k": top_k, "top_p": top_p}
-        result = var.apply(var_params, next_input, label, key, method="generate", **settings)
-        return result, jnp.clip(tokenizer.apply(tokenizer_params, result.f_hat, method="decode"), -1, 1)
+        result = var.method(VAR.generate)(
+            var_params, next_input, label, key, guidance=guidance, top_k=top_k, top_p=top_p
+        )
+        return result, jnp.clip(tokenizer.method(VARTokenizer.decode)(tokenizer_params, result.f_hat), -1, 1)
 
     return generate

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Float32
 
 # Consecutive levels share one masked product until they hold this many queries: tiny products cost more than a mask.
 MIN_SPAN = 128
@@ -21,20 +22,17 @@ _CUDNN_HEAD_DIM = 128
 
 
 def attention(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
+    q: Float[Array, "batch *outer queries heads dim"],
+    k: Float[Array, "batch *outer keys heads dim"],
+    v: Float[Array, "batch *outer keys heads dim"],
     *,
     scale: float = 1.0,
-    mask: jax.Array | None = None,
-    bias: jax.Array | None = None,
-) -> jax.Array:
-    """softmax(scale q k^T + bias) v per head.
+    mask: Bool[Array, "queries keys"] | None = None,
+    bias: Float[Array, "#batch *#outer #heads #queries #keys"] | None = None,
+) -> Float[Array, "batch *outer queries heads dim"]:
+    """softmax(scale q k^T + bias) v per head, in the dtype of v.
 
-    Args: q: (b, ..., n, heads, d). k, v: (b, ..., m, heads, d). mask: (n, m) bool, True where the query may look;
-        every query must be allowed at least one key. bias: float32, broadcast to (b, ..., heads, n, m), its axis n as
-        long as that of q or 1.
-    Returns: (b, ..., n, heads, d) in the dtype of v.
+    Args: mask: True where the query may look; every query must be allowed at least one key.
     Source: Attention Is All You Need (arXiv:1706.03762), eq. 1.
     """
     if use_cudnn(jax.default_backend(), q, bias):
@@ -99,15 +97,19 @@ def _by_blocks(
 
 
 def level_causal_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, *, level_sizes: Sequence[int], scale: float = 1.0
-) -> jax.Array:
+    q: Float[Array, "batch tokens heads dim"],
+    k: Float[Array, "batch tokens heads dim"],
+    v: Float[Array, "batch tokens heads dim"],
+    *,
+    level_sizes: Sequence[int],
+    scale: float = 1.0,
+) -> Float[Array, "batch tokens heads dim"]:
     """Attention in which a token sees every token of its own level and of all coarser ones.
 
     Each span of levels is one product with the keys up to its own end, so keys that nobody may see are not multiplied;
     a mask is needed, and computed, only inside a span of several levels.
 
-    Args: q, k, v: (b, n, heads, d), levels coarse to fine along n. level_sizes: tokens per level, summing to n.
-    Returns: (b, n, heads, d).
+    Args: level_sizes: tokens per level, coarse to fine, summing to all `tokens`.
     Source: Visual Autoregressive Modeling (arXiv:2404.02905), section 3.2 (block-wise causal mask).
     """
     if sum(level_sizes) != q.shape[1]:
@@ -122,7 +124,7 @@ def level_causal_attention(
     return jnp.concatenate(parts, axis=1)
 
 
-def l2_normalize(x: jax.Array, *, eps: float = 1e-12) -> jax.Array:
+def l2_normalize(x: Float[Array, "*axes dim"], *, eps: float = 1e-12) -> Float32[Array, "*axes dim"]:
     """x / max(|x|, eps) over the last axis, in float32."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis=-1, keepdims=True), eps**2))

@@ -5,14 +5,22 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
-def conv2d(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, stride: int = 1, padding: Padding) -> jax.Array:
+def conv2d(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "rows columns channels out"],
+    bias: Float[Array, " out"] | None,
+    *,
+    stride: int = 1,
+    padding: Padding,
+) -> Float[Array, "batch new_height new_width out"]:
     """y = x * kernel + bias.
 
-    Args: x: (b, h, w, c). kernel: (kh, kw, c, o). bias: (o,) or None. padding: ((top, bottom), (left, right)).
+    Args: padding: ((top, bottom), (left, right)).
     """
     y = lax.conv_general_dilated(
         x,
@@ -24,14 +32,18 @@ def conv2d(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, stride: i
     return y if bias is None else y + bias.reshape(1, 1, 1, -1)
 
 
-def upsample2x_conv2d(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:
+def upsample2x_conv2d(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "3 3 channels out"],
+    bias: Float[Array, " out"] | None,
+) -> Float[Array, "batch 2*height 2*width out"]:
     """3x3 convolution (padding 1) of x enlarged to nearest x2, without ever making the enlarged map.
 
     Every 2x2 block of the result sees only 2x2 pixels of x, so one 2x2 convolution gives all four of its pixels as
     channels: 4/9 of the products.
 
-    Args: x: (b, h, w, c). kernel: (3, 3, c, o), at least as precise as x. bias: (o,) or None.
-    Returns: (b, 2h, 2w, o) in the dtype of x.
+    Args: kernel: at least as precise as x.
+    Returns: in the dtype of x.
     """
     b, h, w, _ = x.shape
     phases = [columns for rows in _fold_taps(kernel, 0) for columns in _fold_taps(rows, 1)]

@@ -6,19 +6,23 @@ One channel in, one channel out leaves a matrix unit idle and takes XLA's slow g
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from vdiffsr_jax.ops.conv import Padding
 
 
 def depthwise_conv2d(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, stride: int, padding: Padding
-) -> jax.Array:
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "rows columns 1 channels"],
+    bias: Float[Array, " channels"] | None,
+    *,
+    stride: int,
+    padding: Padding,
+) -> Float[Array, "batch new_height new_width channels"]:
     """y[..., c] = x[..., c] * kernel[..., 0, c] + bias[c].
 
-    Args: x: (b, h, w, c). kernel: (kh, kw, 1, c). bias: (c,) or None. padding: ((top, bottom), (left, right)).
-    Returns: (b, h', w', c).
+    Args: padding: ((top, bottom), (left, right)).
     """
     kh, kw = kernel.shape[:2]
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float32, Real
 
 
-def timestep_embedding(t: jax.Array, dim: int, *, max_period: float = 10000.0) -> jax.Array:
+def timestep_embedding(
+    t: Real[Array, " batch"], dim: int, *, max_period: float = 10000.0
+) -> Float32[Array, "batch {dim}"]:
     """[cos(t w_i), sin(t w_i)] with w_i = max_period^(-i / half), i < half = dim // 2, cosines first.
 
-    Args: t: (b,) steps, integer or fractional. dim: even.
-    Returns: (b, dim) float32.
+    Args: t: steps, integer or fractional. dim: even.
     Raises: ValueError if `dim` is odd.
     Source: Diffusion Models Beat GANs (arXiv:2105.05233), after Attention Is All You Need (arXiv:1706.03762), sec. 3.5.
     """
@@ -25,20 +26,21 @@ def timestep_embedding(t: jax.Array, dim: int, *, max_period: float = 10000.0) -
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
-def grid_centres(size: int) -> np.ndarray:
-    """Centres ((i + .5) / size, (j + .5) / size) of a size x size grid, row by row: (size^2, 2) in (0, 1)."""
+def grid_centres(size: int) -> Float[np.ndarray, "{size}**2 2"]:
+    """Centres ((i + .5) / size, (j + .5) / size) of a size x size grid, row by row, in (0, 1)."""
     ticks = (np.arange(size) + 0.5) / size
     return np.stack(np.meshgrid(ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-def rotary_angles(positions: np.ndarray, dim: int, *, finest: int) -> np.ndarray:
+def rotary_angles(
+    positions: Float[np.ndarray, "places 2"], dim: int, *, finest: int
+) -> Float32[np.ndarray, "places {dim}//2"]:
     """Rotation angles of 2-D positions, the first half of them for the row, the second for the column.
 
     Frequencies are geometric, from pi (half a turn across the window) to pi * `finest` (half a turn between neighbours
     of a grid of that side), so no two places of that grid look alike and a shared place looks the same on every grid.
 
-    Args: positions: (n, 2) in [0, 1]. dim: head width, a multiple of 4. finest: side of the finest key grid.
-    Returns: (n, dim / 2) float32.
+    Args: positions: in [0, 1]. dim: head width, a multiple of 4. finest: side of the finest key grid.
     Raises: ValueError if `dim` does not divide by 4.
     Source: RoFormer (arXiv:2104.09864), eq. 15, applied per axis.
     """
@@ -48,11 +50,11 @@ def rotary_angles(positions: np.ndarray, dim: int, *, finest: int) -> np.ndarray
     return (positions[:, :, None] * frequencies[None, None, :]).reshape(len(positions), dim // 2).astype(np.float32)
 
 
-def rotate(x: jax.Array, angles: np.ndarray) -> jax.Array:
-    """Rotate the pairs (x_i, x_{i + d/2}) of every head by angles_i.
+def rotate(
+    x: Float[Array, "*batch places heads dim"], angles: Float[np.ndarray, "places dim//2"]
+) -> Float[Array, "*batch places heads dim"]:
+    """Rotate the pairs (x_i, x_{i + d/2}) of every head by angles_i, in the dtype of x.
 
-    Args: x: (..., n, k, d). angles: (n, d / 2).
-    Returns: the shape and dtype of x.
     Source: RoFormer (arXiv:2104.09864), eq. 34.
     """
     shape = (1,) * (x.ndim - 3) + (angles.shape[0], 1, angles.shape[1])

@@ -5,20 +5,22 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float32, Int32, UInt32
 
 
-def field_key(seed: int) -> np.ndarray:
-    """Two uint32 that stand for a seed, any whole number modulo 2^64."""
+def field_key(seed: int) -> UInt32[np.ndarray, " 2"]:
+    """What stands for a seed, any whole number modulo 2^64."""
     return np.array(divmod(seed % 2**64, 2**32), np.uint32)
 
 
-def noise_at(key: jax.Array, origins: jax.Array, *, fields: int, side: int, channels: int) -> jax.Array:
+def noise_at(
+    key: UInt32[Array, " 2"], origins: Int32[Array, "batch 2"], *, fields: int, side: int, channels: int
+) -> Float32[Array, "batch {fields} {side} {side} {channels}"]:
     """Standard normal noise of tiles, a function of (key, field, y, x, channel) alone.
 
     Tiles that overlap agree, whatever their size, batch or device: the counter of Threefry is the pixel's own place.
 
-    Args: key: (2,) uint32, see `field_key`. origins: (b, 2) int32, (top, left) of each tile in the photo.
-    Returns: (b, fields, side, side, channels) float32.
+    Args: key: see `field_key`. origins: (top, left) of each tile in the photo.
     Source: Parallel random numbers: as easy as 1, 2, 3 (Salmon et al., SC 2011), counter-based generators.
     """
     root = jax.random.wrap_key_data(key, impl="threefry2x32")

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
 
 
-def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, *, num_groups: int, eps: float) -> jax.Array:
+def group_norm(
+    x: Float[Array, "batch *space channels"],
+    scale: Float[Array, " channels"],
+    bias: Float[Array, " channels"],
+    *,
+    num_groups: int,
+    eps: float,
+) -> Float32[Array, "batch *space channels"]:
     """(x - mean) / sqrt(var + eps) * scale + bias over each group of channels of one sample.
 
-    Args: x: (b, ..., c) with c divisible by `num_groups`. scale, bias: (c,).
-    Returns: float32, the shape of x.
+    Args: num_groups: divides the number of channels.
     Source: Group Normalization (arXiv:1803.08494), eq. 7.
     """
     b, c = x.shape[0], x.shape[-1]
-    return _group_norm(x.reshape(b, -1, c), scale, bias, num_groups, eps).reshape(x.shape)
+    y: jax.Array = _group_norm(x.reshape(b, -1, c), scale, bias, num_groups, eps)
+    return y.reshape(x.shape)
 
 
 # The sums run over positions first, all channels abreast, and over the few channels of a group last: the other order
@@ -27,7 +36,19 @@ def _group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, num_groups: int
     return _group_norm_forward(x, scale, bias, num_groups, eps)[0]
 
 
-def _group_norm_forward(x, scale, bias, num_groups, eps):
+class _Residuals(NamedTuple):
+    """What the gradient needs: x (b, n, c), scale (c,), and of each channel's group (b, 1, c)."""
+
+    x: jax.Array
+    scale: jax.Array
+    shift: jax.Array
+    rest: jax.Array
+    inv_std: jax.Array
+
+
+def _group_norm_forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, num_groups: int, eps: float
+) -> tuple[jax.Array, _Residuals]:
     positions = x.shape[1]
     # float32 cannot hold a mean of 500 to more than 3e-5: what the first mean misses is measured on the differences,
     # which are exact, and only those are ever multiplied.
@@ -37,10 +58,13 @@ def _group_norm_forward(x, scale, bias, num_groups, eps):
     var = _group_mean(jnp.square(shifted).sum(axis=1), num_groups, positions) - jnp.square(rest)
     inv_std = jax.lax.rsqrt(var + eps)
     gain = inv_std * scale.reshape(1, 1, -1)
-    return shifted * gain + (bias.reshape(1, 1, -1) - rest * gain), (x, scale, shift, rest, inv_std)
+    y = shifted * gain + (bias.reshape(1, 1, -1) - rest * gain)
+    return y, _Residuals(x, scale, shift, rest, inv_std)
 
 
-def _group_norm_backward(num_groups, eps, residuals, dy):
+def _group_norm_backward(
+    num_groups: int, eps: float, residuals: _Residuals, dy: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, scale, shift, rest, inv_std = residuals
     shifted = x.astype(jnp.float32) - shift
     sum_dy = dy.sum(axis=1)
@@ -65,8 +89,8 @@ def _group_mean(sums: jax.Array, num_groups: int, positions: int) -> jax.Array:
     return jnp.broadcast_to(grouped, (b, num_groups, c // num_groups)).reshape(b, 1, c)
 
 
-def layer_norm(x: jax.Array, *, eps: float) -> jax.Array:
-    """(x - mean) / sqrt(var + eps) over the last axis, in float32.
+def layer_norm(x: Float[Array, "*axes dim"], *, eps: float) -> Float32[Array, "*axes dim"]:
+    """(x - mean) / sqrt(var + eps) over the last axis.
 
     Source: Layer Normalization (arXiv:1607.06450), eq. 4.
     """

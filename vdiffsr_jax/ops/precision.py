@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 
 
-def exact() -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
     """Matrix products and convolutions traced inside are float32 in full wherever their operands are, gradients too."""
-    return jax.default_matmul_precision("highest")
+    with jax.default_matmul_precision("highest"):
+        yield
 
 
 def products(dtype: jnp.dtype) -> contextlib.AbstractContextManager[None]:

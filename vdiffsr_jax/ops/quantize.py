@@ -5,19 +5,17 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, Float32, Int, Int32
 
 # Codes compared at once: distances of a whole batch to a large codebook would not fit beside the activations.
 CHUNK = 1024
 
 
-def nearest_code(z: jax.Array, codebook: jax.Array) -> jax.Array:
+def nearest_code(z: Float[Array, "*axes dim"], codebook: Float[Array, "codes dim"]) -> Int32[Array, "*axes"]:
     """argmin_k |z - e_k|^2, the first of equals; no gradient.
 
     |z|^2 is the same for every code and left out, which keeps more digits of the difference; products are full float32
     on every device, because one flipped code changes the picture.
-
-    Args: z: (..., d). codebook: (n, d).
-    Returns: (...) int32.
     """
     z, codebook = (lax.stop_gradient(a.astype(jnp.float32)) for a in (z, codebook))
     flat = z.reshape(-1, z.shape[-1])
@@ -35,7 +33,7 @@ def nearest_code(z: jax.Array, codebook: jax.Array) -> jax.Array:
     return index.reshape(z.shape[:-1])
 
 
-def straight_through(z: jax.Array, z_q: jax.Array) -> jax.Array:
+def straight_through(z: Float[Array, "*axes"], z_q: Float[Array, "*axes"]) -> Float[Array, "*axes"]:
     """z_q in value, z in gradient.
 
     Source: Neural Discrete Representation Learning (arXiv:1711.00937), section 3.2.
@@ -43,8 +41,10 @@ def straight_through(z: jax.Array, z_q: jax.Array) -> jax.Array:
     return lax.stop_gradient(z_q) + (z - lax.stop_gradient(z))
 
 
-def vq_loss(z: jax.Array, z_q: jax.Array, *, commitment: float, codebook: float) -> jax.Array:
-    """commitment mean (sg[z_q] - z)^2 + codebook mean (z_q - sg[z])^2, a scalar.
+def vq_loss(
+    z: Float[Array, "*axes"], z_q: Float[Array, "*axes"], *, commitment: float, codebook: float
+) -> Float[Array, ""]:
+    """commitment mean (sg[z_q] - z)^2 + codebook mean (z_q - sg[z])^2.
 
     Source: arXiv:1711.00937, eq. 3, last two terms.
     """
@@ -54,7 +54,7 @@ def vq_loss(z: jax.Array, z_q: jax.Array, *, commitment: float, codebook: float)
     )
 
 
-def codebook_usage(indices: jax.Array, num_codes: int) -> dict[str, jax.Array]:
+def codebook_usage(indices: Int[Array, "*axes"], num_codes: int) -> dict[str, Float32[Array, ""]]:
     """How much of the codebook a batch uses: `codes_used` distinct ones, and `perplexity` exp(entropy)."""
     counts = jnp.zeros((num_codes,), jnp.float32).at[indices.reshape(-1)].add(1.0)
     p = counts / counts.sum()

@@ -11,18 +11,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Float32
 
 MODES = ("bicubic", "bilinear", "area")
+Map = Float[Array, "batch height width channels"]
+Resized = Float[Array, "batch {size[0]} {size[1]} channels"]
 
 
 @functools.lru_cache(maxsize=256)
-def resize_matrix(n_in: int, n_out: int, mode: str) -> np.ndarray:
-    """Weights W of one axis, out = W in; rows sum to one.
+def resize_matrix(n_in: int, n_out: int, mode: str) -> Float32[np.ndarray, "{n_out} {n_in}"]:
+    """Weights W of one axis, out = W in, read-only; rows sum to one.
 
     bicubic: cubic convolution with a = -0.75, half-pixel centres, no antialias, edge pixels repeated. bilinear: with a
     tent. area: adaptive average pooling, bin i covers floor(i n_in / n_out) .. ceil((i + 1) n_in / n_out).
 
-    Returns: (n_out, n_in) float32, read-only.
     Raises: ValueError for an unknown mode or a size below one.
     Source: R. Keys, Cubic Convolution Interpolation (1981), eq. 15, for bicubic.
     """
@@ -49,18 +51,18 @@ def resize_matrix(n_in: int, n_out: int, mode: str) -> np.ndarray:
     return weights
 
 
-def bicubic(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """(b, h, w, c) -> (b, *size, c), a = -0.75, half-pixel centres, no antialias; values may overshoot."""
+def bicubic(x: Map, size: tuple[int, int]) -> Resized:
+    """Cubic convolution, a = -0.75, half-pixel centres, no antialias; values may overshoot."""
     return _resize(x, size, "bicubic")
 
 
-def bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """(b, h, w, c) -> (b, *size, c), half-pixel centres, no antialias."""
+def bilinear(x: Map, size: tuple[int, int]) -> Resized:
+    """Half-pixel centres, no antialias."""
     return _resize(x, size, "bilinear")
 
 
-def area(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """(b, h, w, c) -> (b, *size, c), adaptive average pooling; bins overlap where the sizes do not divide."""
+def area(x: Map, size: tuple[int, int]) -> Resized:
+    """Adaptive average pooling; bins overlap where the sizes do not divide."""
     return _resize(x, size, "area")
 
 
@@ -81,4 +83,5 @@ def _cubic(t: np.ndarray, a: float = -0.75) -> np.ndarray:
 
 
 def _tent(t: np.ndarray) -> np.ndarray:
-    return np.maximum(1 - np.abs(t), 0.0)
+    weight: np.ndarray = np.maximum(1 - np.abs(t), 0.0)
+    return weight

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32, PRNGKeyArray
+
+Logits = Float[Array, "*rows vocab"]
 
 
-def keep_top_k(logits: jax.Array, k: int) -> jax.Array:
+def keep_top_k(logits: Logits, k: int) -> Logits:
     """All but the `k` largest logits of the last axis become -inf; k = 0 keeps everything."""
     if not k:
         return logits
@@ -14,7 +17,7 @@ def keep_top_k(logits: jax.Array, k: int) -> jax.Array:
     return jnp.where(logits < threshold, -jnp.inf, logits)
 
 
-def keep_top_p(logits: jax.Array, p: float) -> jax.Array:
+def keep_top_p(logits: Logits, p: float) -> Logits:
     """Keep the smallest set of most likely tokens whose probability exceeds `p`; p = 0 keeps everything.
 
     Source: The Curious Case of Neural Text Degeneration (arXiv:1904.09751), section 3.1.
@@ -28,6 +31,6 @@ def keep_top_p(logits: jax.Array, p: float) -> jax.Array:
     return jnp.where(logits < threshold, -jnp.inf, logits)
 
 
-def sample(key: jax.Array, logits: jax.Array, *, top_k: int = 0, top_p: float = 0.0) -> jax.Array:
-    """One token per row, (..., vocab) -> (...) int32, from softmax(logits) restricted to top-k, then to top-p."""
+def sample(key: PRNGKeyArray, logits: Logits, *, top_k: int = 0, top_p: float = 0.0) -> Int32[Array, "*rows"]:
+    """One token per row, from softmax(logits) restricted to top-k, then to top-p."""
     return jax.random.categorical(key, keep_top_p(keep_top_k(logits, top_k), top_p), axis=-1).astype(jnp.int32)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import jax
+from jaxtyping import Array, Shaped
 
 
-def pixels_to_channels(image: jax.Array, size: int) -> jax.Array:
-    """(b, h, w, c) -> (b, h / size, w / size, size^2 c); channels run over rows, columns, c of a patch.
+def pixels_to_channels(
+    image: Shaped[Array, "batch height width channels"], size: int
+) -> Shaped[Array, "batch height//{size} width//{size} {size}**2*channels"]:
+    """Patches of size x size pixels as pixels; channels run over rows, columns, channels of a patch.
 
     Raises: ValueError if a side does not divide by `size`.
     """
@@ -17,7 +19,9 @@ def pixels_to_channels(image: jax.Array, size: int) -> jax.Array:
     return patches.reshape(b, h // size, w // size, -1)
 
 
-def channels_to_pixels(x: jax.Array, size: int) -> jax.Array:
+def channels_to_pixels(
+    x: Shaped[Array, "batch height width channels"], size: int
+) -> Shaped[Array, "batch height*{size} width*{size} channels//{size}**2"]:
     """Inverse of `pixels_to_channels`.
 
     Source: Efficient Sub-Pixel Convolutional Neural Network (arXiv:1609.05158), eq. 4.

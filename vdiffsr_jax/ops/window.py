@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float32, Int
 
 from vdiffsr_jax.ops.attention import attention
 
@@ -18,14 +19,16 @@ def check_divides(h: int, w: int, window: int) -> None:
         )
 
 
-def shift_mask(h: int, w: int, window: int, shift: int) -> np.ndarray:
+def shift_mask(
+    h: int, w: int, window: int, shift: int
+) -> Float32[np.ndarray, "{h}*{w}//{window}**2 {window}**2 {window}**2"]:
     """Mask of the cyclically shifted map's windows, as the published UNets were trained with it.
 
     It is not Swin's own. Only the bottom row of windows is masked, where two pixels attend to each other if both or
     neither of their COLUMNS within the window lie past window - shift: regions are numbered by image row, but every
     window reads its part transposed. Weights trained with this mask need this mask.
 
-    Returns: (h w / window^2, window^2, window^2), windows row by row, 0 where attention is allowed, -100 elsewhere.
+    Returns: of the windows row by row, 0 where attention is allowed, -100 elsewhere.
     Raises: ValueError if the map does not divide into windows.
     """
     check_divides(h, w, window)
@@ -34,8 +37,8 @@ def shift_mask(h: int, w: int, window: int, shift: int) -> np.ndarray:
     return np.where(region[:, :, None] == region[:, None, :], 0.0, -100.0).astype(np.float32)
 
 
-def relative_position_index(window: int, queries: int = 0) -> np.ndarray:
-    """Row of the bias table for each query and key, (dy + window - 1) (2 window - 1) + dx + window - 1: (m, n).
+def relative_position_index(window: int, queries: int = 0) -> Int[np.ndarray, "queries {window}**2"]:
+    """Row of the bias table for each query and key, (dy + window - 1) (2 window - 1) + dx + window - 1.
 
     Keys are the window x window cells. Queries stand in the same area, `queries` a side (0: one in each cell), and
     count from the cell they lie in.
@@ -45,22 +48,30 @@ def relative_position_index(window: int, queries: int = 0) -> np.ndarray:
     cell = ((np.arange(queries) + 0.5) * window / queries).astype(int)
     a, b = np.repeat(cell, queries), np.tile(cell, queries)
     dy, dx = a[:, None] - y[None, :], b[:, None] - x[None, :]
-    return (dy + window - 1) * (2 * window - 1) + dx + window - 1
+    index: np.ndarray = (dy + window - 1) * (2 * window - 1) + dx + window - 1
+    return index
 
 
-def relative_position_bias(table: jax.Array, window: int, queries: int = 0) -> jax.Array:
-    """Bias of every query and key of a window: ((2 window - 1)^2, k) -> (k, m, window^2) float32, see the index."""
+def relative_position_bias(
+    table: Float[Array, "(2*{window}-1)**2 heads"], window: int, queries: int = 0
+) -> Float32[Array, "heads queries {window}**2"]:
+    """Bias of every query and key of a window, see `relative_position_index`."""
     return jnp.moveaxis(table.astype(jnp.float32)[relative_position_index(window, queries)], -1, 0)
 
 
 def window_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array, *, window: int, mask: np.ndarray | None = None
-) -> jax.Array:
+    q: Float[Array, "batch height width channels"],
+    k: Float[Array, "batch key_height key_width channels"],
+    v: Float[Array, "batch key_height key_width channels"],
+    bias: Float[Array, "heads {window}**2 keys"],
+    *,
+    window: int,
+    mask: Float[np.ndarray, "windows {window}**2 keys"] | None = None,
+) -> Float[Array, "batch height width channels"]:
     """softmax(q k^T / sqrt(d) + bias + mask) v within each window, the softmax in float32.
 
-    Args: q: (b, h, w, heads * d). k, v: the same, or coarser maps of as many windows. bias: (heads, queries, keys of a
-        window). window: side of a window of q. mask: as `shift_mask` gives.
-    Returns: (b, h, w, heads * d).
+    Args: q: its channels are those of all heads. k, v: the same, or coarser maps of as many windows, each of `keys`
+        cells. window: side of a window of q. mask: as `shift_mask` gives.
     Raises: ValueError if q does not divide into windows or k into as many.
     Source: Swin Transformer, eq. 4.
     """

@@ -33,11 +33,13 @@ def _halved(sums: np.ndarray) -> np.ndarray:
     """Sums over squares of 2 x 2; an odd edge stands alone."""
     height, width = sums.shape[:2]
     even = np.pad(sums, ((0, height % 2), (0, width % 2), (0, 0)))
-    return even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
+    summed: np.ndarray = even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
+    return summed
 
 
 def _mean(sums: np.ndarray) -> np.ndarray:
-    return sums[..., :3] / np.maximum(sums[..., 3:], 1)
+    mean: np.ndarray = sums[..., :3] / np.maximum(sums[..., 3:], 1)
+    return mean
 
 
 def resize(alpha: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -51,4 +53,5 @@ def resize(alpha: np.ndarray, height: int, width: int) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(alpha, 1, mode="edge"), (3, 3))
     rows, columns = (np.arange(n) * m // n for n, m in ((height, alpha.shape[0]), (width, alpha.shape[1])))
     low, high = (bound[rows][:, columns] for bound in (windows.min((2, 3)), windows.max((2, 3))))
-    return np.clip(resized, low, high)
+    kept: np.ndarray = np.clip(resized, low, high)
+    return kept

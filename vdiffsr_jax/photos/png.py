@@ -99,7 +99,7 @@ def colors_differ(kept: Sequence[tuple[bytes, bytes]]) -> bool:
 
 def decode_16(data: bytes) -> np.ndarray:
     """(h, w, 1..4) uint16 of a PNG of 16 bits; a transparent colour becomes alpha."""
-    pixels = imagecodecs().png_decode(data)
+    pixels: np.ndarray = imagecodecs().png_decode(data)
     return pixels.reshape(*pixels.shape[:2], -1)
 
 

@@ -39,5 +39,5 @@ def lanczos(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.dtype == np.uint8:
         return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
     resized = Image.fromarray(image.astype(np.float32)).resize((width, height), Image.Resampling.LANCZOS)
-    top = np.iinfo(image.dtype).max
-    return np.rint(np.clip(np.asarray(resized), 0, top)).astype(image.dtype)
+    whole: np.ndarray = np.rint(np.clip(np.asarray(resized), 0, np.iinfo(image.dtype).max)).astype(image.dtype)
+    return whole

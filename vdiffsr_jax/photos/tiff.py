@@ -76,14 +76,15 @@ def pixels(file: IO[bytes]) -> tuple[np.ndarray | None, bool]:
 
 def _straight(page: Any) -> np.ndarray:
     kinds, extra = tifffile().PHOTOMETRIC, page.extrasamples
-    values = page.asarray()
+    values: np.ndarray = page.asarray()
     if page.axes == "SYX":
         values = np.moveaxis(values, 0, -1)
     values = values.reshape(*values.shape[:2], -1)
     colors = 3 if page.photometric == kinds.RGB else 1
     if values.ndim != 3 or values.shape[-1] < colors:
         raise ImageError(f"has values in the shape {page.shape}; convert it to RGB or grey first")
-    color, top = values[..., :colors], np.iinfo(values.dtype).max
+    color: np.ndarray = values[..., :colors]
+    top = np.iinfo(values.dtype).max
     if page.photometric == kinds.MINISWHITE:
         color = top - color
     if not extra or extra[0] == tifffile().EXTRASAMPLE.UNSPECIFIED:
@@ -104,7 +105,7 @@ def encode(
     values_of = {tag: v for tag, v in found.first.items() if isinstance(v, Value) and tag in exif.DESCRIPTIVE}
     for tag in (*exif.RESOLUTION, exif.RESOLUTION_UNIT):
         values_of.pop(tag, None)
-    extra: list[tuple] = [(tag, v.type, 0, v.data, True) for tag, v in values_of.items()]
+    extra: list[tuple[int, int, int, Any, bool]] = [(tag, v.type, 0, v.data, True) for tag, v in values_of.items()]
     if xmp:
         extra.append((XMP, directories.BYTE, len(xmp), xmp, True))
     # tifffile keeps the pointers to sub-directories to itself: a neighbouring number holds the place.

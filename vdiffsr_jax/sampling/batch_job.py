@@ -18,10 +18,11 @@ from vdiffsr_jax.photos.photo import MAX_PIXELS, ImageError, Photo
 from vdiffsr_jax.photos.read import read, read_size
 from vdiffsr_jax.photos.resample import lanczos
 from vdiffsr_jax.photos.sheet import before_and_after
+from vdiffsr_jax.sampling.errors import SamplingError
 from vdiffsr_jax.sampling.files import Task
 from vdiffsr_jax.sampling.in_flight import Failure
 from vdiffsr_jax.sampling.progress import Progress
-from vdiffsr_jax.sampling.upscaler import SamplingError, Settings, Upscaler
+from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
 
 _READ_AHEAD = 2
 _SIZE_READERS = 8

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from PIL import Image
 
+from vdiffsr_jax.models.assembled import Items
 from vdiffsr_jax.models.prior import Pyramid
 from vdiffsr_jax.photos.read import read
-from vdiffsr_jax.sampling.upscaler import SamplingError, Settings, Upscaler
+from vdiffsr_jax.sampling.errors import SamplingError
+from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
 
 Picture = np.ndarray | Image.Image | str | os.PathLike[str]
+
+
+class _Parts(NamedTuple):
+    """The parts of the model, each compiled when it is first called."""
+
+    encode: Callable[[Items, jax.Array], jax.Array]
+    decode: Callable[[Items, jax.Array], jax.Array]
+    prior: Callable[[Items, jax.Array], Pyramid]
+    denoise: Callable[[Items, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 class Model(Upscaler):
@@ -44,11 +55,11 @@ class Model(Upscaler):
 
     def encode(self, image: jax.Array) -> jax.Array:
         """(b, 4h, 4w, 3) -> latent (b, h, w, c), not quantised."""
-        return self._parts["encode"](self._model.params, image)
+        return self._parts.encode(self._model.params, image)
 
     def decode(self, z_0: jax.Array) -> jax.Array:
         """Latent (b, h, w, c), through its nearest codes, -> image (b, 4h, 4w, 3), not clamped."""
-        return self._parts["decode"](self._model.params, z_0)
+        return self._parts.decode(self._model.params, z_0)
 
     def prior(self, lr: jax.Array) -> Pyramid:
         """What the prior knows of LR tiles (b, t, t, 3): one (b, p_k, p_k, dim) per level, coarse to fine.
@@ -57,22 +68,21 @@ class Model(Upscaler):
         """
         if self.config.prior is None:
             raise SamplingError("this model has no prior")
-        return self._parts["prior"](self._model.params, lr)
+        return self._parts.prior(self._model.params, lr)
 
     def denoise(self, x: jax.Array, t: jax.Array, lr: jax.Array) -> jax.Array:
         """f(x, t, lr; prior of lr): z_t / its std (b, t, t, c) at steps t (b,) int32 -> prediction of z_0."""
-        return self._parts["denoise"](self._model.params, x, t, lr)
+        return self._parts.denoise(self._model.params, x, t, lr)
 
     @functools.cached_property
-    def _parts(self) -> dict[str, jax.stages.Wrapped]:
-        """Compiled when first called: (items, arrays) -> arrays."""
+    def _parts(self) -> _Parts:
         model = self._model.assembled
-        return {
-            "encode": jax.jit(model.encode),
-            "decode": jax.jit(model.decode),
-            "prior": jax.jit(lambda items, lr: model.pyramid(items, model.enlarge(lr))),
-            "denoise": jax.jit(lambda items, x, t, lr: model.denoiser(items, lr)(x, t)),
-        }
+        return _Parts(
+            encode=jax.jit(model.encode),
+            decode=jax.jit(model.decode),
+            prior=jax.jit(lambda items, lr: model.pyramid(items, model.enlarge(lr))),
+            denoise=jax.jit(lambda items, x, t, lr: model.denoiser(items, lr)(x, t)),
+        )
 
 
 def _pixels(image: Any) -> np.ndarray:

@@ -106,7 +106,9 @@ def _is(path: Path, entry: Mapping[str, Any]) -> bool:
     """The same size and time; or, as after copying a folder, the same size and content."""
     try:
         status = path.stat()
-        return status.st_size == entry["size"] and (status.st_mtime_ns == entry["time"] or _crc(path) == entry["crc"])
+        if status.st_size != entry["size"]:
+            return False
+        return bool(status.st_mtime_ns == entry["time"] or _crc(path) == entry["crc"])
     except (OSError, KeyError):
         return False
 

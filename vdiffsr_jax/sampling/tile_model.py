@@ -76,4 +76,5 @@ class TileModel:
             program = tile_program(self.assembled, self.mesh, steps=steps, method=method)
             self._programs[key] = program.lower(*args).compile()
             host_memory.release_unused()
-        return self._programs[key](*args)
+        hr: jax.Array = self._programs[key](*args)
+        return hr

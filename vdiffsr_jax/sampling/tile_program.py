@@ -42,7 +42,8 @@ def tile_program(model: Assembled, mesh: Mesh, *, steps: int, method: str) -> ja
 
         if not one_by_one:
             return upscale(lr, origins)
-        return jax.lax.map(lambda tile: upscale(tile[0][None], tile[1][None])[0], (lr, origins))
+        hr: jax.Array = jax.lax.map(lambda tile: upscale(tile[0][None], tile[1][None])[0], (lr, origins))
+        return hr
 
     tiles = P("tiles")
     shared = jax.shard_map(device_batch, mesh=mesh, in_specs=(P(), tiles, tiles, P()), out_specs=tiles, check_vma=False)

@@ -256,7 +256,7 @@ class Upscaler:
 
 
 def _devices(devices: Sequence[jax.Device] | int | None) -> list[jax.Device]:
-    local = jax.local_devices()
+    local: list[jax.Device] = jax.local_devices()
     if devices is None:
         return local
     if isinstance(devices, int):

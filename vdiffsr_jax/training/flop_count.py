@@ -25,31 +25,36 @@ def _equation(eqn: JaxprEqn) -> int:
     inner = [count_flops(part) for part in _inner(eqn)]
     match eqn.primitive.name:
         case "dot_general":
-            (contracted, _), _ = eqn.params["dimension_numbers"]
-            left = _shape(eqn.invars[0].aval)
-            return 2 * math.prod(_shape(eqn.outvars[0].aval)) * math.prod(left[d] for d in contracted)
+            contracted: tuple[int, ...] = eqn.params["dimension_numbers"][0][0]
+            left = _shape(eqn.invars[0])
+            return 2 * _size(eqn.outvars[0]) * math.prod(left[d] for d in contracted)
         case "conv_general_dilated":
             return _convolution(eqn)
         case "cond":
             return max(inner)
         case "scan":
-            return eqn.params["length"] * sum(inner)
+            return int(eqn.params["length"]) * sum(inner)
         case "shard_map":  # its body is the part of one device
             axes = eqn.params["newly_manual_axes"]
-            devices = math.prod(eqn.params["mesh"].shape[axis] for axis in axes)
+            devices = math.prod(int(eqn.params["mesh"].shape[axis]) for axis in axes)
             return devices * sum(inner)
     return sum(inner)
 
 
 def _convolution(eqn: JaxprEqn) -> int:
     """Every output is one product with a kernel; zeros that dilate the input (a strided gradient's) are not work."""
-    kernel = _shape(eqn.invars[1].aval)
-    products = math.prod(kernel) // kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
-    return 2 * math.prod(_shape(eqn.outvars[0].aval)) * products // math.prod(eqn.params["lhs_dilation"])
+    kernel = _shape(eqn.invars[1])
+    outputs: int = eqn.params["dimension_numbers"].rhs_spec[0]
+    products = math.prod(kernel) // kernel[outputs]
+    return 2 * _size(eqn.outvars[0]) * products // math.prod(map(int, eqn.params["lhs_dilation"]))
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    return value.shape
+    return tuple(value.aval.shape)
+
+
+def _size(value: Any) -> int:
+    return math.prod(_shape(value))
 
 
 def _inner(eqn: JaxprEqn) -> Iterator[ClosedJaxpr | Jaxpr]:

@@ -99,7 +99,7 @@ def run(
 def _complete(path: epath.Path, cfg: TrainConfig) -> bool:
     recorded = path / "config.json"
     same = recorded.exists() and json.loads(recorded.read_text()) == to_dict(cfg)
-    return same and (path / "model" / "config.json").exists()
+    return same and bool((path / "model" / "config.json").exists())
 
 
 def _promises(task: Task, path: epath.Path) -> Promises:

@@ -38,7 +38,8 @@ def accumulated(gradients: Gradients, parts: int) -> Gradients:
         abstract = jax.eval_shape(part, jnp.zeros((), jnp.int32), {name: x[0] for name, x in split.items()})
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), abstract)
         total, _ = jax.lax.scan(add, zeros, (jnp.arange(parts), split))
-        return jax.tree.map(lambda x: x / parts, total)
+        averaged: tuple[Flat, Flat] = jax.tree.map(lambda x: x / parts, total)
+        return averaged
 
     return mean
 

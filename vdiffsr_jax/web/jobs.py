@@ -20,9 +20,10 @@ from vdiffsr_jax.photos.kinds import EXTENSIONS
 from vdiffsr_jax.photos.photo import ImageError, Photo
 from vdiffsr_jax.photos.read import read, read_size
 from vdiffsr_jax.sampling.batch_job import BatchJob, Output
+from vdiffsr_jax.sampling.errors import DeviceMemoryError, SamplingError
 from vdiffsr_jax.sampling.files import Task
 from vdiffsr_jax.sampling.progress import Progress
-from vdiffsr_jax.sampling.upscaler import DeviceMemoryError, SamplingError, Settings, Upscaler
+from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
 
 _PREVIEW = 4096  # pixels of the longest side that a browser is sent
 

@@ -60,15 +60,16 @@ class TrainCheckpoints:
 
     def latest(self) -> int | None:
         """Number of the newest complete checkpoint."""
-        return self.manager.latest_step()
+        newest: int | None = self.manager.latest_step()
+        return newest
 
     def due(self, step: int) -> bool:
         """Whether `save` at this step would save."""
-        return self.manager.should_save(step)
+        return bool(self.manager.should_save(step))
 
     def preempted(self, step: int) -> bool:
         """Whether to stop here because a process of the job was told to; all processes agree on the step."""
-        return self.manager.reached_preemption(step)
+        return bool(self.manager.reached_preemption(step))
 
     def save(
         self,
@@ -88,7 +89,7 @@ class TrainCheckpoints:
             return False
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(dict(about)))
         try:
-            return self.manager.save(step, args=items, metrics=dict(metrics) if metrics else None, force=force)
+            return bool(self.manager.save(step, args=items, metrics=dict(metrics) if metrics else None, force=force))
         except _SAVING as error:
             raise self._not_saved(error) from error
 

@@ -96,18 +96,20 @@ class AlignTask(LossTask):
         return network == "reader" or (network == "pvar" and PyramidVAR.trainable(path, self.prior))
 
     def _tokens(self, flat: Flat, image: jax.Array) -> list[jax.Array]:
-        return self.apply("tokenizer", flat, self.apply("tokenizer", flat, image, method="encode"), method="tokens")
+        f = self.method("tokenizer", VARTokenizer.encode)(flat, image)
+        return self.method("tokenizer", VARTokenizer.tokens)(flat, f)
 
     def _f_hat(self, flat: Flat, tokens: list[jax.Array]) -> list[jax.Array]:
         """The sum of all levels' codes at each level's size, one (b, p_k, p_k, z)."""
-        f_hat = self.apply("tokenizer", flat, tokens, method="f_hats")[-1]
+        f_hat = self.method("tokenizer", VARTokenizer.f_hats)(flat, tokens)[-1]
         return [area(f_hat, (p, p)) for p in self.prior.tokenizer.patch_nums]
 
     def _predict(self, flat: Flat, tokens: list[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
         """Logits (b, L, vocab) and f_hat read at each level, from the LR's codes."""
-        pyramid, hidden = self.apply("pvar", flat, tokens, method="read")
-        cond = self.apply("var", flat, jnp.array([self.prior.var.num_classes], jnp.int32), method="condition")
-        return self.apply("var", flat, hidden, cond, method="logits"), self.apply("reader", flat, pyramid)
+        pyramid, hidden = self.method("pvar", PyramidVAR.read)(flat, tokens)
+        null = jnp.array([self.prior.var.num_classes], jnp.int32)
+        cond = self.method("var", VAR.condition)(flat, null)
+        return self.method("var", VAR.logits)(flat, hidden, cond), self.apply("reader", flat, pyramid)
 
     def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
         wanted = self._tokens(flat, batch["hr"])
@@ -137,8 +139,9 @@ class AlignTask(LossTask):
         for name, levels in by_level.items():
             metrics |= {f"{name}_{p}": value for p, value in zip(sizes, levels, strict=True)}
             metrics[name] = levels[-1]
-        decode = {"LR's codes": own_f_hat[-1], "ours": read[-1], "HR's codes": goal[-1]}
-        shown = {name: jnp.clip(self.apply("tokenizer", flat, f, method="decode"), -1, 1) for name, f in decode.items()}
+        decode = self.method("tokenizer", VARTokenizer.decode)
+        f_hats = {"LR's codes": own_f_hat[-1], "ours": read[-1], "HR's codes": goal[-1]}
+        shown = {name: jnp.clip(decode(flat, f), -1, 1) for name, f in f_hats.items()}
         return Judgement(shown.pop("ours"), metrics, shown)
 
     def export(self, flat: Flat) -> Export:

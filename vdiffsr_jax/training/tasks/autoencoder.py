@@ -115,13 +115,10 @@ class AutoencoderTask(Task):
                 parts["perceptual"] = self.perceptual(self.tree("perceptual", frozen), image, real).mean()
             return sum(getattr(self.weights, name) * part for name, part in parts.items()), parts
 
-        def discriminate(params: Flat, image: jax.Array) -> jax.Array:
-            return self.apply("patch_gan", params, image)
-
         return gan_gradients(
             autoencode,
             match,
-            discriminate if "patch_gan" in self.networks else None,
+            self.method("patch_gan", PatchGAN.__call__) if "patch_gan" in self.networks else None,
             players[False],
             players[True],
             real,

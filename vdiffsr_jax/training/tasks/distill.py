@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -66,7 +68,7 @@ class DistillTask(RestorerTask):
         refuse(bool(self.weights.pixel) and crop % patch > 0, f"data.crop_size={crop} must divide by "
                f"loss.pixel_size={patch}")  # fmt: skip
 
-    def _discriminator(self, looks_through_vgg: bool) -> Network:
+    def _discriminator(self, looks_through_vgg: bool) -> Network[Any]:
         game, options = self.game, {"channels": self.game.channels, "dtype": self.dtype}
         if game.on == "pixels":
             return build(PatchGAN, layers=game.layers, **options)
@@ -118,7 +120,8 @@ class DistillTask(RestorerTask):
                 loss = discriminator_loss(
                     lambda image: self._layers(flat, image), batch["hr"], made, jax.random.fold_in(key, 1), self.game
                 )
-                return loss * (step >= self.game.start)
+                started: jax.Array = step >= self.game.start
+                return loss * started
 
             parts["discriminator"], critic_grads = jax.value_and_grad(against)(critic)
             grads |= critic_grads
@@ -169,12 +172,14 @@ class DistillTask(RestorerTask):
 
     def _layers(self, flat: Flat, image: jax.Array) -> list[jax.Array]:
         """The discriminator's maps of a picture, the scores last; what it looks through is frozen."""
+        if self.game.on == "pixels":
+            return self.method("discriminator", PatchGAN.layers)(flat, image)
         if self.game.on == "vgg16":
             assert self.perceptual is not None
             maps = self.perceptual.maps(self.tree("perceptual", flat), image)
-        elif self.game.on == "encoder":
+        else:
             maps = [self.assembled.encode(self.items(flat, ["first_stage"]), image)]
-        return self.apply("discriminator", flat, image if self.game.on == "pixels" else maps, method="layers")
+        return self.method("discriminator", FeatureGAN.layers)(flat, maps)
 
     def _distance(self, flat: Flat, a: jax.Array, b: jax.Array) -> jax.Array:
         assert self.perceptual is not None

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Params
+from vdiffsr_jax.models.perceptual import Distance, PerceptualDistance
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.tasks import sources
@@ -27,7 +28,7 @@ class Perceptual:
 
     def maps(self, params: Params, image: jax.Array) -> list[jax.Array]:
         """The backbone's maps of an image, float32, for a discriminator on them."""
-        return self.network.apply(params, image, method="raw_features")
+        return self.network.method(PerceptualDistance.raw_features)(params, image)
 
     def __call__(self, params: Params, a: jax.Array, b: jax.Array) -> jax.Array:
-        return self.network.apply(params, a, b)
+        return self.network.method(Distance.__call__)(params, a, b)

@@ -28,9 +28,10 @@ def source_config(flag: str, directory: str | None, model: VDiffSRConfig) -> VDi
 
     Raises: ConfigError if its UNet or (for the teacher) its schedule is not the model's.
     """
-    kind, _, found = sources.describe(flag, directory)
+    kind, _, whole = sources.describe(flag, directory)
+    found: VDiffSRConfig = whole
     if kind == "swin_unet":
-        found = dataclasses.replace(model, denoiser=found.denoiser, schedule=found.schedule, prior=None)
+        found = dataclasses.replace(model, denoiser=whole.denoiser, schedule=whole.schedule, prior=None)
     sources.same(flag, found.denoiser, model.denoiser, "model.denoiser")
     if flag == "teacher":
         sources.same(flag, found.schedule, model.schedule, "model.schedule")

@@ -84,7 +84,7 @@ def same_latents(teacher: str, directory: str) -> None:
 
 
 def _whole(name: str) -> jnp.dtype:
-    return jnp.dtype(jnp.float32)
+    return np.dtype(np.float32)
 
 
 def read(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 
 Placement = Callable[[str, Any], jax.sharding.Sharding]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Judgement(NamedTuple):
@@ -50,7 +52,7 @@ class Task(abc.ABC):
 
     model_config: ClassVar[type]
     loss_config: ClassVar[type]
-    networks: dict[str, Network]
+    networks: dict[str, Network[Any]]
     best = "psnr_y"
     rising = ("psnr_y", "accuracy")
     sampling_steps = 0
@@ -118,9 +120,18 @@ class Task(abc.ABC):
         like = self.networks[network].abstract
         return unflatten({path: flat[f"{network}/{path}"] for path in flatten(like)}, like)
 
-    def apply(self, network: str, flat: Flat, *args: Any, method: str = "__call__", **kwargs: Any) -> Any:
+    def apply(self, network: str, flat: Flat, *args: Any, **kwargs: Any) -> Any:
         """Run one network on its part of `flat`."""
-        return self.networks[network].apply(self.tree(network, flat), *args, method=method, **kwargs)
+        return self.networks[network].apply(self.tree(network, flat), *args, **kwargs)
+
+    def method(self, network: str, of: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Flat, P], R]:
+        """Another method of one network: `self.method("tokenizer", VARTokenizer.encode)(flat, image)`."""
+        method = self.networks[network].method(of)
+
+        def run(flat: Flat, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            return method(self.tree(network, flat), *args, **kwargs)
+
+        return run
 
     def fresh(self, network: str, key: jax.Array, placement: Placement) -> Flat:
         """New parameters of one network, made where they shall lie."""
@@ -134,7 +145,8 @@ class Task(abc.ABC):
 
         # It runs once, so on a CPU half of the time went into optimising it.
         quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-        return jax.jit(init, out_shardings=shardings, compiler_options=quick)(key)
+        made: Flat = jax.jit(init, out_shardings=shardings, compiler_options=quick)(key)
+        return made
 
 
 class LossTask(Task):

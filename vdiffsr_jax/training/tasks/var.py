@@ -61,13 +61,14 @@ class VARTask(LossTask):
         return name.startswith("var/")
 
     def _tokens(self, flat: Flat, image: jax.Array) -> list[jax.Array]:
-        return self.apply("tokenizer", flat, self.apply("tokenizer", flat, image, method="encode"), method="tokens")
+        f = self.method("tokenizer", VARTokenizer.encode)(flat, image)
+        return self.method("tokenizer", VARTokenizer.tokens)(flat, f)
 
     def _predict(self, flat: Flat, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Logits (b, L, vocab) and target tokens (b, L)."""
         hr = batch["hr"]
         target = self._tokens(flat, hr)
-        x_in = jax.lax.stop_gradient(self.apply("tokenizer", flat, target, method="var_input"))
+        x_in = jax.lax.stop_gradient(self.method("tokenizer", VARTokenizer.var_input)(flat, target))
         null = jnp.full(hr.shape[:1], self.cfg.model.num_classes, jnp.int32)
         label = batch.get("label", null)
         dropout = self.weights.class_dropout
@@ -87,7 +88,7 @@ class VARTask(LossTask):
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits, target)
         likeliest = logits.argmax(axis=-1)
         edges = np.cumsum([p * p for p in self.cfg.model.patch_nums])[:-1]
-        image = self.apply("tokenizer", flat, jnp.split(likeliest, edges, axis=1), method="tokens_to_image")
+        image = self.method("tokenizer", VARTokenizer.tokens_to_image)(flat, jnp.split(likeliest, edges, axis=1))
         metrics = {"cross_entropy": entropy.mean(axis=1), "accuracy": (likeliest == target).mean(axis=1)}
         for k, level in enumerate(jnp.split(entropy, edges, axis=1)):
             metrics[f"cross_entropy_{self.cfg.model.patch_nums[k]}"] = level.mean(axis=1)

@@ -54,7 +54,7 @@ class VQGANConfig:
     @property
     def factor(self) -> int:
         """Image pixels per latent pixel."""
-        return self.patch_size * 2 ** (len(self.ch_mult) - 1)
+        return int(self.patch_size * 2 ** (len(self.ch_mult) - 1))
 
     def __post_init__(self) -> None:
         _autoencoder(self)
@@ -85,7 +85,7 @@ class VARTokenizerConfig:
     @property
     def factor(self) -> int:
         """Image pixels per finest-level token."""
-        return self.patch_size * 2 ** (len(self.ch_mult) - 1)
+        return int(self.patch_size * 2 ** (len(self.ch_mult) - 1))
 
     @property
     def window_size(self) -> int:

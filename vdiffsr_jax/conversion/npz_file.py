@@ -46,4 +46,5 @@ def read(path: Path) -> dict[str, LazyArray]:
 
 def _array(path: Path, name: str) -> np.ndarray:
     with np.load(path, allow_pickle=False) as archive:
-        return archive[name]
+        values: np.ndarray = archive[name]
+    return values

@@ -238,6 +238,7 @@ def _opinion(directory: Path) -> Score:
 
     @jax.jit
     def mark(params: Params, image: jax.Array, *known: jax.Array) -> jax.Array:
-        return network.apply(params, image.astype(jnp.float32)[None] / 127.5 - 1, *known)[0]
+        marks: jax.Array = network.apply(params, image.astype(jnp.float32)[None] / 127.5 - 1, *known)
+        return marks[0]
 
     return lambda image, hr: float(mark(params, image, *known))

@@ -48,7 +48,8 @@ class CLIPIQAConfig:
 
 def average_pool(x: jax.Array) -> jax.Array:
     """Means of 2x2 pixels; an odd row or column at the end is left out."""
-    return nnx.avg_pool(x, (2, 2), (2, 2))
+    pooled: jax.Array = nnx.avg_pool(x, (2, 2), (2, 2))
+    return pooled
 
 
 class ConvNorm(nnx.Module):
@@ -190,4 +191,5 @@ def _heads(x: jax.Array) -> jax.Array:
 
 def _unit(x: jax.Array) -> jax.Array:
     x = x.astype(jnp.float32)
-    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+    unit: jax.Array = x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+    return unit

@@ -155,12 +155,14 @@ def hashed_positions(h: int, w: int) -> np.ndarray:
     Source: section 3.3, eq. 1.
     """
     rows, columns = (_cells(-(-n // PATCH)) for n in (h, w))
-    return (rows[:, None] * GRID + columns[None]).reshape(-1)
+    cells: np.ndarray = rows[:, None] * GRID + columns[None]
+    return cells.reshape(-1)
 
 
 def _cells(count: int) -> np.ndarray:
     """Nearest cell of each of `count` patches along an axis, in float32 as torch counts."""
-    return np.floor(np.arange(count, dtype=np.float32) * (np.float32(GRID) / np.float32(count))).astype(np.int32)
+    cells: np.ndarray = np.floor(np.arange(count, dtype=np.float32) * (np.float32(GRID) / np.float32(count)))
+    return cells.astype(np.int32)
 
 
 def _fitted(h: int, w: int, longer: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import signal
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.sampling.conftest import random_items, tiny_config
 from vdiffsr_jax import Upscaler
 from vdiffsr_jax.cli import sample as cli
 from vdiffsr_jax.photos.read import read
+from vdiffsr_jax.weights import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -238,3 +241,15 @@ def test_streams_that_nobody_reads_stop_nothing(tmp_path):
         assert (done.returncode, (tmp_path / str(n)).read_text()) == (0, "done"), (redirection, done.stderr)
         assert b"Traceback" not in done.stderr
         assert b"Broken" not in done.stderr
+
+
+def test_a_shuffled_prior_needs_the_whole_list(folder, tmp_path, photo, capsys):
+    config = tiny_config()
+    config = dataclasses.replace(config, prior=dataclasses.replace(config.prior, mode="shuffled"))
+    checkpoint.save_model(tmp_path / "control", random_items(config), kind="vdiffsr", config=config)
+    Image.fromarray(photo[20:36, :16]).save(folder / "b.png")
+    (tmp_path / "out").mkdir()
+    Image.fromarray(photo).save(tmp_path / "out/a.png")
+    arguments = ["-i", str(folder), "-o", str(tmp_path / "out"), "--ckpt", str(tmp_path / "control")]
+    assert cli.main([*arguments, "--skip_existing"]) == 2
+    assert "prior.mode=shuffled takes the prior of the next photo in the list" in capsys.readouterr().err

@@ -167,15 +167,6 @@ def test_load_parts_names_what_does_not_fit():
         PyramidVAR.assemble({"var": var | {"pos": var["pos"][1:]}, "tokenizer": tokenizer}, CFG, jax.random.key(0))
 
 
-def test_shuffled_gives_each_window_anothers_prior(own: tuple[Params, tuple[jax.Array, ...]]):
-    params, pyramid = own
-    shuffled = build(PyramidVAR, dataclasses.replace(CFG, mode="shuffled"))
-    for a, b in zip(pyramid, run(shuffled, params, windows()), strict=True):
-        np.testing.assert_array_equal(np.roll(a, 1, axis=0), b)
-    with pytest.raises(ValueError, match="needs at least two"):
-        shuffled.apply(params, windows(1))
-
-
 def test_another_window_size_is_refused():
     network = build(PyramidVAR, CFG)
     with pytest.raises(ValueError, match="takes windows of 4x4x3, not 8x8x3"):

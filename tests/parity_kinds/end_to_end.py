@@ -84,7 +84,7 @@ def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
         if any(name.startswith(f"{run}_") and name not in (f"{run}_uint8", "tiled_lr") for name in io):
             result |= {f"{run}_{name}": array for name, array in _stages(model, lr, by_tile, steps).items()}
     if "lr_upsampled" in io and "lr" in io:
-        tile = _scaled(tiling.cut(io["lr"], _grid(model, io["lr"]), 0))
+        tile = _scaled(tiling.cut(io["lr"], (0, 0), model.tile))
         result["lr_upsampled"] = _nchw(model.assembled.enlarge(tile))
     return result
 
@@ -121,7 +121,7 @@ def _stages(model: _Model, lr: np.ndarray, by_tile: np.ndarray, steps: int) -> d
     result: dict[str, np.ndarray] = {}
     rows = []
     for index in range(grid.count):
-        tile, noise = _scaled(tiling.cut(lr, grid, index)), jnp.asarray(by_tile[index])[:, None]
+        tile, noise = _scaled(tiling.cut(lr, grid.position(index), model.tile)), jnp.asarray(by_tile[index])[:, None]
         z_y = encode(model.items, whole.enlarge(tile))
 
         def denoise(x: jax.Array, t: jax.Array, tile: jax.Array = tile) -> jax.Array:

@@ -52,7 +52,7 @@ def test_cut_and_blend_is_the_identity(blend, height, width, stride):
     blender, out, covered = tiling.Blender(grid, 2, blend=blend), np.zeros((2 * height, 2 * width, 3)), []
     for index in range(grid.count):
         assert not blender.done
-        finished = blender.add(tiling.cut(image, grid, index).repeat(2, 0).repeat(2, 1))
+        finished = blender.add(tiling.cut(image, grid.position(index), 32).repeat(2, 0).repeat(2, 1))
         if finished is not None:
             top, rows = finished
             covered.append((top, top + len(rows)))
@@ -73,6 +73,16 @@ def test_uniform_blend_is_the_plain_average():
 
 def test_a_small_image_is_reflected_again_and_again():
     image = np.arange(3.0)[None, :, None].repeat(3, 0)
-    tile = tiling.cut(image, tiling.Grid(3, 3, 8, 8), 0)
+    tile = tiling.cut(image, (0, 0), 8)
     assert tile[0, :, 0].tolist() == [0, 1, 2, 1, 0, 1, 2, 1]
-    assert tiling.cut(np.full((1, 1, 3), 5.0), tiling.Grid(1, 1, 8, 8), 0).tolist() == np.full((8, 8, 3), 5.0).tolist()
+    assert tiling.cut(np.full((1, 1, 3), 5.0), (0, 0), 8).tolist() == np.full((8, 8, 3), 5.0).tolist()
+
+
+def test_the_same_place_of_another_image():
+    grid = tiling.Grid(40, 72, 16, 8)  # 4 rows, 8 columns
+    assert [tiling.same_place(grid, i, 40, 72) for i in range(grid.count)] == [grid.position(i) for i in range(32)]
+    assert tiling.same_place(grid, 0, 100, 20) == (0, 0)
+    assert tiling.same_place(grid, 31, 100, 20) == (84, 4), "edge on edge"
+    assert tiling.same_place(grid, 9, 64, 128) == (16, 16), "a third of the way down, a seventh across"
+    assert tiling.same_place(grid, 31, 9, 16) == (0, 0), "an image that one tile covers"
+    assert tiling.same_place(tiling.Grid(16, 7, 16, 8), 0, 26, 33) == (5, 8), "the middle, for the only tile"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -195,6 +196,16 @@ def test_refused(chain_configs, name, settings, message):
     with pytest.raises(ConfigError) as error:
         tasks.make(config(chain_configs, name, *(s.replace("{root}", str(chain_configs)) for s in settings)))
     assert message in str(error.value)
+
+
+def test_shuffled_prior_reads_the_window_of_another_sample(chain_configs):
+    window = jnp.arange(3.0)[:, None, None, None]
+    for mode, read in (("teacher_forced", [0, 1, 2]), ("shuffled", [2, 0, 1])):
+        task = tasks.make(config(chain_configs, "distill", f"prior.mode={mode}"))
+        task.assembled = types.SimpleNamespace(networks={}, denoiser=lambda items, lr, window: window)
+        assert task.closure({}, window, window).ravel().tolist() == read
+    with pytest.raises(ValueError, match="needs at least two"):
+        task.closure({}, window, window[:1])
 
 
 @pytest.mark.slow

@@ -168,6 +168,11 @@ def _sample(args: argparse.Namespace) -> int:
     )
     if args.scale != upscaler.config.scale:
         raise UsageError(f"--scale {args.scale}: this model does x{upscaler.config.scale}; use --outscale for others")
+    if upscaler.config.prior is not None and upscaler.config.prior.mode == "shuffled" and (ready or processes > 1):
+        raise UsageError(
+            "prior.mode=shuffled takes the prior of the next photo in the list: upscale them all in one process, and "
+            "with --overwrite where results exist"
+        )
     settings = Settings(
         steps=args.steps,
         seed=args.seed,

@@ -16,8 +16,9 @@ class PriorConfig:
 
     `kind`: var (PyramidVAR), codes (the tokenizer's own codes, without VAR), or module:Class (`models.prior`).
     `taps` are 1-based block numbers; empty means four, evenly spaced, the last at the top (design section 5).
-    `mode`: teacher_forced, or one of two controls: shuffled (another image's prior), random_weights. `attention`: what
-    VAR's levels see of each other, whatever VAR was trained with (VARestorer, once adapted: full).
+    `mode`: teacher_forced, or one of two controls: random_weights, and shuffled (the next photo's prior in sampling,
+    another sample's in training). `attention`: what VAR's levels see of each other, whatever VAR was trained with
+    (VARestorer, once adapted: full).
     """
 
     kind: str = "var"

@@ -67,19 +67,15 @@ class TokenPrior(Prior):
     def __call__(self, window: jax.Array) -> Pyramid:
         """The prior of each window.
 
-        Raises: ValueError for another size (VAR has absolute positions), or one window only with mode=shuffled.
+        Raises: ValueError for another size (VAR has absolute positions).
         """
         return self.from_tokens(self.tokens(window))
 
     def tokens(self, window: jax.Array) -> list[jax.Array]:
-        """The windows' own codes, one (b, p_k^2) int32 per level (another window's with mode=shuffled)."""
+        """The windows' own codes, one (b, p_k^2) int32 per level."""
         size = self.cfg.tokenizer.window_size
         if window.shape[1:] != (size, size, 3):
             raise ValueError(f"the prior takes windows of {size}x{size}x3, not {'x'.join(map(str, window.shape[1:]))}")
-        if self.cfg.mode == "shuffled":
-            if window.shape[0] == 1:
-                raise ValueError("prior.mode=shuffled gives each window another one's prior: it needs at least two")
-            window = jnp.roll(window, 1, axis=0)
         return self.tokenizer.tokens(self.tokenizer.encode(window))
 
     @abc.abstractmethod

@@ -62,7 +62,7 @@ def sampling_program(cfg: VDiffSRConfig, device: jax.Device, *, batch: int, dtyp
     lr = jax.ShapeDtypeStruct((batch, cfg.tile_size, cfg.tile_size, 3), jnp.float32, sharding=split)
     origins = jax.ShapeDtypeStruct((batch, 2), jnp.int32, sharding=split)
     key = jax.ShapeDtypeStruct((2,), jnp.uint32, sharding=whole)
-    traced = tile_program(model, mesh, steps=1, method="ancestral").trace(params, lr, origins, key)
+    traced = tile_program(model, mesh, steps=1, method="ancestral").trace(params, lr, None, origins, key)
     inputs = {"parameters": device_bytes(params), "batch": device_bytes((lr, origins))}
     return Program(traced.lower(), count_flops(traced.jaxpr), inputs)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,21 +23,36 @@ class Failure(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """One tile of a photo: lr (t, t, 3) float32 in [-1, 1], origin its (top, left) LR pixel."""
+    """One tile of a photo: lr (t, t, 3) float32 in [-1, 1], origin its (top, left) LR pixel.
+
+    `prior_lr`: the tile (t, t, 3) of another photo whose prior it takes, see `InFlight`.
+    """
 
     photo: InFlight
     lr: np.ndarray
     origin: tuple[int, int]
+    prior_lr: np.ndarray | None = None
 
 
 class InFlight:
-    """A photo (h, w, 3) uint8 or uint16 between its first tile and its result; `error`: why it will have none."""
+    """A photo (h, w, 3) uint8 or uint16 between its first tile and its result; `error`: why it will have none.
 
-    def __init__(self, image: np.ndarray) -> None:
+    `prior_image`: another one, of any size, whose prior its tiles take at the same relative place; None: their own.
+    """
+
+    def __init__(self, image: np.ndarray, prior_image: np.ndarray | None = None) -> None:
         self.error: Exception | None = None
-        self._image, self._computed = image, 0
+        self._image, self._prior_image, self._computed = image, prior_image, 0
         self._rounding: list[Future[None]] = []
         self._blender: tiling.Blender | None = None
+
+    def check(self) -> None:
+        """Raise SamplingError unless it is a picture, and so is the one whose prior it takes."""
+        for image in (self._image,) if self._prior_image is None else (self._image, self._prior_image):
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
+                raise SamplingError(f"an image must be (h, w, 3) uint8 or uint16, not {image.shape} {image.dtype}")
+        if self._prior_image is self._image:
+            raise SamplingError("prior.mode=shuffled takes the prior of the next photo in the list: one alone has none")
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
@@ -57,9 +72,13 @@ class InFlight:
         for index in range(grid.count):
             if self.error is not None:
                 return
-            scaled = tiling.cut(self._image, grid, index).astype(np.float32)
-            scaled /= np.float32(np.iinfo(self._image.dtype).max)
-            yield Tile(self, (scaled - np.float32(0.5)) / np.float32(0.5), grid.position(index))
+            origin, other = grid.position(index), self._prior_image
+            lr = _scaled(tiling.cut(self._image, origin, grid.tile))
+            if other is None:
+                yield Tile(self, lr, origin)
+            else:
+                place = tiling.same_place(grid, index, *other.shape[:2])
+                yield Tile(self, lr, origin, _scaled(tiling.cut(other, place, grid.tile)))
 
     def add(self, hr: np.ndarray, origin: tuple[int, int]) -> None:
         """Blend the next tile (scale t, scale t, 3). Raises: SamplingError if it is not finite."""
@@ -96,6 +115,24 @@ class InFlight:
         np.clip(rows, 0, 1, out=rows)
         rows *= np.float32(np.iinfo(self._out.dtype).max)
         self._out[top : top + len(rows)] = np.rint(rows, out=rows)
+
+
+def with_next(images: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every image and the one after it, the first one after the last."""
+    rest = iter(images)
+    for first in rest:
+        image = first
+        for after in rest:
+            yield image, after
+            image = after
+        yield image, first
+
+
+def _scaled(tile: np.ndarray) -> np.ndarray:
+    """Whole numbers of the dtype's range -> float32 in [-1, 1]."""
+    scaled = tile.astype(np.float32)
+    scaled /= np.float32(np.iinfo(tile.dtype).max)
+    return (scaled - np.float32(0.5)) / np.float32(0.5)
 
 
 def take(waiting: deque[Tile], most: int, *, one_photo: bool) -> list[Tile]:

@@ -15,7 +15,7 @@ from vdiffsr_jax.models.assembled import assemble
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.ops.noise import field_key
 from vdiffsr_jax.runtime import host_memory
-from vdiffsr_jax.sampling.tile_program import need_company, tile_program
+from vdiffsr_jax.sampling.tile_program import tile_program
 
 SAMPLERS = ("ancestral", "deterministic")
 
@@ -55,21 +55,26 @@ class TileModel:
         """Devices that share each batch; a batch must be a multiple of it."""
         return self.mesh.size
 
-    @property
-    def tiles_need_company(self) -> bool:
-        """Whether every device needs two tiles, see `tile_program`."""
-        return need_company(self.config)
-
-    def launch(self, lr: np.ndarray, origins: np.ndarray, *, seed: int, steps: int, method: str) -> jax.Array:
+    def launch(
+        self,
+        lr: np.ndarray,
+        origins: np.ndarray,
+        *,
+        prior_lr: np.ndarray | None,
+        seed: int,
+        steps: int,
+        method: str,
+    ) -> jax.Array:
         """Start one batch; the result is fetched by whoever reads it.
 
         Args: lr: (b, t, t, 3) float32 in [-1, 1]. origins: (b, 2) int32, each tile's top and left in its
-            photo. seed: of the noise field. method: one of SAMPLERS.
+            photo. prior_lr: the tiles (b, t, t, 3) whose prior is taken; None: their own. seed: of the noise field.
+            method: one of SAMPLERS.
         Returns: (b, scale t, scale t, 3) float32 in [-1, 1].
         Raises: jax.errors.JaxRuntimeError with RESOURCE_EXHAUSTED, here or when fetched, if a device is out of memory.
         """
         split, whole = NamedSharding(self.mesh, P("tiles")), NamedSharding(self.mesh, P())
-        tiles = jax.device_put((lr, origins), split)
+        tiles = jax.device_put((lr, prior_lr, origins), split)
         args = (self.params, *tiles, jax.device_put(field_key(seed), whole))
         key = (steps, method, lr.shape)
         if key not in self._programs:

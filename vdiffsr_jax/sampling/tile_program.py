@@ -7,15 +7,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.diffusion import sampler, schedule
 from vdiffsr_jax.models.assembled import Assembled, Items
 from vdiffsr_jax.ops import noise
-
-
-def need_company(config: VDiffSRConfig) -> bool:
-    """Whether every device needs two tiles: the control prior.mode=shuffled takes another tile's prior."""
-    return config.prior is not None and config.prior.mode == "shuffled"
 
 
 def noise_fields(steps: int, method: str) -> int:
@@ -24,44 +18,54 @@ def noise_fields(steps: int, method: str) -> int:
 
 
 def tile_program(model: Assembled, mesh: Mesh, *, steps: int, method: str) -> jax.stages.Wrapped:
-    """`run(params, lr, origins, key) -> hr`, lr and hr as in `upscale_tiles`, tiles split over the mesh's axis `tiles`.
+    """`run(params, lr, prior_lr, origins, key) -> hr`, arrays as in `upscale_tiles`, tiles split over the axis `tiles`.
 
     Every tile draws its noise from the photo's own field, see `ops.noise`.
     On a CPU the tiles of a device are computed one after the other inside the compiled function: a batch there brings
     no speed, and so a tile's numbers cannot depend on its neighbours in the batch.
     """
-    one_by_one = mesh.devices.flat[0].platform == "cpu" and not need_company(model.config)
-
+    one_by_one = mesh.devices.flat[0].platform == "cpu"
     fields = noise_fields(steps, method)
 
-    def device_batch(params: Items, lr: jax.Array, origins: jax.Array, key: jax.Array) -> jax.Array:
-        def upscale(lr: jax.Array, origins: jax.Array) -> jax.Array:
+    def device_batch(
+        params: Items, lr: jax.Array, prior_lr: jax.Array | None, origins: jax.Array, key: jax.Array
+    ) -> jax.Array:
+        def upscale(lr: jax.Array, prior_lr: jax.Array | None, origins: jax.Array) -> jax.Array:
             channels = model.config.first_stage.embed_dim
             eps = noise.noise_at(key, origins, fields=fields, side=lr.shape[1], channels=channels)
-            return upscale_tiles(model, params, lr, eps, steps=steps, method=method)
+            return upscale_tiles(model, params, lr, prior_lr, eps, steps=steps, method=method)
 
         if not one_by_one:
-            return upscale(lr, origins)
-        hr: jax.Array = jax.lax.map(lambda tile: upscale(tile[0][None], tile[1][None])[0], (lr, origins))
+            return upscale(lr, prior_lr, origins)
+        each = (lr, prior_lr, origins)
+        hr: jax.Array = jax.lax.map(lambda tile: upscale(*jax.tree.map(lambda x: x[None], tile))[0], each)
         return hr
 
     tiles = P("tiles")
-    shared = jax.shard_map(device_batch, mesh=mesh, in_specs=(P(), tiles, tiles, P()), out_specs=tiles, check_vma=False)
+    specs = (P(), tiles, tiles, tiles, P())
+    shared = jax.shard_map(device_batch, mesh=mesh, in_specs=specs, out_specs=tiles, check_vma=False)
     return jax.jit(shared)
 
 
 def upscale_tiles(
-    model: Assembled, params: Items, lr: jax.Array, eps: jax.Array, *, steps: int, method: str
+    model: Assembled,
+    params: Items,
+    lr: jax.Array,
+    prior_lr: jax.Array | None,
+    eps: jax.Array,
+    *,
+    steps: int,
+    method: str,
 ) -> jax.Array:
     """x4 bicubic, first stage, prior once per tile, diffusion, quantised decode (design section 1).
 
-    Args: lr: (b, t, t, 3) in [-1, 1]. eps: (b, fields, t, t, c) standard normal: the start, then one for each
-        ancestral step but the last.
+    Args: lr: (b, t, t, 3) in [-1, 1]. prior_lr: the tiles (b, t, t, 3) whose prior is taken; None: their own. eps: (b,
+        fields, t, t, c) standard normal: the start, then one for each ancestral step but the last.
     Returns: (b, scale t, scale t, 3) float32 in [-1, 1].
     """
     window = model.enlarge(lr)
     z_y = model.encode(params, window).astype(jnp.float32)
-    denoise = model.denoiser(params, lr, window)
+    denoise = model.denoiser(params, lr, window if prior_lr is None else model.enlarge(prior_lr))
     eps = jnp.moveaxis(eps, 1, 0)
     total = model.config.schedule.num_steps
     steps_of = schedule.make(model.config.schedule, None if steps in (1, total) else steps)

@@ -58,15 +58,31 @@ class Grid:
         return self.rows[row], self.columns[column]
 
 
-def cut(image: np.ndarray, grid: Grid, index: int) -> np.ndarray:
-    """One tile (tile, tile, c) of an image (h, w, c), padded to the right and the bottom where the image is smaller.
+def same_place(grid: Grid, index: int, height: int, width: int) -> tuple[int, int]:
+    """(top, left) in an image of height x width of what lies there, relatively, where tile `index` lies in its own.
+
+    Edge falls on edge; along an axis that one tile of `grid` covers, it is the middle.
+    """
+
+    def along(start: int, length: int, other: int) -> int:
+        free, others = max(length - grid.tile, 0), max(other - grid.tile, 0)
+        return (2 * start * others + free) // (2 * free) if free else others // 2
+
+    top, left = grid.position(index)
+    return along(top, grid.height, height), along(left, grid.width, width)
+
+
+def cut(image: np.ndarray, place: tuple[int, int], side: int) -> np.ndarray:
+    """The tile (side, side, c) of an image (h, w, c) at `place` = (top, left).
+
+    Where the image is smaller it is padded to the right and the bottom.
 
     Padding reflects without repeating the edge, again and again where the image is smaller than what is missing
     (16 pixels -> 64: there and back three times); a single pixel is repeated.
     """
-    top, left = grid.position(index)
-    tile = image[top : top + grid.tile, left : left + grid.tile]
-    missing = [(0, grid.tile - n) for n in tile.shape[:2]]
+    top, left = place
+    tile = image[top : top + side, left : left + side]
+    missing = [(0, side - n) for n in tile.shape[:2]]
     return np.pad(tile, [*missing, (0, 0)], mode="reflect") if any(m for _, m in missing) else tile
 
 

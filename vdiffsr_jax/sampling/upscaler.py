@@ -23,7 +23,7 @@ from vdiffsr_jax.runtime import compile_cache
 from vdiffsr_jax.sampling import tiling
 from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
 from vdiffsr_jax.sampling.errors import DeviceMemoryError, SamplingError
-from vdiffsr_jax.sampling.in_flight import Failure, InFlight, Tile, give_back, take
+from vdiffsr_jax.sampling.in_flight import Failure, InFlight, Tile, give_back, take, with_next
 from vdiffsr_jax.sampling.tile_model import SAMPLERS, TileModel, step_choices, tile_mesh
 from vdiffsr_jax.weights import checkpoint, storage
 
@@ -177,6 +177,7 @@ class Upscaler:
 
         Each photo's result depends on itself and the seed alone, and what it raises is its own failure: where a batch
         of several photos raises, it is computed again photo by photo. `progress` is told how many tiles came back.
+        The control prior.mode=shuffled gives each photo the prior of the next one, the last one that of the first.
 
         Raises: SamplingError for impossible settings, DeviceMemoryError.
         """
@@ -217,12 +218,13 @@ class Upscaler:
                 yield entered.popleft().outcome()
 
     def _cut(self, images: Iterable[np.ndarray], settings: Settings, entered: deque[InFlight]) -> Iterator[Tile]:
-        for image in images:
-            photo = InFlight(image)
+        shuffled = self.config.prior is not None and self.config.prior.mode == "shuffled"
+        pairs = with_next(images) if shuffled else ((image, None) for image in images)
+        for image, other in pairs:
+            photo = InFlight(image, other)
             entered.append(photo)
             with photo.guarded():
-                if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16) or not image.size:
-                    raise SamplingError(f"an image must be (h, w, 3) uint8 or uint16, not {image.shape} {image.dtype}")
+                photo.check()
                 yield from photo.tiles(
                     self.grid(image.shape[0], image.shape[1], settings),
                     scale=self.config.scale,
@@ -234,15 +236,18 @@ class Upscaler:
     def _launch(self, tiles: list[Tile], settings: Settings) -> jax.Array:
         filled = tiles + [tiles[-1]] * (self.batch - len(tiles))
         lr, origins = np.stack([tile.lr for tile in filled]), np.array([tile.origin for tile in filled], np.int32)
-        return self._model.launch(lr, origins, seed=settings.seed, steps=settings.steps, method=settings.sampler)
+        others = [tile.prior_lr for tile in filled if tile.prior_lr is not None]
+        prior_lr = np.stack(others) if others else None
+        return self._model.launch(
+            lr, origins, prior_lr=prior_lr, seed=settings.seed, steps=settings.steps, method=settings.sampler
+        )
 
     def _batch_size(self, batch: int | None) -> int:
         devices = self._model.num_devices
-        least = devices * (2 if self._model.tiles_need_company else 1)
         if batch is None:
             on_cpu = self._model.mesh.devices.flat[0].platform == "cpu"
-            return max(least, devices * (1 if on_cpu else _ACCELERATOR_TILES))
-        return max(least, -(-batch // devices) * devices)
+            return devices * (1 if on_cpu else _ACCELERATOR_TILES)
+        return -(-batch // devices) * devices
 
     def _halve_batch(self, error: Exception) -> None:
         smaller = self._batch_size(max(self.batch // 2 // self._model.num_devices * self._model.num_devices, 1))

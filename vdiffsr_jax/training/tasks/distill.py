@@ -19,7 +19,7 @@ from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.perceptual import Perceptual
-from vdiffsr_jax.training.tasks.restorer import RestorerTask, source_config
+from vdiffsr_jax.training.tasks.restorer import RestorerTask, read_window, source_config
 from vdiffsr_jax.training.tasks.task import Judgement, Placement, refuse, upsampled
 
 # This task's name of a teacher's network -> the item of the assembled model.
@@ -139,7 +139,7 @@ class DistillTask(RestorerTask):
         z_0, z_y = self.encode_both(flat, hr, window)
         noise = jax.random.normal(key, z_y.shape, z_y.dtype)
         teacher_items = {item: self.tree(name, flat) for name, item in TEACHER.items() if name in self.networks}
-        teacher = self.teacher_model.denoiser(teacher_items, lr, window)
+        teacher = self.teacher_model.denoiser(teacher_items, lr, read_window(self.teacher, window))
         z_0_teacher = jax.lax.stop_gradient(sampler.sample_deterministic(teacher, self.schedule, z_y, noise))
         terms, z_0_student = losses.student_terms(
             self.closure(flat, lr, window),

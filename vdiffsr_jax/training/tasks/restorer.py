@@ -38,6 +38,18 @@ def source_config(flag: str, directory: str | None, model: VDiffSRConfig) -> VDi
     return found
 
 
+def read_window(model: VDiffSRConfig, window: jax.Array) -> jax.Array:
+    """The windows (b, S, S, 3) that the model's prior reads: each sample's own, or by mode=shuffled the one before it.
+
+    Raises: ValueError for a single sample, which has no other one.
+    """
+    if model.prior is None or model.prior.mode != "shuffled":
+        return window
+    if window.shape[0] == 1:
+        raise ValueError("prior.mode=shuffled gives each window another one's prior: it needs at least two")
+    return jnp.roll(window, 1, axis=0)
+
+
 def _as_used(found: PriorConfig, prior: PriorConfig) -> PriorConfig:
     """A checkpoint's prior with what a run may change: what is trained of it, and the control it serves."""
     return dataclasses.replace(found, train=prior.train, mode=prior.mode)
@@ -200,7 +212,7 @@ class RestorerTask(LossTask):
 
     def closure(self, flat: Flat, lr: jax.Array, window: jax.Array) -> Denoise:
         """denoise(x, t) of the trained model, the prior computed once."""
-        return self.assembled.denoiser(self.items(flat), lr, window)
+        return self.assembled.denoiser(self.items(flat), lr, read_window(self.model, window))
 
     def items(self, flat: Flat, names: Collection[str] | None = None) -> Items:
         """The parameters of the trained model as `models.assembled` takes them; all of it by default."""

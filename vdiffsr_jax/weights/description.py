@@ -1,0 +1,98 @@
+"""What a checkpoint says of itself, DIR/config.json, and what lies in a directory that is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.models import kinds
+from vdiffsr_jax.weights import storage, versions
+from vdiffsr_jax.weights.formats import READABLE
+from vdiffsr_jax.weights.versions import CONFIG_FILE
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be written or read; the message names the directory and says what to do."""
+
+
+class Description(NamedTuple):
+    """`config` is the dataclass of `kind`; `place`: where the networks lie; `format`: of the checkpoint."""
+
+    kind: str
+    config: Any
+    sources: list[dict[str, Any]]
+    place: epath.Path
+    format: int
+
+
+def read_config(directory: str | os.PathLike[str]) -> tuple[str, Any, list[dict[str, Any]]]:
+    """(kind, configuration, sources) of a checkpoint, without its arrays.
+
+    Raises: CheckpointError if the directory is no checkpoint of ours.
+    """
+    return described(storage.place(directory))[:3]
+
+
+def described(path: epath.Path) -> Description:
+    """All that config.json says, checked. Raises: CheckpointError."""
+    file = path / CONFIG_FILE
+    if not path.is_dir() or not file.is_file() or _is_run(path):
+        raise CheckpointError(_no_checkpoint(path))
+    try:
+        content = json.loads(file.read_text())
+        found, kind, config, sources = (content[key] for key in ("format", "kind", "config", "sources"))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from None
+    if found not in READABLE:
+        raise CheckpointError(f"{file} has format {found!r}; this version reads {' and '.join(map(str, READABLE))}")
+    try:
+        return Description(kind, kinds.parse_config(kind, config), sources, versions.current(path, content), found)
+    except ConfigError as error:
+        raise CheckpointError(f"{file}: {error}") from None
+
+
+def _is_run(path: epath.Path) -> bool:
+    """Whether it is the working directory of a training run, whose config.json is the run's."""
+    return all((path / name).exists() for name in (CONFIG_FILE, "checkpoints")) or _inside(path) != []
+
+
+def _inside(path: epath.Path) -> list[str]:
+    return [str(path / name) for name in ("best", "model") if (path / name / CONFIG_FILE).is_file()]
+
+
+def _no_checkpoint(path: epath.Path) -> str:
+    """What is there instead, and what to do."""
+    if path.is_file():
+        name, stem = path.name, path.stem
+        if re.search("sinsr|resshift", name, re.IGNORECASE):
+            name = f"--denoiser {name} --first-stage autoencoder_vq_f4.pth"
+        return (
+            f"{path} is a file, not a checkpoint of this project; convert it first: "
+            f"python convert_torch_weights.py {name} --output checkpoints/{stem}"
+        )
+    if not path.is_dir():
+        return f"{path}: no such directory (convert_torch_weights.py --output makes checkpoints)"
+    if found := _inside(path):
+        return f"{path} is not a checkpoint but holds one: give {' or '.join(found)}"
+    if _is_run(path):
+        return f"{path} is a training run that has written no model yet: {path / 'model'} appears when it ends"
+    return f"{path} is no checkpoint: it has no {CONFIG_FILE}"
+
+
+def check_free(directory: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Refuse to write where something is, before the work rather than after it.
+
+    Raises: CheckpointError, also with `overwrite` if what is there is no checkpoint of ours.
+    """
+    path = storage.place(directory)
+    if versions.is_free(path):
+        return
+    if not overwrite:
+        raise CheckpointError(f"{path} exists; choose another directory or allow overwriting (--overwrite)")
+    if not (path / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{path} exists and is no checkpoint (no {CONFIG_FILE}): it is not overwritten")

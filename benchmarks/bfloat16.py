@@ -15,9 +15,10 @@ import numpy as np
 from etils import epath
 
 from vdiffsr_jax.config_file import read_config_file
-from vdiffsr_jax.training.config import parse_train, with_settings
+from vdiffsr_jax.training.config import parse_train
 from vdiffsr_jax.training.loop import Run
 from vdiffsr_jax.training.metrics import read_log
+from vdiffsr_jax.training.settings import with_settings
 
 QUIET = ["log_every=1", "eval.every=0", "checkpoint.every=1000000"]
 

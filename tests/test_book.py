@@ -13,7 +13,8 @@ import pytest
 
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.training import chain
-from vdiffsr_jax.training.config import parse_train, with_settings
+from vdiffsr_jax.training.config import parse_train
+from vdiffsr_jax.training.settings import with_settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

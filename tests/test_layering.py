@@ -27,16 +27,15 @@ MAY_IMPORT = {
     "sampling": {"ops", "models", "diffusion", "metrics", "config", "weights", "runtime", "photos"},
     "evaluation": {"ops", "models", "diffusion", "metrics", "data", "sampling", "config", "config_file", "weights",
                    "photos"},
-    # A run is judged as a finished model is; nothing else of training knows how pictures are sampled.
-    "training": {"ops", "models", "diffusion", "metrics", "data", "evaluation", "config", "config_file", "weights",
-                 "runtime", "photos"},
+    "training": {"ops", "models", "diffusion", "metrics", "data", "config", "config_file", "weights", "runtime",
+                 "photos"},
     "planning": {"ops", "models", "diffusion", "training", "sampling", "data", "config", "config_file", "weights",
                  "runtime"},
     "cli": {"models", "diffusion", "conversion", "metrics", "data", "sampling", "evaluation", "training", "config",
             "config_file", "weights", "runtime", "photos", "distribution", "web"},
     "distribution": {"models", "conversion", "config", "weights", "runtime", "__version__"},
     "web": {"sampling", "photos"},
-    "__init__": {"sampling", "distribution", "training"},
+    "__init__": {"sampling", "distribution", "evaluation", "training"},
 }  # fmt: skip
 # Commands whose documented name lies in another room than their code.
 DOORS = {"training/plan.py", "distribution/__main__.py"}
@@ -75,4 +74,4 @@ def test_no_torch_and_orbax_in_one_place(file: Path):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
 def test_one_idea_per_room(file: Path):
-    assert len(file.read_text().splitlines()) <= 450
+    assert len(file.read_text().splitlines()) <= 300

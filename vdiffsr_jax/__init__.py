@@ -10,16 +10,19 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from etils import epath
+    from ml_collections import ConfigDict
+
     from vdiffsr_jax.sampling.model import Model
     from vdiffsr_jax.sampling.upscaler import Upscaler
-    from vdiffsr_jax.training.chain import train
 
 __version__ = "0.1.0"
 __all__ = ["Model", "Upscaler", "__version__", "from_pretrained", "load", "train"]
 _PLACES = {
     "Model": "vdiffsr_jax.sampling.model:Model",
     "Upscaler": "vdiffsr_jax.sampling.upscaler:Upscaler",
-    "train": "vdiffsr_jax.training.chain:train",
 }
 
 
@@ -38,6 +41,24 @@ def load(name: str | os.PathLike[str] | None = None, **options: Any) -> Model:
 
 
 from_pretrained = load
+
+
+def train(
+    config: str | os.PathLike[str] | Mapping[str, Any] | ConfigDict,
+    workdir: str | os.PathLike[str] | None = None,
+    settings: Sequence[str] = (),
+) -> list[epath.Path]:
+    """What `train.py` does, from Python: every run of the configuration, resumed if it was begun before.
+
+    Args: config: values, a file with get_config(), or the name of one of ours (`smoke`). workdir: for checkpoints, logs
+        and samples; a chain without one goes to a temporary directory. settings: as --set, "batch_size=16".
+    Returns: the directories of the runs, each with its `model`, in order; those after an interrupted one are missing.
+    Raises: ConfigError, CheckpointError, DataError, training.metrics.NonFiniteError.
+    """
+    from vdiffsr_jax.evaluation.held_out import WholePairs
+    from vdiffsr_jax.training.chain import train
+
+    return train(config, workdir, settings, open_pairs=WholePairs)
 
 
 def __getattr__(name: str) -> object:

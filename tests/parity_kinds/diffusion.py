@@ -239,7 +239,7 @@ def _student_losses(
 
     def objective(params: Params) -> tuple[jax.Array, dict[str, jax.Array]]:
         terms, _ = losses.student_terms(denoise(params), made, given.z_t_last, given.z_0_teacher, given.z_gt)
-        terms["total"] = losses.total(terms, losses.StudentWeights())
+        terms["total"] = losses.total(terms, dict.fromkeys(terms, 1.0))
         return jnp.stack([terms[name].mean() for name in TERMS.values()]), terms
 
     gradients, terms = jax.jacrev(objective, has_aux=True)(params)

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from vdiffsr_jax.training.adversarial import (
-    adaptive_weight,
+    AdversarialConfig,
     discriminator_loss,
-    gan_gradients,
     generator_loss,
     hinge,
     relativistic,
-)  # fmt: skip
-from vdiffsr_jax.training.config import AdversarialConfig, AutoencoderLoss
+)
+from vdiffsr_jax.training.vqgan_game import AutoencoderLoss, adaptive_weight, gan_gradients
 
 KEYS = jax.random.split(jax.random.key(0), 4)
 PARAMS = {"ae/inner": jax.random.normal(KEYS[0], (3, 3)), "ae/last": jax.random.normal(KEYS[1], (3, 3))}

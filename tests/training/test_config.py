@@ -8,7 +8,8 @@ import pytest
 
 from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.config_file import SWITCHES, read_config_file
-from vdiffsr_jax.training.config import TrainConfig, check_batch, parse_train, with_settings
+from vdiffsr_jax.training.config import TrainConfig, check_batch, parse_train
+from vdiffsr_jax.training.settings import with_settings
 
 DATA = {"synthetic_fraction": 1.0}
 

@@ -15,8 +15,9 @@ import pytest
 from tests.training.toy import ToyTask, toy_config, use_toy
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.training.config import TrainConfig
-from vdiffsr_jax.training.loop import Outcome, Run, differences
+from vdiffsr_jax.training.loop import Outcome, Run
 from vdiffsr_jax.training.metrics import NonFiniteError, read_log
+from vdiffsr_jax.training.workdir import differences
 from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 
@@ -144,4 +145,4 @@ def test_batch_is_refused_for_the_devices_here(tmp_path, monkeypatch):
 
 def test_differences_are_named():
     before, now = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 5}, "d": 4}
-    assert list(differences(before, now)) == ["a.c: 2 -> 5", "d: 3 -> 4"]
+    assert list(differences(before, now)) == [("a.c", 2, 5), ("d", 3, 4)]

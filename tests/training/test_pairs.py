@@ -11,6 +11,7 @@ from tests.pictures import dead_leaves
 from tests.sampling.conftest import random_items, tiny_config
 from tests.training.toy import ToyTask, toy_config, use_toy
 from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.evaluation.held_out import WholePairs
 from vdiffsr_jax.metrics.rules import RULES
 from vdiffsr_jax.sampling.upscaler import Upscaler
 from vdiffsr_jax.training.loop import Run
@@ -42,7 +43,7 @@ def test_pairs_are_upscaled_whole_by_the_weights_of_the_moment(tmp_path, monkeyp
     use_toy(monkeypatch)
     monkeypatch.setattr(ToyTask, "sampling_steps", 1)
     monkeypatch.setattr(ToyTask, "export", lambda self, flat: Export("vdiffsr", config, next(exports)))
-    run = Run(judged(folders), tmp_path / "run")
+    run = Run(judged(folders), tmp_path / "run", open_pairs=WholePairs)
     run.run()
     got = [line["pairs_psnr"] for line in read_log(tmp_path / "run") if line["kind"] == "eval"]
     upscaler = Upscaler(config, versions[1])
@@ -57,11 +58,13 @@ def test_refusals(tmp_path, monkeypatch, folders):
     with pytest.raises(ConfigError, match=r"no eval.metrics"):
         judged(folders, metrics=[])
     with pytest.raises(ConfigError, match=r"eval.pairs: task vqgan makes no pictures of LR pictures alone"):
-        Run(judged(folders), tmp_path / "run")
+        Run(judged(folders), tmp_path / "run", open_pairs=WholePairs)
     monkeypatch.setattr(ToyTask, "sampling_steps", 1)
+    with pytest.raises(ConfigError, match=r"eval.pairs: nothing here upscales whole pictures"):
+        Run(judged(folders), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"eval.pairs: no such file or folder"):
-        Run(judged(folders | {"hr": "nowhere"}), tmp_path / "run")
+        Run(judged(folders | {"hr": "nowhere"}), tmp_path / "run", open_pairs=WholePairs)
     Image.new("RGB", (80, 80)).save(tmp_path / "lr" / "c.png")
     with pytest.raises(ConfigError, match=r"eval.pairs: c is not in HR"):
-        Run(judged(folders), tmp_path / "run")
+        Run(judged(folders), tmp_path / "run", open_pairs=WholePairs)
     assert not (tmp_path / "run").exists()

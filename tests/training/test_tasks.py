@@ -16,8 +16,9 @@ from vdiffsr_jax.cli.train import runs
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.training import tasks
-from vdiffsr_jax.training.config import TrainConfig, parse_train, with_settings
+from vdiffsr_jax.training.config import TrainConfig, parse_train
 from vdiffsr_jax.training.optim import GROUPS, Flat
+from vdiffsr_jax.training.settings import with_settings
 from vdiffsr_jax.training.sharding import match, placed
 from vdiffsr_jax.training.step import accumulated
 from vdiffsr_jax.training.tasks.autoencoder import colour_weighted, multiscale_l1

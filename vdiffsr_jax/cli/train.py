@@ -108,8 +108,10 @@ def train(args: argparse.Namespace) -> int:
     """Check everything that can be checked, then touch the devices."""
     import jax
 
+    from vdiffsr_jax.evaluation.held_out import WholePairs
     from vdiffsr_jax.training import sequence
-    from vdiffsr_jax.training.config import parse_train, with_settings
+    from vdiffsr_jax.training.config import parse_train
+    from vdiffsr_jax.training.settings import with_settings
 
     many = args.distributed or args.coordinator is not None
     if many and args.workdir is None:
@@ -126,7 +128,7 @@ def train(args: argparse.Namespace) -> int:
         jax.config.update("jax_num_cpu_devices", devices)
     compile_cache.use(args.compile_cache)
     distributed.join(args, pass_on_sigterm=True)
-    done = sequence.run(configs, root_of(configs), seconds=seconds, steps=steps, profile=profile)
+    done = sequence.run(configs, root_of(configs), seconds=seconds, steps=steps, profile=profile, open_pairs=WholePairs)
     return DONE if len(done) == len(configs) else INTERRUPTED
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -17,16 +16,6 @@ from vdiffsr_jax.diffusion.sampler import Denoise, predict_both, predict_z_T
 from vdiffsr_jax.diffusion.schedule import Schedule
 
 GT_STARTS = ("predicted", "sampled")
-
-
-@dataclasses.dataclass(frozen=True)
-class StudentWeights:
-    """Weights of the student's terms (design section 8)."""
-
-    distil: float = 1.0
-    inverse: float = 1.0
-    gt: float = 1.0
-    perceptual: float = 1.0
 
 
 def squared_error(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -94,7 +83,7 @@ def student_terms(
     return terms, z_0_student
 
 
-def total(terms: Mapping[str, jax.Array], weights: StudentWeights) -> jax.Array:
+def total(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
     """Weighted sum of the terms per sample, (b,); its batch mean is what is differentiated."""
-    weighted = [getattr(weights, name) * term for name, term in terms.items()]
+    weighted = [weights[name] * term for name, term in terms.items()]
     return jnp.stack(weighted).sum(axis=0)

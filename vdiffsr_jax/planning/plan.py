@@ -84,7 +84,8 @@ def _plan(args: argparse.Namespace) -> int:
         raise ConfigError(f"--slices {args.slices} is a number of --topology, at least 1")
     from vdiffsr_jax.planning import abstract_programs
     from vdiffsr_jax.planning.assumed import with_assumed_weights
-    from vdiffsr_jax.training.config import parse_train, with_settings
+    from vdiffsr_jax.training.config import parse_train
+    from vdiffsr_jax.training.settings import with_settings
 
     values = read_config_file(args.config)
     if "task" not in values:

@@ -1,23 +1,48 @@
-"""Games against a discriminator, both sides: VQGAN's, and what sharpens a student.
-
-Source: Taming Transformers (arXiv:2012.09841), section 3.1; hinge losses as in its code.
-"""
+"""A game against a discriminator, both sides: what sharpens a student's pictures."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
-from vdiffsr_jax.training.config import AdversarialConfig, AutoencoderLoss
+from vdiffsr_jax.config import check_choice
 from vdiffsr_jax.training.optim import Flat
 
-Discriminator = Callable[[Flat, jax.Array], jax.Array]
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialConfig:
+    """A discriminator on the student's decoded pictures, from step `start` on; `weight` 0 has none.
+
+    `form`: hinge or relativistic. `on`: patches of pixels (`layers` strided convolutions of `channels` and more), or
+    the frozen maps of vgg16 (init_from.perceptual) or of the first stage's encoder. `r1`, `r2`: weights of the noise
+    penalties on real and made pictures, `noise` their standard deviation. `matching`: weight of the distance of the
+    discriminator's own maps.
+    """
+
+    weight: float = 0.0
+    form: str = "hinge"
+    on: str = "pixels"
+    start: int = 0
+    r1: float = 0.0
+    r2: float = 0.0
+    noise: float = 0.05
+    matching: float = 0.0
+    channels: int = 64
+    layers: int = 3
+
+    def __post_init__(self) -> None:
+        check_choice(self, "form", ("hinge", "relativistic"))
+        check_choice(self, "on", ("pixels", "vgg16", "encoder"))
 
 
 def hinge(real: jax.Array, fake: jax.Array) -> jax.Array:
-    """The discriminator's loss, (mean max(0, 1 - D(x)) + mean max(0, 1 + D(x'))) / 2."""
+    """The discriminator's loss, (mean max(0, 1 - D(x)) + mean max(0, 1 + D(x'))) / 2.
+
+    Source: Taming Transformers (arXiv:2012.09841), its code.
+    """
     return 0.5 * (jax.nn.relu(1 - real).mean() + jax.nn.relu(1 + fake).mean())
 
 
@@ -78,59 +103,3 @@ def generator_loss(
     true = layers(real)
     gan = -made[-1].mean() if weights.form == "hinge" else relativistic(made[-1], true[-1])
     return {"gan": gan} | ({"matching": feature_matching(true, made)} if weights.matching else {})
-
-
-def adaptive_weight(match: jax.Array, gan: jax.Array) -> jax.Array:
-    """|d match| / (|d gan| + 1e-4) at the decoder's last kernel, at most 1e4 (eq. 7)."""
-    return jnp.clip(jnp.linalg.norm(match.ravel()) / (jnp.linalg.norm(gan.ravel()) + 1e-4), 0.0, 1e4)
-
-
-def gan_gradients(
-    autoencode: Callable[[Flat], tuple[tuple[jax.Array, jax.Array], Flat]],
-    match: Callable[[jax.Array], tuple[jax.Array, Flat]],
-    discriminate: Discriminator | None,
-    params: Flat,
-    discriminator: Flat,
-    real: jax.Array,
-    step: jax.Array,
-    weights: AutoencoderLoss,
-    last_kernel: str,
-) -> tuple[Flat, Flat]:
-    """Gradients of both players from one reconstruction; before `weights.gan_start` no discriminator runs.
-
-    Args: autoencode: params -> ((image, codebook loss), metrics). match: image -> (its distance to `real`, parts).
-        discriminate: (parameters, images) -> logits, or None to
-            play no game. last_kernel: the parameter at which `adaptive_weight` compares.
-    Returns: ({parameter: gradient} of params and discriminator, metrics with "loss", without the GAN's part).
-    """
-    (fake, codebook), vjp, usage = jax.vjp(autoencode, params, has_aux=True)
-    (distance, parts), d_match = jax.value_and_grad(match, has_aux=True)(fake)
-    d_codebook = jnp.asarray(weights.codebook, codebook.dtype)
-
-    def play(discriminate: Discriminator) -> tuple[jax.Array, Flat, Flat]:
-        gan, d_gan = jax.value_and_grad(lambda fake: -discriminate(discriminator, fake).mean())(fake)
-        weight = jnp.asarray(weights.gan)
-        if weights.gan_adaptive:
-            nothing = jnp.zeros_like(codebook)
-            # Only the last kernel's gradients are used, so the compiler drops the rest of both backward passes.
-            at_last = [vjp((d_image, nothing))[0][last_kernel] for d_image in (d_match, d_gan)]
-            weight = weight * adaptive_weight(*at_last)
-
-        def judge(discriminator: Flat) -> jax.Array:
-            return hinge(*jnp.split(discriminate(discriminator, jnp.concatenate([real, fake])), 2))
-
-        loss, grads = jax.value_and_grad(judge)(discriminator)
-        return d_match + weight * d_gan, grads, {"gan": gan, "gan_weight": weight, "discriminator": loss}
-
-    def rest() -> tuple[jax.Array, Flat, Flat]:
-        zero = jnp.zeros(())
-        grads = {name: jnp.zeros_like(p) for name, p in discriminator.items()}
-        return d_match, grads, {"gan": zero, "gan_weight": zero, "discriminator": zero}
-
-    d_image, grads, gan_metrics = d_match, {}, {}
-    if discriminate is not None:
-        started = step >= weights.gan_start
-        d_image, grads, gan_metrics = jax.lax.cond(started, lambda: play(discriminate), rest)
-    grads = vjp((d_image, d_codebook))[0] | grads
-    loss = distance + weights.codebook * codebook
-    return grads, parts | usage | gan_metrics | {"loss": loss, "codebook": codebook}

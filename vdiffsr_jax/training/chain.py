@@ -6,7 +6,7 @@ import graphlib
 import os
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -15,26 +15,26 @@ from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.weights import storage
 
+if TYPE_CHECKING:
+    from vdiffsr_jax.training.heldout import OpenPairs
+
 
 def train(
     config: str | os.PathLike[str] | Mapping[str, Any] | ConfigDict,
     workdir: str | os.PathLike[str] | None = None,
     settings: Sequence[str] = (),
+    *,
+    open_pairs: OpenPairs | None = None,
 ) -> list[epath.Path]:
-    """What `train.py` does, from Python: every run of the configuration, resumed if it was begun before.
-
-    Args: config: values, a file with get_config(), or the name of one of ours (`smoke`). workdir: for checkpoints, logs
-        and samples; a chain without one goes to a temporary directory. settings: as --set, "batch_size=16".
-    Returns: the directories of the runs, each with its `model`, in order; those after an interrupted one are missing.
-    Raises: ConfigError, CheckpointError, DataError, metrics.NonFiniteError.
-    """
+    """As `vdiffsr_jax.train`, with `open_pairs` of `loop.Run`."""
     from vdiffsr_jax.training import sequence
-    from vdiffsr_jax.training.config import parse_train, with_settings
+    from vdiffsr_jax.training.config import parse_train
+    from vdiffsr_jax.training.settings import with_settings
 
     values = config if isinstance(config, Mapping | ConfigDict) else read_config_file(config)
     asked = runs(with_settings(values, []), None if workdir is None else os.fspath(workdir))
     parsed = {path: parse_train(with_settings(each, settings)) for path, each in asked.items()}
-    return sequence.run(parsed, root_of(parsed))
+    return sequence.run(parsed, root_of(parsed), open_pairs=open_pairs)
 
 
 def root_of(runs: Collection[epath.Path]) -> epath.Path:

@@ -1,127 +1,17 @@
-"""Training's configuration: one frozen dataclass per concern, every check that needs no device, and `--set`."""
+"""Training's configuration: one frozen dataclass per concern, and every check that needs no device."""
 
 from __future__ import annotations
 
-import ast
-import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from vdiffsr_jax.config import ConfigError, check_choice, parse
-from vdiffsr_jax.config_file import SWITCHES
 from vdiffsr_jax.data.config import DataConfig
 from vdiffsr_jax.metrics import catalog
 from vdiffsr_jax.metrics.rules import RULES
 from vdiffsr_jax.models.remat import POLICIES
 from vdiffsr_jax.training import tasks
-
-
-@dataclasses.dataclass(frozen=True)
-class AutoencoderLoss:
-    """Weights of |x - x'|, perceptual distance, codebook loss and the patch GAN.
-
-    |x - x'| is the mean over `l1_levels` sizes, each half of the one before: the small ones hold colour and no texture.
-    `l1_colour` weighs the axes luma, orange to blue, green to magenta; photos vary ten times less along the last than
-    along the first, and a small network gives it up unless it counts more.
-    The GAN's factor is `gan`, times |grad of the rest| / |grad of the GAN| at the decoder's last kernel if
-    `gan_adaptive` (VQGAN, arXiv:2012.09841, eq. 7), and zero before step `gan_start`.
-    """
-
-    l1: float = 1.0
-    l1_levels: int = 1
-    l1_colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    perceptual: float = 1.0
-    codebook: float = 1.0
-    gan: float = 0.5
-    gan_adaptive: bool = True
-    gan_start: int = 0
-    discriminator_channels: int = 64
-    discriminator_layers: int = 3
-
-    def __post_init__(self) -> None:
-        if self.l1_levels < 1:
-            raise ConfigError(f"loss.l1_levels={self.l1_levels} must be at least 1")
-
-
-@dataclasses.dataclass(frozen=True)
-class VARLoss:
-    """Next-scale cross-entropy."""
-
-    class_dropout: float = 0.1
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("class_dropout", "label_smoothing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"loss.{name}={getattr(self, name)} must lie in 0..1")
-
-
-@dataclasses.dataclass(frozen=True)
-class AlignLoss:
-    """Weights of the cross-entropy against the HR's codes and of the error of its f_hat, both over all levels."""
-
-    cross_entropy: float = 0.1
-    f_hat: float = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class TeacherLoss:
-    """Residual shifting has one term and no weight."""
-
-
-@dataclasses.dataclass(frozen=True)
-class AdversarialConfig:
-    """A discriminator on the student's decoded pictures, from step `start` on; `weight` 0 has none.
-
-    `form`: hinge or relativistic. `on`: patches of pixels (`layers` strided convolutions of `channels` and more), or
-    the frozen maps of vgg16 (init_from.perceptual) or of the first stage's encoder. `r1`, `r2`: weights of the noise
-    penalties on real and made pictures, `noise` their standard deviation. `matching`: weight of the distance of the
-    discriminator's own maps.
-    """
-
-    weight: float = 0.0
-    form: str = "hinge"
-    on: str = "pixels"
-    start: int = 0
-    r1: float = 0.0
-    r2: float = 0.0
-    noise: float = 0.05
-    matching: float = 0.0
-    channels: int = 64
-    layers: int = 3
-
-    def __post_init__(self) -> None:
-        check_choice(self, "form", ("hinge", "relativistic"))
-        check_choice(self, "on", ("pixels", "vgg16", "encoder"))
-
-
-@dataclasses.dataclass(frozen=True)
-class DistillLoss:
-    """Weights of the student's terms (design section 8); without `use_inverse` nothing trains f(., 0).
-
-    `gt_start`: the gt term starts from the noise the student predicts for the real HR, or from a sampled one.
-    `pixel`: |picture - HR| after averaging patches of `pixel_size`, so that it does not fight texture. `distil_until`:
-    the step at which the distil term has faded to nothing (0: never), for a teacher weaker than its student.
-    `train_decoder`: the first stage's decoder learns too; encoder and codebook never do.
-    """
-
-    distil: float = 1.0
-    inverse: float = 1.0
-    gt: float = 1.0
-    perceptual: float = 1.0
-    use_inverse: bool = True
-    gt_start: str = "predicted"
-    pixel: float = 0.0
-    pixel_size: int = 2
-    distil_until: int = 0
-    train_decoder: bool = False
-    adversarial: AdversarialConfig = AdversarialConfig()
-
-    def __post_init__(self) -> None:
-        check_choice(self, "gt_start", ("predicted", "sampled"))
-        if self.pixel_size < 1:
-            raise ConfigError(f"loss.pixel_size={self.pixel_size} must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,44 +196,3 @@ def check_batch(cfg: TrainConfig, devices: int) -> None:
         near = max(share, round(cfg.batch_size / share) * share)
         parts = f"{devices} devices" + (f" x accumulate={cfg.accumulate}" if cfg.accumulate > 1 else "")
         raise ConfigError(f"batch_size={cfg.batch_size} must divide by {parts}; try {near}")
-
-
-def with_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """`values` with each "dotted.key=value" of `settings` applied; ablation names (SWITCHES) are allowed.
-
-    Values are Python literals, true/false/null in any case, otherwise text. prior=none takes the prior away, another
-    value of `prior` is one of prior.train.
-    Raises: ConfigError for a setting without "=" or a key below something that is not a mapping.
-    """
-    result = copy.deepcopy(_plain(values))
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {setting}: write key=value")
-        absent = key in ("prior", "model.prior") and text.lower() == "none"
-        path = SWITCHES["prior.train"] if key == "prior" and not absent else SWITCHES.get(key, key)
-        *parents, last = path.split(".")
-        node = result
-        for parent in parents:
-            node = node.setdefault(parent, {})
-            if not isinstance(node, dict):
-                raise ConfigError(f"--set {setting}: {parent} is not a group of settings")
-        node[last] = None if absent else _literal(text)
-    return result
-
-
-def _literal(text: str) -> Any:
-    words = {"true": True, "false": False, "null": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _plain(values: Any) -> Any:
-    """Mappings of any kind (ConfigDict, dict) as dicts."""
-    if isinstance(values, Mapping) or hasattr(values, "items"):
-        return {key: _plain(value) for key, value in values.items()}
-    return values

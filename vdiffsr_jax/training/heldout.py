@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from vdiffsr_jax.metrics.catalog import Measure
+from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.ops import precision
 from vdiffsr_jax.training import grids, named
 from vdiffsr_jax.training.optim import Flat
@@ -33,10 +34,23 @@ def psnr_y(a: jax.Array, b: jax.Array) -> jax.Array:
     return 10 * jnp.log10(255.0**2 / jnp.maximum(mse, 1e-10))
 
 
+class WholePictures(Protocol):
+    """Pairs of whole LR and HR pictures, opened: a model in memory at work on them, as its users see it."""
+
+    def __call__(
+        self, config: Any, items: dict[str, Params], *, steps: int, dtype: str
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(the picture that the model of `config` and `items` makes of LR, HR), (4h, 4w, 3) uint8."""
+        ...
+
+
+OpenPairs = Callable[[str, str], WholePictures]  # folders of HR and of LR; raises ConfigError
+
+
 class HeldOut:
     """Judges a model on `batches` (each process its own part of every batch), by `measures` too.
 
-    Those are computed by every process for all pictures, so that all agree.
+    Those are computed by every process for all pictures, so that all agree; `pairs` by the only process there is.
     """
 
     def __init__(
@@ -47,7 +61,10 @@ class HeldOut:
         key: jax.Array,
         rows: int,
         measures: Sequence[Measure] = (),
+        pairs: WholePictures | None = None,
     ) -> None:
+        self.task = task
+        self.pairs = pairs
         self.batches = [layout.put_batch(batch) for batch in batches]
         self.key = key
         self.measures = measures
@@ -70,7 +87,8 @@ class HeldOut:
     def metrics(self, abstract: Any) -> list[str]:
         """Names of what is measured, from the parameters' shapes alone."""
         own = jax.eval_shape(self.judge, abstract, self.batches[0], self.key)[0]
-        return [*own, *(measure.metric.key for measure in self.measures)]
+        keys = [measure.metric.key for measure in self.measures]
+        return [*own, *keys, *(f"{named.PAIRS}{key}" for key in keys if self.pairs)]
 
     def __call__(self, flat: Flat) -> tuple[dict[str, float], Image.Image]:
         """({metric: mean over all held-out images}, the grid of the first batch)."""
@@ -84,4 +102,11 @@ class HeldOut:
             columns = columns or shown
         grid = grids.draw({name: np.asarray(columns[name]) for name in grids.COLUMNS if name in columns})
         own = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-        return own | named.means(self.measures, pictures), grid
+        return own | named.means(self.measures, pictures) | self._of_pairs(flat), grid
+
+    def _of_pairs(self, flat: Flat) -> dict[str, float]:
+        if self.pairs is None:
+            return {}
+        _, config, items = self.task.export(flat)
+        made = self.pairs(config, items, steps=self.task.sampling_steps, dtype=self.task.cfg.dtype)
+        return {f"{named.PAIRS}{key}": value for key, value in named.means(self.measures, made).items()}

@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from etils import epath
 
 from vdiffsr_jax.config import ConfigError, to_dict
-from vdiffsr_jax.evaluation.held_out import WholePairs
 from vdiffsr_jax.photos import sheet
 from vdiffsr_jax.training import feed, named, tasks
 from vdiffsr_jax.training.config import TrainConfig, check_batch
-from vdiffsr_jax.training.heldout import HeldOut
+from vdiffsr_jax.training.heldout import HeldOut, OpenPairs, WholePictures
 from vdiffsr_jax.training.metrics import Log, Window, progress_line
-from vdiffsr_jax.training.optim import Flat, rate_shape
+from vdiffsr_jax.training.optim import Flat, rates
 from vdiffsr_jax.training.sharding import Layout, make_mesh
 from vdiffsr_jax.training.speed import Speed, Trace
 from vdiffsr_jax.training.state import TrainState
 from vdiffsr_jax.training.step import Batch, make_program
+from vdiffsr_jax.training.stop import Stop
 from vdiffsr_jax.training.timed import Timer, with_steps
 from vdiffsr_jax.training.version import code_version
+from vdiffsr_jax.training.workdir import differences, prepare, record
 from vdiffsr_jax.weights import checkpoint
 from vdiffsr_jax.weights.train_state import TrainCheckpoints
 
@@ -43,43 +39,6 @@ class Outcome:
 
     step: int
     interrupted: bool
-
-
-class Stop:
-    """Turns the first SIGTERM or Ctrl-C, or the `deadline` (time.monotonic()), into a flag; a second Ctrl-C interrupts.
-
-    In a job of several processes JAX's own handler keeps SIGTERM, so that all processes stop at one step, and Ctrl-C
-    is passed on to it.
-    """
-
-    def __init__(self, deadline: float | None = None):
-        self.deadline = math.inf if deadline is None else deadline
-
-    def __enter__(self) -> Stop:
-        self.asked = False
-        self.previous = {}
-        self.alone = jax.process_count() == 1
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT) if self.alone else (signal.SIGINT,):
-                self.previous[number] = signal.signal(number, self._ask)
-        return self
-
-    def _ask(self, number: int, frame: Any) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
-        if not self.alone:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def now(self, step: int, checkpoints: TrainCheckpoints) -> bool:
-        """Whether to stop after this step; every process of a job gets the same answer."""
-        if time.monotonic() > self.deadline and not self.asked:
-            self._ask(signal.SIGTERM, None)
-        return self.asked if self.alone else checkpoints.preempted(step)
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
 
 
 class Compiled(NamedTuple):
@@ -93,7 +52,8 @@ class Run:
     """One run in one directory: everything that is made once, and the loop over it.
 
     `timer` fixes cfg.steps while it trains, `deadline` (time.monotonic()) stops it; `program` is its step if somebody
-    compiles it already; `when_steady` is called once, when nothing is left to compile and to time.
+    compiles it already; `when_steady` is called once, when nothing is left to compile and to time. `open_pairs` opens
+    eval.pairs: this room does not know how whole pictures are upscaled.
     Raises on construction: ConfigError or CheckpointError if configuration, checkpoints or devices do not fit.
     """
 
@@ -106,19 +66,20 @@ class Run:
         timer: Timer | None = None,
         deadline: float | None = None,
         program: Future[Compiled] | None = None,
+        open_pairs: OpenPairs | None = None,
     ):
         self.cfg = cfg
         self.timer = timer
         self.deadline = deadline
         self.ahead = program
         self.when_steady: Callable[[], None] = lambda: None
-        self.rates = rates(cfg)
+        self.rates = rates(cfg.optimizer, cfg.steps)
         self.workdir = workdir
         self.profile = profile
         self.program: jax.stages.Compiled | None = None
         self.task = tasks.make(cfg)
         self.measures = named.load(cfg) if cfg.eval.every else []
-        self.pairs = self._pairs() if cfg.eval.every and cfg.eval.pairs else None
+        self.pairs = self._pairs(open_pairs) if cfg.eval.every and cfg.eval.pairs else None
         self.best_metric = cfg.eval.best or self.task.best
         self.rising = self.best_metric in self.task.rising or named.rising(self.best_metric)
         self.best: float | None = None
@@ -173,14 +134,14 @@ class Run:
                 f"saved by {before} processes, now {jax.process_count()}: the data continues with the samples of step "
                 f"{latest + 1}, divided anew"
             )
-        for change in differences(about["config"], to_dict(self.cfg)):
-            self.log.say(f"changed since then: {change}")
+        for name, old, new in differences(about["config"], to_dict(self.cfg)):
+            self.log.say(f"changed since then: {name}: {old} -> {new}")
         return state, frozen
 
     def _placement(self, name: str, leaf: Any) -> jax.sharding.Sharding:
         return (self.layout.parameter if self.task.trainable(name) else self.layout.frozen)(name, leaf)
 
-    def _pairs(self) -> WholePairs:
+    def _pairs(self, open_pairs: OpenPairs | None) -> WholePictures:
         """Raises: ConfigError if the pictures cannot be used, or not by this run."""
         cfg = self.cfg.eval.pairs
         assert cfg is not None
@@ -190,15 +151,15 @@ class Run:
             raise ConfigError(
                 "eval.pairs needs a single process; judge WORKDIR/best with evaluate.py --hr --lr instead"
             )
-        return WholePairs(cfg.hr, cfg.lr)
+        if open_pairs is None:
+            raise ConfigError("eval.pairs: nothing here upscales whole pictures; use train.py or vdiffsr_jax.train")
+        return open_pairs(cfg.hr, cfg.lr)
 
     def _held_out(self) -> HeldOut:
         cfg = self.cfg.eval
         key = jax.random.fold_in(self.key, 2)
-        judge = HeldOut(self.task, self.layout, feed.held_out(self.cfg), key, cfg.grid_rows, self.measures)
+        judge = HeldOut(self.task, self.layout, feed.held_out(self.cfg), key, cfg.grid_rows, self.measures, self.pairs)
         known = judge.metrics(self.task.abstract())
-        if self.pairs:
-            known += [f"{named.PAIRS}{measure.metric.key}" for measure in self.measures]
         if cfg.best and cfg.best not in known:
             raise ConfigError(f"eval.best={cfg.best!r} is not measured; known here: {', '.join(known)}")
         return judge
@@ -260,7 +221,7 @@ class Run:
     def _fix(self, steps: int) -> None:
         """The number of steps, once it is known."""
         self.cfg = with_steps(self.cfg, steps)
-        self.rates = rates(self.cfg)
+        self.rates = rates(self.cfg.optimizer, steps)
         record(self.workdir, self.cfg)
         self.log.say(f"{steps} steps fit into this run's time")
 
@@ -296,11 +257,6 @@ class Run:
         """What was measured; None if the metric that decides has no value (NaN)."""
         assert self.held_out is not None
         metrics, grid = self.held_out(self.model())
-        if self.pairs:
-            _, config, items = self.task.export(self.model())
-            pictures = self.pairs(config, items, steps=self.task.sampling_steps, dtype=self.cfg.dtype)
-            whole = named.means(self.measures, pictures)
-            metrics = metrics | {f"{named.PAIRS}{key}": value for key, value in whole.items()}
         self.log.scalars(step, "eval", metrics)
         self.log.say(f"step {step}  held out: " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         if jax.process_index() == 0:
@@ -331,47 +287,3 @@ class Run:
         kind, config, items = self.task.export(self.task.unrounded(self.model()))
         source = {"task": self.cfg.task, "step": int(self.state.step), "code": code_version()}
         checkpoint.save_model(directory, items, kind=kind, config=config, sources=[source], overwrite=True)
-
-
-def rates(cfg: TrainConfig) -> np.ndarray:
-    """The factor of the learning rates at every step of a run, (steps,) float32."""
-    return np.asarray(rate_shape(cfg.optimizer, cfg.steps)(jnp.arange(cfg.steps)), np.float32)
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Lines "name: old -> new" for settings that differ."""
-    for name in sorted(before.keys() | now.keys()):
-        a, b = before.get(name), now.get(name)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            yield from differences(a, b, f"{path}{name}.")
-        elif a != b:
-            yield f"{path}{name}: {a} -> {b}"
-
-
-def prepare(workdir: epath.Path, cfg: TrainConfig) -> None:
-    """Make the directory. Raises: ConfigError if it holds a run of another task or network, or cannot be written."""
-    file = workdir / "config.json"
-    now = to_dict(cfg)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        before = json.loads(file.read_text()) if file.exists() else now
-    except OSError as error:
-        raise ConfigError(f"--workdir {workdir} cannot be written: {error.strerror}") from None
-    for name in ("task", "model"):
-        if before.get(name) != now[name]:
-            found = "; ".join(_differences(before.get(name), now[name], name))
-            raise ConfigError(f"{workdir} holds a run with another {name} ({found}); choose another --workdir")
-
-
-def _differences(there: Any, here: Any, name: str) -> list[str]:
-    """The settings in which two configurations differ, as "name=VALUE there, VALUE here"."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        names = [*there, *(key for key in here if key not in there)]
-        return [line for key in names for line in _differences(there.get(key), here.get(key), f"{name}.{key}")]
-    return [] if there == here else [f"{name}={there} there, {here} here"]
-
-
-def record(workdir: epath.Path, cfg: TrainConfig) -> None:
-    """Write the configuration that now continues, once the state has accepted it."""
-    if jax.process_index() == 0:
-        (workdir / "config.json").write_text(json.dumps(to_dict(cfg), indent=2) + "\n")

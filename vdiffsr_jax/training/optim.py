@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from vdiffsr_jax.training.config import OptimizerConfig
@@ -23,6 +25,11 @@ def rate_shape(cfg: OptimizerConfig, steps: int) -> optax.Schedule:
     # Not optax's warmup_cosine_decay_schedule, which is at its peak one step earlier or moves nothing at first.
     rise = optax.linear_schedule(1 / cfg.warmup, 1.0, cfg.warmup - 1)
     return optax.join_schedules([rise, after], [cfg.warmup])
+
+
+def rates(cfg: OptimizerConfig, steps: int) -> np.ndarray:
+    """`rate_shape` at every step of a run, (steps,) float32."""
+    return np.asarray(rate_shape(cfg, steps)(jnp.arange(steps)), np.float32)
 
 
 class Optimizer:

@@ -15,6 +15,7 @@ from etils import epath
 from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.training.abstract import trace_step
 from vdiffsr_jax.training.config import TrainConfig
+from vdiffsr_jax.training.heldout import OpenPairs
 from vdiffsr_jax.training.loop import Compiled, Run
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.task import Task
@@ -47,6 +48,7 @@ def run(
     seconds: float | None = None,
     steps: Mapping[str, int] | None = None,
     profile: tuple[int, int] | None = None,
+    open_pairs: OpenPairs | None = None,
 ) -> list[epath.Path]:
     """Train all runs in order; those that are complete are left as they are.
 
@@ -55,6 +57,7 @@ def run(
     one's step is compiled.
 
     Args: configs: {directory: configuration}. steps: {directory's name: steps}, instead of the configuration's.
+        open_pairs: as `Run` takes it.
     Returns: the directories of the complete runs; if some are missing, the same call continues.
     """
     end = None if seconds is None else time.monotonic() + seconds
@@ -81,7 +84,7 @@ def run(
                 share = cfg.share / sum(later.share for _, later in queue[i:])
                 timer = Timer(share * (end - time.monotonic()), cfg, remember(path.name))
                 cfg = with_steps(cfg, max(cfg.steps, timer.probe))
-            current = Run(cfg, path, profile=profile, timer=timer, deadline=end, program=ahead)
+            current = Run(cfg, path, profile=profile, timer=timer, deadline=end, program=ahead, open_pairs=open_pairs)
             if i + 1 < len(queue):
                 following, promises = queue[i + 1][1], _promises(current.task, path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -18,7 +19,7 @@ from vdiffsr_jax.models.pyramid_var import PyramidVAR
 from vdiffsr_jax.models.var import VAR
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
 from vdiffsr_jax.ops.resize import area
-from vdiffsr_jax.training.config import AlignLoss, TrainConfig
+from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.sharding import placed
 from vdiffsr_jax.training.step import Batch
@@ -42,6 +43,14 @@ def level_means(values: jax.Array, patch_nums: Sequence[int]) -> list[jax.Array]
     """(b, L) over the tokens of all levels -> the mean of each level, (b,)."""
     edges = np.cumsum([p * p for p in patch_nums])[:-1]
     return [part.mean(axis=1) for part in jnp.split(values, edges, axis=1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class AlignLoss:
+    """Weights of the cross-entropy against the HR's codes and of the error of its f_hat, both over all levels."""
+
+    cross_entropy: float = 0.1
+    f_hat: float = 0.5
 
 
 class AlignTask(LossTask):

@@ -12,13 +12,13 @@ import numpy as np
 from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.patch_gan import PatchGAN
 from vdiffsr_jax.ops import precision
-from vdiffsr_jax.training.adversarial import gan_gradients
-from vdiffsr_jax.training.config import AutoencoderLoss, TrainConfig
+from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.perceptual import Perceptual
 from vdiffsr_jax.training.tasks.task import Export, Judgement, Placement, Task, refuse
+from vdiffsr_jax.training.vqgan_game import AutoencoderLoss, gan_gradients
 
 LAST_KERNEL = "decoder/conv_out/kernel"
 

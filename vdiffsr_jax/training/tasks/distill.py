@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vdiffsr_jax.config import VDiffSRConfig
+from vdiffsr_jax.config import ConfigError, VDiffSRConfig, check_choice
 from vdiffsr_jax.diffusion import losses, sampler
 from vdiffsr_jax.models.assembled import Denoise, assemble
 from vdiffsr_jax.models.build import Network, build
 from vdiffsr_jax.models.patch_gan import FeatureGAN, PatchGAN
 from vdiffsr_jax.models.perceptual import VGG16
-from vdiffsr_jax.training.adversarial import discriminator_loss, generator_loss
-from vdiffsr_jax.training.config import DistillLoss, TrainConfig
+from vdiffsr_jax.training.adversarial import AdversarialConfig, discriminator_loss, generator_loss
+from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
@@ -31,6 +32,34 @@ def average_patches(image: jax.Array, size: int) -> jax.Array:
     """(b, h, w, c) -> means of patches of size x size pixels, (b, h / size, w / size, c)."""
     b, h, w, c = image.shape
     return image.reshape(b, h // size, size, w // size, size, c).mean(axis=(2, 4))
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillLoss:
+    """Weights of the student's terms (design section 8); without `use_inverse` nothing trains f(., 0).
+
+    `gt_start`: the gt term starts from the noise the student predicts for the real HR, or from a sampled one.
+    `pixel`: |picture - HR| after averaging patches of `pixel_size`, so that it does not fight texture. `distil_until`:
+    the step at which the distil term has faded to nothing (0: never), for a teacher weaker than its student.
+    `train_decoder`: the first stage's decoder learns too; encoder and codebook never do.
+    """
+
+    distil: float = 1.0
+    inverse: float = 1.0
+    gt: float = 1.0
+    perceptual: float = 1.0
+    use_inverse: bool = True
+    gt_start: str = "predicted"
+    pixel: float = 0.0
+    pixel_size: int = 2
+    distil_until: int = 0
+    train_decoder: bool = False
+    adversarial: AdversarialConfig = AdversarialConfig()
+
+    def __post_init__(self) -> None:
+        check_choice(self, "gt_start", losses.GT_STARTS)
+        if self.pixel_size < 1:
+            raise ConfigError(f"loss.pixel_size={self.pixel_size} must be at least 1")
 
 
 class DistillTask(RestorerTask):
@@ -158,8 +187,7 @@ class DistillTask(RestorerTask):
         parts = {name: term.mean() for name, term in terms.items()}
         if weights.distil_until:
             terms["distil"] = terms["distil"] * jnp.clip(1 - step / weights.distil_until, 0.0, 1.0)
-        factors = losses.StudentWeights(weights.distil, weights.inverse, weights.gt, weights.perceptual)
-        loss = losses.total(terms, factors).mean()
+        loss = losses.total(terms, vars(weights)).mean()
         if weights.pixel:
             parts["pixel"] = jnp.abs(average_patches(made - hr, weights.pixel_size)).mean()
             loss = loss + weights.pixel * parts["pixel"]

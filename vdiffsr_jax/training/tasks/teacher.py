@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 
 from vdiffsr_jax.diffusion import losses, sampler
 from vdiffsr_jax.models.assembled import Denoise
-from vdiffsr_jax.training.config import TeacherLoss, TrainConfig
+from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks.restorer import RestorerTask
 from vdiffsr_jax.training.tasks.task import upsampled
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherLoss:
+    """Residual shifting has one term and no weight."""
 
 
 class TeacherTask(RestorerTask):

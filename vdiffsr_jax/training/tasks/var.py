@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vdiffsr_jax.config import VARConfig
+from vdiffsr_jax.config import ConfigError, VARConfig
 from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.var import VAR
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
-from vdiffsr_jax.training.config import TrainConfig, VARLoss
+from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.task import Export, Judgement, LossTask, Placement, refuse
+
+
+@dataclasses.dataclass(frozen=True)
+class VARLoss:
+    """Next-scale cross-entropy."""
+
+    class_dropout: float = 0.1
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("class_dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"loss.{name}={getattr(self, name)} must lie in 0..1")
 
 
 class VARTask(LossTask):

@@ -12,7 +12,7 @@ import numpy as np
 
 from vdiffsr_jax.conversion import pickle_reader, torch_script
 from vdiffsr_jax.conversion.pickle_reader import Global, Opaque, PickleError
-from vdiffsr_jax.conversion.rules import WeightsFileError
+from vdiffsr_jax.conversion.storage_view import Storage, View
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
 _DTYPES: dict[str, np.dtype] = {
@@ -41,15 +41,6 @@ _STORAGES = {
 }
 # What a defaultdict is made of; never called here.
 _FACTORIES = ("bool", "dict", "float", "int", "list", "long", "str", "tuple", "unicode")
-
-
-@dataclasses.dataclass
-class Storage:
-    """A run of numbers in the file; `dtype` is None where the tensor says it, `start` until its place is known."""
-
-    nbytes: int
-    dtype: np.dtype | None
-    start: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,38 +149,8 @@ def _tensor(
         raise PickleError(f"a tensor of shape {tuple(shape)} reaches beyond its storage; it is truncated or forged")
     if size * dtype.itemsize > storage.nbytes:
         raise PickleError(f"a tensor of shape {tuple(shape)} repeats its storage; save a .contiguous() one instead")
-    view = _View(source, storage, offset, last + 1 - offset, tuple(shape), tuple(stride))
+    view = View(source, storage, offset, last + 1 - offset, tuple(shape), tuple(stride))
     return LazyArray(tuple(shape), dtype, lambda: view.read(dtype, big_endian))
-
-
-@dataclasses.dataclass(frozen=True)
-class _View:
-    """A tensor's place: `extent` elements from the `offset`-th of its storage hold all of it."""
-
-    source: Path | bytes
-    storage: Storage
-    offset: int
-    extent: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    def read(self, dtype: np.dtype, big_endian: bool) -> np.ndarray:
-        if 0 in self.shape:
-            return np.zeros(self.shape, dtype)
-        assert self.storage.start is not None
-        count = self.extent * dtype.itemsize
-        start = self.storage.start + self.offset * dtype.itemsize
-        if isinstance(self.source, bytes):
-            raw = np.frombuffer(self.source, np.uint8, count, start).copy()
-        else:
-            raw = np.fromfile(self.source, np.uint8, count, offset=start)
-        if raw.size != count:
-            raise WeightsFileError(f"{self.source!s} became shorter while it was read")
-        run = raw.view(dtype)
-        if big_endian:
-            run.view(f"u{dtype.itemsize}").byteswap(inplace=True)
-        strides = tuple(step * dtype.itemsize for step in self.stride)
-        return np.lib.stride_tricks.as_strided(run, self.shape, strides, writeable=False)
 
 
 def _count(arguments: tuple[Any, ...], low: int, high: int) -> None:

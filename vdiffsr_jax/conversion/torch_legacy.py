@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from vdiffsr_jax.conversion import tensor_pickle
 from vdiffsr_jax.conversion.pickle_reader import PickleError
-from vdiffsr_jax.conversion.tensor_pickle import Storage
+from vdiffsr_jax.conversion.storage_view import Storage
 
 MAGIC = 0x1950A86A20F9469CFC6C
 # The magic number as protocols 2 to 5 write it, and 0 and 1.

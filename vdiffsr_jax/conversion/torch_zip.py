@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from vdiffsr_jax.conversion import tensor_pickle, torch_script
 from vdiffsr_jax.conversion.pickle_reader import PickleError
 from vdiffsr_jax.conversion.rules import WeightsFileError
-from vdiffsr_jax.conversion.tensor_pickle import Storage
+from vdiffsr_jax.conversion.storage_view import Storage
 
 _LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 

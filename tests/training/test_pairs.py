@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -68,3 +70,11 @@ def test_refusals(tmp_path, monkeypatch, folders):
     with pytest.raises(ConfigError, match=r"eval.pairs: c is not in HR"):
         Run(judged(folders), tmp_path / "run", open_pairs=WholePairs)
     assert not (tmp_path / "run").exists()
+
+
+def test_several_processes_are_refused(monkeypatch, folders):
+    use_toy(monkeypatch)
+    run = SimpleNamespace(cfg=judged(folders), task=SimpleNamespace(sampling_steps=1))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ConfigError, match=r"eval.pairs needs a single process and this run has 2: .*evaluate.py"):
+        Run._pairs(run)

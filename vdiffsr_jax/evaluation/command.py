@@ -149,7 +149,11 @@ def _pictures(
     if args.pairs:
         folders = pairs.parse_folders(args.pairs[1:])
         cases, results = pairs.read_results(args.pairs[0], folders, scorer.check, failed)
-        return cases, [Method(name, images) for name, images in results.items()], Progress(0, sys.stderr)
+        return (
+            cases,
+            [Method(name, functools.partial(_ready, read)) for name, read in results.items()],
+            Progress(0, sys.stderr),
+        )
     if args.hr:
         cases = pairs.read_whole(args.hr, args.lr, scorer.check, failed)
     else:
@@ -159,9 +163,13 @@ def _pictures(
     progress = Progress(len(cases) * len(entries), sys.stderr)
     settings = {"seed": args.seed, "sampler": args.sampler, "dtype": args.dtype, "progress": progress}
     methods = [
-        Method(entry.name, functools.partial(models.results, entry, **settings), entry.steps) for entry in entries
+        Method(entry.name, functools.partial(models.opened, entry, **settings), entry.steps) for entry in entries
     ]
     return cases, methods, progress
+
+
+def _ready(read: pairs.Result, cases: Cases) -> pairs.Result:
+    return read
 
 
 def _asked(args: argparse.Namespace) -> list[str] | None:

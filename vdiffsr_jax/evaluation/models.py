@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from vdiffsr_jax.evaluation.cases import Cases
+from vdiffsr_jax.evaluation.cases import Case, Cases
 from vdiffsr_jax.sampling.files import UsageError
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.tile_model import step_choices
@@ -63,19 +63,22 @@ def check(entries: Sequence[Entry]) -> None:
             raise UsageError(f"--steps {entry.name}:{entry.steps}: this model takes {', '.join(map(str, choices))}")
 
 
-def results(
+def opened(
     entry: Entry, cases: Cases, *, seed: int, sampler: str, dtype: str, progress: Progress
-) -> Iterator[np.ndarray]:
-    """The model's HR images, (4h, 4w, 3) uint8, in the order of the cases; the model is gone from memory after them.
+) -> Callable[[Case], np.ndarray]:
+    """The model, read, as a function: a case's LR picture by itself -> (4h, 4w, 3) uint8 on the host.
 
-    Raises: SamplingError, CheckpointError, DeviceMemoryError.
+    Raises: SamplingError, CheckpointError, DeviceMemoryError; so does the function.
     """
     upscaler = Upscaler.load(entry.directory, dtype=dtype)
     settings = Settings(steps=entry.steps, seed=seed, sampler=sampler)
-
     for case in cases:
         height, width = case.given.shape[:2]
         progress.expect(upscaler.grid(height, width, settings).count, height * width / 1e6)
-    for image in upscaler.stream((case.given for case in cases), settings, progress.computed):
+
+    def upscale(case: Case) -> np.ndarray:
+        (image,) = upscaler.stream([case.given], settings, progress.computed)
         progress.finished()
-        yield image
+        return image
+
+    return upscale

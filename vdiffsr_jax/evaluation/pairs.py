@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from vdiffsr_jax.sampling.files import UsageError, find
 
 SCALE = 4
 Failed = Callable[[str, str, str], None]  # name, what kind of fault, why
+Result = Callable[[Case], np.ndarray]  # a method's picture of a case
 Check = Callable[[np.ndarray], None]  # of HR; raises ImageError
 
 
@@ -41,7 +43,7 @@ def parse_folders(texts: list[str], *, taken: tuple[str, ...] = ()) -> dict[str,
     return folders
 
 
-def read_results(hr: str, folders: Mapping[str, str], check: Check, failed: Failed) -> tuple[Cases, dict[str, Results]]:
+def read_results(hr: str, folders: Mapping[str, str], check: Check, failed: Failed) -> tuple[Cases, dict[str, Result]]:
     """HR pictures that every folder has a fitting result of, and those results; `failed` is told of all others.
 
     Raises: UsageError if a folder is not there or empty.
@@ -59,17 +61,11 @@ def read_results(hr: str, folders: Mapping[str, str], check: Check, failed: Fail
             failed(stem, getattr(error, "kind", "unreadable"), str(error))
     text = f"{len(names)} pictures of {hr}, compared whole."
     cases = Cases(names, lambda stem: Case(stem, read_plain(files["HR"][stem][0])), text, has_lr=False)
-    return cases, {method: Results(files[method]) for method in folders}
 
+    def result(method: str, case: Case) -> np.ndarray:
+        return read_plain(files[method][case.name][0])
 
-class Results:
-    """One method's pictures, in the order of the cases."""
-
-    def __init__(self, files: Mapping[str, list[Path]]) -> None:
-        self._files = files
-
-    def __call__(self, cases: Cases) -> Iterator[np.ndarray]:
-        return (read_plain(self._files[stem][0]) for stem in cases.names)
+    return cases, {method: functools.partial(result, method) for method in folders}
 
 
 def read_whole(hr: str, lr: str, check: Check, failed: Failed) -> Cases:

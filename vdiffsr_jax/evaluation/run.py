@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +24,19 @@ SHEET_PHOTOS = 8  # on the sheet if none are named: it lies in memory
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A row: `images(cases)` gives its results in their order; `steps` None where nothing is sampled."""
+    """A row: `open(cases)` reads what it needs and returns what makes its result of a case, finished when it returns.
+
+    `steps`: None where nothing is sampled.
+    """
 
     name: str
-    images: Callable[[Cases], Iterable[np.ndarray]]
+    open: Callable[[Cases], Callable[[Case], np.ndarray]]
     steps: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """`reports` by method; `sheet_rows`: what the sheet shows; `seconds`: a picture's median of each model.
+    """`reports` by method; `sheet_rows`: what the sheet shows; `seconds`: each model's of a picture, the median.
 
     `weights`: of each column that has any, which files they are.
     """
@@ -76,22 +79,23 @@ def evaluate(
     Raises: what the methods raise.
     """
     if cases.has_lr:
-        methods = [Method(BICUBIC, lambda cases: (case.bicubic for case in cases)), *methods]
+        methods = [Method(BICUBIC, lambda cases: lambda case: case.bicubic), *methods]
     shown = set(cases.names[:SHEET_PHOTOS] if on_sheet is None else on_sheet)
     reports: dict[str, Report] = {}
     seconds: dict[str, float] = {}
     middles: dict[str, dict[str, np.ndarray]] = {name: {} for name in cases.names if name in shown}
     for method in methods:
         report, times = Report(scorer.columns, text), []
-        images = iter(method.images(cases))
+        make = method.open(cases)
         for case in cases:
             started = time.monotonic()
-            image = next(images)
+            image = make(case)
             times.append(time.monotonic() - started)
             report.add(case.name, scorer(image, case.hr))
             if case.name in shown:
                 label = _label(method.name, report.rows[case.name], scorer)
                 middles[case.name][label] = sheet.middle(image, size)
+        del make  # a model is gone from memory before the next one is read
         reports[method.name] = report
         if method.steps is not None:
             seconds[method.name] = statistics.median(times[1:] or times)  # the first one compiles

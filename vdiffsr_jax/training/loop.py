@@ -147,9 +147,10 @@ class Run:
         assert cfg is not None
         if not self.task.sampling_steps:
             raise ConfigError(f"eval.pairs: task {self.cfg.task} makes no pictures of LR pictures alone")
-        if jax.process_count() > 1:
+        if (processes := jax.process_count()) > 1:
             raise ConfigError(
-                "eval.pairs needs a single process; judge WORKDIR/best with evaluate.py --hr --lr instead"
+                f"eval.pairs needs a single process and this run has {processes}: leave it out and judge WORKDIR/best "
+                "with evaluate.py --hr --lr"
             )
         if open_pairs is None:
             raise ConfigError("eval.pairs: nothing here upscales whole pictures; use train.py or vdiffsr_jax.train")

@@ -1,6 +1,6 @@
 """Pictures of what the model in the box does inside: python docs/scripts/look_inside.py [shifting] [inverse] [pyramid]
 
-Everything is asked of the public interface (docs/api.md), on the package's example photos; needs the extra `plots`.
+Asked of the interface of docs/api.md, but for enlarging and the codes; on the example photos; extra `plots`.
 """
 
 from __future__ import annotations

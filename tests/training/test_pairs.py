@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import jax
 import numpy as np
 import pytest
@@ -72,9 +70,9 @@ def test_refusals(tmp_path, monkeypatch, folders):
     assert not (tmp_path / "run").exists()
 
 
-def test_several_processes_are_refused(monkeypatch, folders):
+def test_several_processes_are_refused(tmp_path, monkeypatch, folders):
     use_toy(monkeypatch)
-    run = SimpleNamespace(cfg=judged(folders), task=SimpleNamespace(sampling_steps=1))
+    monkeypatch.setattr(ToyTask, "sampling_steps", 1)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ConfigError, match=r"eval.pairs needs a single process and this run has 2: .*evaluate.py"):
-        Run._pairs(run)
+        Run(judged(folders), tmp_path / "run", open_pairs=WholePairs)

@@ -33,7 +33,7 @@ MAY_IMPORT = {
                  "runtime"},
     "cli": {"models", "diffusion", "conversion", "metrics", "data", "sampling", "evaluation", "training", "config",
             "config_file", "weights", "runtime", "photos", "distribution", "web"},
-    "distribution": {"models", "conversion", "config", "weights", "runtime", "__version__"},
+    "distribution": {"models", "ops", "sampling", "conversion", "config", "weights", "runtime", "__version__"},
     "web": {"sampling", "photos"},
     "__init__": {"sampling", "distribution", "evaluation", "training"},
 }  # fmt: skip

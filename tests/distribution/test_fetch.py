@@ -163,3 +163,16 @@ def test_the_module_is_the_command():
     )
     assert "vdiffsr-d16" in done.stdout
     assert "address untried: SinSR_v1.pth, autoencoder_vq_f4.pth" in done.stdout
+
+
+def test_evaluate_takes_names_too(monkeypatch, capsys, tmp_path):
+    from vdiffsr_jax.cli import evaluate
+
+    asked = []
+    monkeypatch.setattr(evaluate, "run", lambda args: asked.extend(args.ckpt) or 0)
+    monkeypatch.setattr(evaluate, "resolve", lambda name, ask: f"/models/{name}")
+    assert evaluate.main(["--photos", "p", "--ckpt", "a=sinsr", "--ckpt", "runs/b", "--output", str(tmp_path)]) == 0
+    assert asked == ["a=/models/sinsr", "b=/models/runs/b"]
+    monkeypatch.undo()
+    assert evaluate.main(["--photos", "p", "--ckpt", "a=sinsir", "--output", str(tmp_path)]) == 2
+    assert "sinsir: no such directory" in capsys.readouterr().err

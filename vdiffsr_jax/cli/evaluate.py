@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.distribution.download import DownloadError
+from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, resolve
 from vdiffsr_jax.evaluation.command import parser, run
 from vdiffsr_jax.metrics.catalog import MetricError, listing
 from vdiffsr_jax.metrics.niqe import NiqeError
@@ -17,15 +20,20 @@ from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code and prints no traceback unless --verbose."""
-    args = parser().parse_args(arguments)
+    p = parser()
+    p.add_argument("--yes", action="store_true", help="download named models of --ckpt without asking")
+    args = p.parse_args(arguments)
     try:
         if args.list_metrics:
             print("\n".join(listing(args.weights)))
             return 0
+        args.ckpt = [_found(text, args.yes) for text in args.ckpt]
         return run(args)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except DownloadError as error:
+        message, code = str(error), 1
     except (UsageError, MetricError, CheckpointError, ConfigError, SamplingError, NiqeError) as error:
         message, code = str(error), 2
     except Exception as error:  # noqa: BLE001  (a person gets a line, not a traceback)
@@ -35,3 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
     print(f"error: {message}", file=sys.stderr)
     return code
+
+
+def _found(text: str, yes: bool) -> str:
+    """NAME=MODEL, or MODEL by its own name, with the model's folder in its place; half of a pair stays as it is."""
+    name, equals, model = text.partition("=")
+    if not (model if equals else name):
+        return text
+    folder = resolve(model if equals else name, ask=agree if yes else ask_on_terminal)
+    return f"{name if equals else Path(name).name}={folder}"

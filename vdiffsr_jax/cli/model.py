@@ -1,4 +1,4 @@
-"""Models by name: list, fetch, remove; pack one for the Hugging Face hub, push it."""
+"""Models by name: list, fetch, remove; pack one for the Hugging Face hub, push it; export one to other runtimes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.distribution import catalogue, hub
 from vdiffsr_jax.distribution.download import DownloadError
 from vdiffsr_jax.distribution.fetch import fetch, is_fetched, model_folder, remove
-from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal
+from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, resolve
 
 _EPILOG = """\
 environment: VDIFFSR_CACHE (folder of downloads and models), VDIFFSR_MIRROR (address that has the files by name),
@@ -47,6 +47,17 @@ def parser() -> argparse.ArgumentParser:
     push.add_argument("folder", metavar="OUT", type=Path)
     push.add_argument("repository", metavar="ORG/NAME")
     push.add_argument("--private", action="store_true", help="if the repository has to be made")
+    export = commands.add_parser("export", help="write the tile program for jax.export or onnxruntime")
+    export.add_argument("checkpoint", metavar="DIR", help="folder, name of the catalogue or ORG/NAME")
+    export.add_argument("--format", required=True, choices=("stablehlo", "onnx"))
+    export.add_argument("--output", required=True, type=Path, metavar="OUT")
+    export.add_argument("--steps", type=int, default=1, help="denoising steps (default: 1)")
+    export.add_argument("--sampler", default="ancestral", help="of several steps: ancestral or deterministic")
+    export.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the computation")
+    export.add_argument(
+        "--batch", type=int, default=1, help="tiles at once of an ONNX file (stablehlo takes any number)"
+    )
+    export.add_argument("--yes", action="store_true", help="download a named model without asking")
     return p
 
 
@@ -82,8 +93,24 @@ def _run(args: argparse.Namespace) -> None:
         card = Card(args.name or args.output.name, args.license, args.data, tuple(args.made_by), args.scores)
         for path in pack(args.checkpoint, args.output, card):
             print(f"wrote {path}")
+    elif args.command == "export":
+        _export(args)
     else:
         print(hub.push(args.folder, args.repository, private=args.private))
+
+
+def _export(args: argparse.Namespace) -> None:
+    from vdiffsr_jax.distribution import export
+
+    directory = resolve(args.checkpoint, ask=agree if args.yes else ask_on_terminal)
+    model = export.Exported(directory, steps=args.steps, sampler=args.sampler, dtype=args.dtype)
+    if args.format == "stablehlo":
+        files = export.stablehlo(model, args.output)
+    else:
+        files, deviation = export.onnx(model, args.output, batch=args.batch)
+        print(f"largest deviation from JAX: {deviation:.2g} in [-1, 1] (refused above {export.TOLERANCE})")
+    for path in files:
+        print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _listing() -> list[str]:

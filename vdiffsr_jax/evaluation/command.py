@@ -58,8 +58,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--niqe", type=Path, help="NIQE's pristine parameters, .npz or .mat, likewise "
                    "(your own: python -m vdiffsr_jax.metrics.niqe --fit)")  # fmt: skip
     p.add_argument("--list-metrics", action="store_true", help="say what is there and how to get the rest")
-    p.add_argument("--ckpt", action="append", default=[], metavar="NAME=DIR",
-                   help="a model under its name in the table; may be repeated; default: the bundled one")  # fmt: skip
+    p.add_argument("--ckpt", action="append", default=[], metavar="NAME=MODEL",
+                   help="folder, catalogue name or ORG/NAME, under its name in the table; repeatable")  # fmt: skip
     p.add_argument(
         "--steps", action="append", default=[], metavar="NAME:N", help="denoising steps of a model, if not 1"
     )

@@ -1,0 +1,83 @@
+"""Exports of the tiny model: read where this package cannot be imported, compared with what sample.py computes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.sampling.conftest import random_items, tiny_config
+from vdiffsr_jax import Upscaler
+from vdiffsr_jax.cli.model import main
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.distribution import export
+from vdiffsr_jax.weights import checkpoint
+
+READ = """
+import sys
+sys.modules["vdiffsr_jax"] = sys.modules["flax"] = None
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from reader import load
+np.save(sys.argv[3], load()(np.load(sys.argv[2]), seed=3, batch=2))
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tiny") / "model"
+    config = tiny_config()
+    checkpoint.save_model(path, random_items(config), kind="vdiffsr", config=config)
+    return path
+
+
+def test_stablehlo_is_read_by_jax_and_numpy_alone(tiny: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    assert main(["export", str(tiny), "--format", "stablehlo", "--output", str(out)]) == 0
+    assert {file.name for file in out.iterdir()} == {"tile.stablehlo", "weights.npz", "export.json", "reader.py"}
+    photo = np.random.default_rng(0).integers(0, 255, (24, 40, 3), np.uint8)  # tiles of 16, 8 apart: 2 x 4
+    np.save(tmp_path / "lr.npy", photo)
+    command = [sys.executable, "-c", READ, str(out), str(tmp_path / "lr.npy"), str(tmp_path / "hr.npy")]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    ours = Upscaler.load(tiny, devices=1)(photo, seed=3, color_fix="none")
+    read = np.load(tmp_path / "hr.npy").astype(int)
+    assert read.shape == ours.shape
+    assert np.abs(read - ours).max() <= 1
+    assert (read == ours).mean() > 0.99
+    with pytest.raises(ConfigError, match="holds something"):
+        export.free(out)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without a prior: half the time."""
+    path = tmp_path_factory.mktemp("plain") / "model"
+    config = tiny_config(prior=False)
+    checkpoint.save_model(path, random_items(config), kind="vdiffsr", config=config)
+    return path
+
+
+def test_onnx_agrees_and_is_refused_where_it_does_not(plain: Path, tmp_path: Path, capsys, monkeypatch):
+    assert main(["export", str(plain), "--format", "onnx", "--output", str(tmp_path / "out")]) == 0
+    assert "largest deviation from JAX" in capsys.readouterr().out
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"model.onnx", "export.json"}
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(ValueError, match=r"deviates from JAX by .*: nothing was written"):
+        export.compare(export.Exported(plain), [tmp_path / "out" / "model.onnx"])
+    assert not (tmp_path / "out" / "model.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--format", "stablehlo", "--steps", "3"], "--steps 3 must be one of 1, 4, 15"),
+        (["--format", "onnx", "--dtype", "bfloat16"], "ONNX is written in float32"),
+    ],
+)
+def test_what_cannot_be_exported_says_why(tiny: Path, tmp_path: Path, capsys, flags, message):
+    assert main(["export", str(tiny), "--output", str(tmp_path / "out"), *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

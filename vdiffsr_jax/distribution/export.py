@@ -1,0 +1,184 @@
+"""The tile program of a model, LR tile and noise to HR tile, as a file that runs without this package.
+
+stablehlo: tile.stablehlo for `jax.export.deserialize`, weights.npz beside it (so that one program serves many sets of
+    weights and a file of gigabytes is mapped, not parsed), export.json, and reader.py, which upscales whole photos.
+onnx: model.onnx with its weights inside, as onnxruntime's users expect; beside it in model.onnx.data from 1 GB on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from vdiffsr_jax import __version__
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.models.assembled import assemble
+from vdiffsr_jax.models.build import flatten, unflatten
+from vdiffsr_jax.models.prior import fold_model
+from vdiffsr_jax.ops import noise
+from vdiffsr_jax.sampling.tile_model import SAMPLERS, step_choices
+from vdiffsr_jax.sampling.tile_program import need_company, noise_fields, upscale_tiles
+from vdiffsr_jax.weights import checkpoint
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+TOLERANCE = 1e-3  # largest deviation in [-1, 1] that an ONNX file may show: an eighth of a grey level
+_INSIDE = 10**9  # bytes of weights that one protobuf file, at most 2 GiB, shall hold
+
+Run = Callable[[Mapping[str, jax.Array], jax.Array, jax.Array], jax.Array]
+
+
+class Exported:
+    """What a checkpoint's export is made of.
+
+    `run(weights, lr, eps)`: the tile program, lr (b, t, t, 3) in [-1, 1], eps (b, fields, t, t, c) standard normal.
+    """
+
+    def __init__(self, directory: str | Path, *, steps: int = 1, sampler: str = "ancestral", dtype: str = "float32"):
+        """Read and fold. Raises: ConfigError, in a line, if this cannot be exported; CheckpointError."""
+        kind, config, _ = checkpoint.read_config(directory)
+        if kind != "vdiffsr":
+            raise ConfigError(f"{directory} holds a {kind} network alone: only an assembled model upscales tiles")
+        if need_company(config):
+            raise ConfigError(f"{directory} has prior.mode=shuffled: a tile then reads another tile's prior")
+        if steps not in step_choices(config):
+            raise ConfigError(f"--steps {steps} must be one of {', '.join(map(str, step_choices(config)))}")
+        if sampler not in SAMPLERS:
+            raise ConfigError(f"--sampler {sampler} must be one of {', '.join(SAMPLERS)}")
+        loaded = checkpoint.load_model(directory, dtype=jnp.float32)
+        items, self.config = fold_model(loaded.items, config)
+        model = assemble(self.config, dtype=jnp.dtype(dtype))
+        items = {name: network.as_computed(items[name]) for name, network in model.networks.items()}
+        self.weights: dict[str, jax.Array] = flatten(items)
+        self.fields = noise_fields(steps, sampler)
+        self.facts = {
+            "made_by": f"vdiffsr_jax {__version__}, jax {jax.__version__}",
+            "tile": self.config.tile_size,
+            "scale": self.config.scale,
+            "overlap": min(8, self.config.tile_size // 2),
+            "steps": steps,
+            "sampler": sampler,
+            "dtype": dtype,
+            "noise_fields": self.fields,
+            "latent_channels": self.config.first_stage.embed_dim,
+        }
+
+        def run(weights: Mapping[str, jax.Array], lr: jax.Array, eps: jax.Array) -> jax.Array:
+            return upscale_tiles(model, unflatten(dict(weights), items), lr, eps, steps=steps, method=sampler)
+
+        self.run: Run = run
+
+
+def free(output: Path) -> None:
+    """Make the folder. Raises: ConfigError if it holds something."""
+    if output.exists() and any(output.iterdir()):
+        raise ConfigError(f"--output {output} holds something; choose another folder")
+    output.mkdir(parents=True, exist_ok=True)
+
+
+def stablehlo(exported: Exported, output: Path) -> list[Path]:
+    """Write the folder; returns its files. The program is `run(weights, lr, origins, key)` of any number of tiles:
+    noise is drawn inside, from the photo's own field (see `ops.noise`), as sample.py does."""
+    free(output)
+    tile, channels = exported.config.tile_size, exported.config.first_stage.embed_dim
+
+    def run(weights: Mapping[str, jax.Array], lr: jax.Array, origins: jax.Array, key: jax.Array) -> jax.Array:
+        eps = noise.noise_at(key, origins, fields=exported.fields, side=tile, channels=channels)
+        return exported.run(weights, lr, eps)
+
+    (b,) = jax.export.symbolic_shape("b")
+    weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in exported.weights.items()}
+    program = jax.export.export(jax.jit(run), platforms=PLATFORMS)(
+        weights,
+        jax.ShapeDtypeStruct((b, tile, tile, 3), jnp.float32),
+        jax.ShapeDtypeStruct((b, 2), jnp.int32),
+        jax.ShapeDtypeStruct((2,), jnp.uint32),
+    )
+    files = [output / name for name in ("tile.stablehlo", "weights.npz", "export.json", "reader.py")]
+    files[0].write_bytes(program.serialize())
+    # numpy has no bfloat16: its bits are stored, and reader.py says so to jax again.
+    arrays = {name: np.asarray(x) for name, x in exported.weights.items()}
+    np.savez(files[1], **{n: x.view(np.uint16) if x.dtype == jnp.bfloat16 else x for n, x in arrays.items()})  # type: ignore[arg-type]
+    files[2].write_text(json.dumps(exported.facts | {"platforms": PLATFORMS}, indent=2) + "\n")
+    shutil.copyfile(Path(__file__).with_name("reader.py"), files[3])
+    return files
+
+
+def onnx(exported: Exported, output: Path, *, batch: int = 1) -> tuple[list[Path], float]:
+    """Write `lr`, `noise` -> `hr` of `batch` tiles for onnxruntime; returns its files and the largest deviation.
+
+    Raises: ConfigError without the extra `onnx`, for bfloat16, or for what jax2onnx cannot convert; ValueError, and no
+        file is left, if onnxruntime's result deviates by more than TOLERANCE from JAX's.
+    """
+    for library in ("jax2onnx", "onnx_ir"):  # they warn of plugins for libraries that are not ours
+        logging.getLogger(library).setLevel(logging.ERROR)
+    try:
+        import jax2onnx
+        import onnx_ir
+        import onnxruntime  # noqa: F401  (before minutes of conversion)
+    except ImportError as error:
+        raise ConfigError(f"--format onnx needs jax2onnx (pip install 'vdiffsr-jax[onnx]'): {error}") from None
+    if exported.facts["dtype"] != "float32":
+        raise ConfigError("--dtype bfloat16: onnxruntime has no bfloat16 convolution; ONNX is written in float32")
+    free(output)
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its own debugging lines
+        try:
+            model: Any = jax2onnx.to_onnx(
+                lambda lr, eps: exported.run(exported.weights, lr, eps),
+                _shapes(exported, batch),
+                model_name="vdiffsr_tile",
+                return_mode="ir",
+                input_names=["lr", "noise"],
+                output_names=["hr"],
+            )
+        except (NotImplementedError, TypeError, ValueError) as error:
+            raise ConfigError(f"jax2onnx cannot convert this model: {str(error).strip().splitlines()[0]}") from error
+    file, beside = output / "model.onnx", output / "model.onnx.data"
+    large = sum(x.size * 4 for x in exported.weights.values()) > _INSIDE
+    onnx_ir.save(model, file, external_data=beside.name if large else None)
+    files = [file, *([beside] if large else [])]
+    deviation = compare(exported, files, batch=batch)
+    files.append(output / "export.json")
+    files[-1].write_text(json.dumps(exported.facts | {"batch": batch, "deviation": deviation}, indent=2) + "\n")
+    return files, deviation
+
+
+def compare(exported: Exported, files: list[Path], *, batch: int = 1) -> float:
+    """The largest deviation of onnxruntime on `files[0]` from JAX, on a random tile.
+
+    Raises: ValueError if it is above TOLERANCE; then `files` are deleted.
+    """
+    import onnxruntime
+
+    lr, eps = example(exported, batch)
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 3
+    session = onnxruntime.InferenceSession(files[0], quiet, providers=["CPUExecutionProvider"])
+    got = session.run(None, {"lr": lr, "noise": eps})[0]
+    deviation = float(np.abs(got - jax.jit(exported.run)(exported.weights, lr, eps)).max())
+    if not deviation <= TOLERANCE:
+        for path in files:
+            path.unlink()
+        raise ValueError(f"ONNX deviates from JAX by {deviation:.2g}, more than {TOLERANCE}: nothing was written")
+    return deviation
+
+
+def example(exported: Exported, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """A random LR tile (b, t, t, 3) and its noise, as `run` takes them."""
+    rng, (lr, eps) = np.random.default_rng(0), _shapes(exported, batch)
+    return rng.uniform(-1, 1, lr).astype(np.float32), rng.standard_normal(eps, np.float32)
+
+
+def _shapes(exported: Exported, batch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    tile, channels = exported.config.tile_size, exported.config.first_stage.embed_dim
+    return (batch, tile, tile, 3), (batch, exported.fields, tile, tile, channels)

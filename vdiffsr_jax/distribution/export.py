@@ -28,7 +28,7 @@ from vdiffsr_jax.models.build import flatten, unflatten
 from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.ops import noise
 from vdiffsr_jax.sampling.tile_model import SAMPLERS, step_choices
-from vdiffsr_jax.sampling.tile_program import need_company, noise_fields, upscale_tiles
+from vdiffsr_jax.sampling.tile_program import noise_fields, upscale_tiles
 from vdiffsr_jax.weights import checkpoint
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -49,8 +49,8 @@ class Exported:
         kind, config, _ = checkpoint.read_config(directory)
         if kind != "vdiffsr":
             raise ConfigError(f"{directory} holds a {kind} network alone: only an assembled model upscales tiles")
-        if need_company(config):
-            raise ConfigError(f"{directory} has prior.mode=shuffled: a tile then reads another tile's prior")
+        if config.prior is not None and config.prior.mode == "shuffled":
+            raise ConfigError(f"{directory} has prior.mode=shuffled: a tile then reads another photo's prior")
         if steps not in step_choices(config):
             raise ConfigError(f"--steps {steps} must be one of {', '.join(map(str, step_choices(config)))}")
         if sampler not in SAMPLERS:
@@ -74,7 +74,7 @@ class Exported:
         }
 
         def run(weights: Mapping[str, jax.Array], lr: jax.Array, eps: jax.Array) -> jax.Array:
-            return upscale_tiles(model, unflatten(dict(weights), items), lr, eps, steps=steps, method=sampler)
+            return upscale_tiles(model, unflatten(dict(weights), items), lr, None, eps, steps=steps, method=sampler)
 
         self.run: Run = run
 

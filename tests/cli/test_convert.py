@@ -390,3 +390,13 @@ def test_peak_memory_of_a_conversion_is_a_part_of_the_file(tmp_path: Path):
     assert run.returncode == 0, run.stderr
     peak = 1024 * int(run.stdout.partition("VmHWM:")[2].split()[0])
     assert peak < 0.5 * path.stat().st_size  # measured: 0.27
+
+
+def test_a_fault_of_ours_keeps_its_trace(files: dict[str, Path], tmp_path: Path):
+    fault = "import vdiffsr_jax.cli.convert as c; c.convert = lambda *a, **k: {}['lost']; raise SystemExit(c.main())"
+    command = [sys.executable, "-c", fault, str(files["vqgan"]), "--output", str(tmp_path / "out")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "Traceback" in run.stderr
+    assert run.stderr.splitlines()[-1] == "KeyError: 'lost'"
+    assert not (tmp_path / "out").exists()

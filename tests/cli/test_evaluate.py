@@ -18,11 +18,13 @@ from vdiffsr_jax.cli.evaluate import main
 from vdiffsr_jax.evaluation.protocol import Protocol
 from vdiffsr_jax.evaluation.scores import Scorer, choose
 from vdiffsr_jax.metrics import catalog, niqe
+from vdiffsr_jax.metrics.catalog import MetricError
 from vdiffsr_jax.metrics.psnr_ssim import luma, psnr, ssim
 from vdiffsr_jax.metrics.rules import RULES
 from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.photos.read import read
 from vdiffsr_jax.sampling import tiling
+from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 
 class Stub:
@@ -244,3 +246,20 @@ def test_models_on_given_pairs_are_whole_pictures_beside_bicubic(plain_model, tm
         want = psnr(luma(image)[inside], luma(hr)[inside])
         assert float(rows(out)[method, "a"]["PSNR-Y"]) == pytest.approx(want, abs=1e-3)
     assert main(["--hr", str(tmp_path / "HR"), "--lr", str(tmp_path / "HR"), "--output", str(out)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "trace"),
+    [(CheckpointError("runs/a is damaged"), 2, False), (MetricError("no such metric"), 2, False),
+     (ValueError("our own fault"), 1, True), (RuntimeError("our own fault"), 1, True)],
+)  # fmt: skip
+def test_refusals_are_one_line_and_faults_of_ours_keep_their_trace(monkeypatch, capsys, error, code, trace):
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr("vdiffsr_jax.cli.evaluate.run", fail)
+    assert main(["--pairs", "hr", "a=sr", "--output", "out"]) == code
+    err = capsys.readouterr().err
+    assert ("Traceback" in err) == trace
+    assert err.splitlines()[-1].endswith(str(error))
+    assert trace or len(err.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Trains the toy or one task of configs/smoke.py for four steps in its own process, which may end badly."""
+"""Trains the toy for four steps in its own process, which may end badly."""
 
 from __future__ import annotations
 
@@ -7,40 +7,32 @@ import resource
 import signal
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 from etils import epath
 
 from tests.training.toy import ToyTask, toy_config
-from vdiffsr_jax.cli.train import runs
-from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.training import tasks
-from vdiffsr_jax.training.config import TrainConfig, parse_train
+from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.loop import Run
 from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 
-def config(root: Path, name: str) -> TrainConfig:
-    """The task's settings, with a checkpoint after two of four steps; it reads what the chain in `root` made."""
-    if name == "toy":
-        return toy_config(eval={"every": 0})
-    settings = runs(read_config_file(Path(__file__).parents[2] / "configs" / "smoke.py"), root)[root / name]
-    changes = {"steps": 4, "batch_size": 8, "checkpoint": {"every": 2}, "eval": {"every": 0}}
-    return parse_train({**settings, **changes})
+def config() -> TrainConfig:
+    """The toy's settings: a checkpoint after two of four steps."""
+    return toy_config(eval={"every": 0})
 
 
 def main() -> None:
-    """root, task, directory of the run, and its end.
+    """The directory of the run and its end.
 
     "keep" trains on; "kill" kills after step 3; "kill_saving MS" so many ms into the saving of step 4; "full" lets no
     file grow beyond what a log line needs after step 3, as a full disk does; "trace" traces steps 2 and 3.
     """
-    root, name, workdir, end, *delay = sys.argv[1:]
-    if name == "toy":
-        tasks.make = ToyTask  # type: ignore[assignment]
-        Run._export = lambda self, directory: None  # type: ignore[method-assign]
-    run = Run(config(Path(root), name), epath.Path(workdir), profile=(2, 3) if end == "trace" else None)
+    workdir, end, *delay = sys.argv[1:]
+    tasks.make = ToyTask  # type: ignore[assignment]
+    Run._export = lambda self, directory: None  # type: ignore[method-assign]
+    run = Run(config(), epath.Path(workdir), profile=(2, 3) if end == "trace" else None)
     report = run._report
 
     def maybe_kill(step: int, window: object) -> None:

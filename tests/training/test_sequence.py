@@ -89,6 +89,17 @@ def test_timer_fixes_the_steps_once(monkeypatch):
     assert told == [answers[PROBE - 1]]
 
 
+def test_a_run_broken_off_while_it_is_timed_fixes_its_steps_within_the_warm_up(monkeypatch):
+    told: list[int] = []
+    for steps in (range(1, 16), range(16, 19), range(19, 31)):  # each a process of its own
+        now = iter([0.0, 10.0, 12.0])
+        monkeypatch.setattr(time, "monotonic", lambda now=now: next(now))
+        timer = Timer(100.0, toy_config(optimizer={"warmup": 50}), told.append)
+        answers = [timer.after(step, {}) for step in steps]
+    # Two steps of two seconds: step 19, whose end starts the clock, and step 20.
+    assert told == [answers[1]] == [20 + int(0.85 * 88.0 / 2.0)]
+
+
 def test_evaluations_keep_their_number():
     cfg = with_steps(toy_config(steps=100, eval={"every": 25}), 1000)
     assert (cfg.steps, cfg.eval.every) == (1000, 250)

@@ -46,7 +46,7 @@ def test_what_remat_computes_again_is_work_of_the_hardware_not_of_the_model(tmp_
 
 def test_a_run_logs_its_speed_and_traces_the_steps_it_was_asked_for(tmp_path):
     # In a process of its own: the profiler has crashed one that had compiled hundreds of programs before.
-    assert start(tmp_path, "toy", tmp_path / "run", "trace").wait() == 0
+    assert start(tmp_path / "run", "trace").wait() == 0
     line = read_log(tmp_path / "run")[-1]
     assert line["step_ms"] > 0
     assert line["tflops_per_device"] > 0

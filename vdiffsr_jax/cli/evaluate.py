@@ -19,7 +19,7 @@ from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code and prints no traceback unless --verbose."""
+    """Run the command; returns the exit code. Refusals are one line; what nobody foresaw keeps its trace, too."""
     p = parser()
     p.add_argument("--yes", action="store_true", help="download named models of --ckpt without asking")
     args = p.parse_args(arguments)
@@ -33,14 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except DownloadError as error:
-        message, code = str(error), 1
+        return _told(error, str(error), 1, trace=args.verbose)
     except (UsageError, MetricError, CheckpointError, ConfigError, SamplingError, NiqeError) as error:
-        message, code = str(error), 2
-    except Exception as error:  # noqa: BLE001  (a person gets a line, not a traceback)
-        args.verbose = True  # nobody foresaw it: the trace is needed
-        message, code = f"{type(error).__name__}: {error}", 1
-    if args.verbose:
-        traceback.print_exc()
+        return _told(error, str(error), 2, trace=args.verbose)
+    except Exception as error:  # noqa: BLE001  (a fault of ours: its trace, and a last line like all others)
+        return _told(error, f"{type(error).__name__}: {error}", 1, trace=True)
+
+
+def _told(error: Exception, message: str, code: int, *, trace: bool) -> int:
+    if trace:
+        traceback.print_exception(error)
     print(f"error: {message}", file=sys.stderr)
     return code
 

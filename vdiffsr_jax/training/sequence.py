@@ -83,7 +83,7 @@ def run(
             if end is not None and path.name not in known:
                 share = cfg.share / sum(later.share for _, later in queue[i:])
                 timer = Timer(share * (end - time.monotonic()), cfg, remember(path.name))
-                cfg = with_steps(cfg, max(cfg.steps, timer.probe))
+                cfg = with_steps(cfg, max(cfg.steps, timer.probe + 1))
             current = Run(cfg, path, profile=profile, timer=timer, deadline=end, program=ahead, open_pairs=open_pairs)
             if i + 1 < len(queue):
                 following, promises = queue[i + 1][1], _promises(current.task, path)

@@ -25,27 +25,28 @@ class Timer:
     """Fixes how many steps fit into `seconds` from now; `decided(steps)` is told, once.
 
     The timed steps lie in the warm-up, whose rates do not depend on the number of all steps: so the run repeats exactly
-    with the number alone.
+    with the number alone. They are counted from the run's own first step, however often it is broken off among them.
     """
 
     def __init__(self, seconds: float, cfg: TrainConfig, decided: Callable[[int], None]):
         self.end = time.monotonic() + seconds
         self.probe = max(2, min(PROBE, cfg.optimizer.warmup + 1))
         self.decided = decided
-        self.count = 0
-        self.first = 0.0
+        self.first: tuple[int, float] | None = None
+        self.done = False
 
     def after(self, step: int, metrics: Flat) -> int | None:
         """To be called after every step; the number of all steps, the one time that it is known."""
-        self.count += 1
-        if self.count not in (1, self.probe):
+        if self.first is None:  # it may have compiled
+            jax.block_until_ready(metrics)
+            self.first = step, time.monotonic()
             return None
+        if self.done or step < self.probe:
+            return None
+        self.done = True
         jax.block_until_ready(metrics)
-        now = time.monotonic()
-        if self.count == 1:  # it may have compiled
-            self.first = now
-            return None
-        pace = (now - self.first) / (self.probe - 1)
+        now, (first, began) = time.monotonic(), self.first
+        pace = (now - began) / (step - first)
         steps = step + max(1, int(SHARE * (self.end - now) / pace))
         if jax.process_count() > 1:
             from jax.experimental import multihost_utils

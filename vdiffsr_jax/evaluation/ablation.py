@@ -73,14 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(own)
     try:
         return ablate(args, theirs)
-    except (UsageError, CheckpointError, ConfigError, MetricError, NiqeError, SamplingError) as error:
-        message, code = str(error), USAGE
-    except OSError as error:
-        message, code = str(error), FAILED
-    if args.verbose:
-        traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
-    return code
+    except (UsageError, CheckpointError, ConfigError, MetricError, NiqeError, SamplingError, OSError) as error:
+        if args.verbose:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED if isinstance(error, OSError) else USAGE
 
 
 def ablate(args: argparse.Namespace, evaluate_arguments: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vdiffsr_jax.conversion.rules import WeightsFileError
+from vdiffsr_jax.conversion.rules import WeightsFileError, reading_zip
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
 _MEMBER = b".npy"
@@ -25,22 +25,17 @@ def read(path: Path) -> dict[str, LazyArray]:
     Raises: WeightsFileError if the file is damaged or an array holds no numbers.
     """
     found = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                with archive.open(info) as file:
-                    version = np.lib.format.read_magic(file)
-                    first = version == (1, 0)
-                    header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-                    shape, _, dtype = header(file)
-                if dtype.hasobject:
-                    raise WeightsFileError(f"{path}: {info.filename} holds Python objects, no numbers: refused")
-                name = info.filename.removesuffix(".npy")
-                found[name] = LazyArray(shape, dtype, lambda name=name: _array(path, name))  # type: ignore[misc]
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
-        if isinstance(error, WeightsFileError):
-            raise
-        raise WeightsFileError(f"{path} is damaged or truncated ({error}); download it again") from None
+    with reading_zip(path), zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            with archive.open(info) as file:
+                version = np.lib.format.read_magic(file)
+                first = version == (1, 0)
+                header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+                shape, _, dtype = header(file)
+            if dtype.hasobject:
+                raise WeightsFileError(f"{path}: {info.filename} holds Python objects, no numbers: refused")
+            name = info.filename.removesuffix(".npy")
+            found[name] = LazyArray(shape, dtype, lambda name=name: _array(path, name))  # type: ignore[misc]
     return found
 
 

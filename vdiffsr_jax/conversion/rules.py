@@ -5,9 +5,12 @@ Every problem (no rule, two rules, wrong shape, nothing fills a parameter) is co
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,17 @@ class ConversionError(ValueError):
 
 class WeightsFileError(ConversionError):
     """The file itself cannot be read, or must not be trusted; the message names it and says what to do."""
+
+
+@contextlib.contextmanager
+def reading_zip(path: Path) -> Iterator[None]:
+    """What `zipfile` raises of a damaged archive (NotImplementedError: an unknown compression) as WeightsFileError."""
+    try:
+        yield
+    except WeightsFileError:
+        raise
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+        raise WeightsFileError(f"{path} is damaged or truncated ({error}); download it again") from None
 
 
 @dataclasses.dataclass(frozen=True)

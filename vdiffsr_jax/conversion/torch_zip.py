@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from vdiffsr_jax.conversion import tensor_pickle, torch_script
 from vdiffsr_jax.conversion.pickle_reader import PickleError
-from vdiffsr_jax.conversion.rules import WeightsFileError
+from vdiffsr_jax.conversion.rules import WeightsFileError, reading_zip
 from vdiffsr_jax.conversion.storage_view import Storage
 
 _LOCAL_HEADER = 30  # bytes of a zip member's header before its name
@@ -28,11 +28,8 @@ def load(path: Path, file: BinaryIO) -> Any:
 class _Archive:
     def __init__(self, path: Path, file: BinaryIO, size: int):
         self.path, self.file, self.size = path, file, size
-        try:
-            with zipfile.ZipFile(file) as archive:
-                infos = archive.infolist()
-        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
-            raise WeightsFileError(f"{path} is damaged or truncated ({error}); download it again") from None
+        with reading_zip(path), zipfile.ZipFile(file) as archive:
+            infos = archive.infolist()
         self.members: dict[str, zipfile.ZipInfo] = {}
         for info in infos:
             if info.filename in self.members:

@@ -56,7 +56,7 @@ def test_a_model_in_a_bucket_is_what_was_saved(bucket, python):
 
 def test_a_run_in_a_bucket_that_was_killed_equals_an_unbroken_one_here(bucket, python, tmp_path):
     def train(workdir: object, end: str) -> int:
-        return python("-m", "tests.training.killed", tmp_path, "toy", workdir, end).returncode
+        return python("-m", "tests.training.killed", workdir, end).returncode
 
     assert train("gs://bucket/run", "kill") == -signal.SIGKILL
     assert "checkpoints/2/_CHECKPOINT_METADATA" in bucket.files("run")

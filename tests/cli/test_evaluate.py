@@ -87,7 +87,7 @@ def test_scores_are_those_of_the_result(evaluated, perceptual, photos):
     assert distance(case.hr, case.hr) < 1e-12 < distance(result, case.hr)
     assert float(scores["one", "a.png"]["LPIPS (AlexNet)"]) == pytest.approx(distance(result, case.hr), rel=1e-4)
     assert scores["one", "a.png"]["PSNR-Y"] != scores["four", "a.png"]["PSNR-Y"]
-    assert {row["LPIPS (AlexNet) weights"] for row in scores.values()} == {catalog.describe(perceptual)}
+    assert {row["LPIPS (AlexNet) weights"] for row in scores.values()} == {catalog.named_files(perceptual)}
 
 
 def test_the_table_has_protocol_steps_and_ratios(evaluated):

@@ -35,7 +35,7 @@ def test_metrics_are_those_of_the_catalogue_on_8_bit_pictures(tmp_path, monkeypa
     batch, key = run.held_out.batches[0], run.key
     run.run()
     scores = next(line for line in read_log(tmp_path) if line["kind"] == "eval")
-    image = np.asarray(run.task.judge(run.model(), batch, key).image)
+    image = np.asarray(run.task.evaluate(run.model(), batch, key).image)
     pictures = [np.rint((np.clip(x, -1, 1) + 1) * 127.5).astype(np.uint8) for x in (image, np.asarray(batch["hr"]))]
     want = catalog.load("lpips_alex", RULES["stablesr"], perceptual).score
     assert scores["lpips_alex"] == pytest.approx(np.mean(list(map(want, *pictures))), rel=1e-3)

@@ -42,7 +42,7 @@ def traced(task: tasks.Task) -> tuple[set[str], Flat, Flat]:
     assert {name: g.shape for name, g in grads.items()} == {name: p.shape for name, p in params.items()}
     assert all(g.dtype == jnp.float32 for g in grads.values())
     assert all(m.shape == () for m in metrics.values())
-    judged = jax.eval_shape(task.judge, abstract, {"hr": hr, "lr": lr}, key)
+    judged = jax.eval_shape(task.evaluate, abstract, {"hr": hr, "lr": lr}, key)
     assert judged.image.shape == hr.shape
     assert all(m.shape == (cfg.batch_size,) for m in judged.metrics.values())
     for name in abstract:

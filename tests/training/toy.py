@@ -16,7 +16,7 @@ from vdiffsr_jax.models.layers import Linear
 from vdiffsr_jax.training.config import TrainConfig, parse_train
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.sharding import placed
-from vdiffsr_jax.training.tasks.task import Export, Judgement, LossTask, Placement
+from vdiffsr_jax.training.tasks.task import Evaluation, Export, LossTask, Placement
 
 
 class TwoMatrices(nnx.Module):
@@ -52,8 +52,8 @@ class ToyTask(LossTask):
         loss = jnp.square(made - self.apply("frozen", flat, batch["hr"])).mean()
         return loss, {"mse": loss}
 
-    def judge(self, flat: Flat, batch: dict[str, jax.Array], key: jax.Array) -> Judgement:
-        return Judgement(self.apply("toy", flat, batch["hr"]), {})
+    def evaluate(self, flat: Flat, batch: dict[str, jax.Array], key: jax.Array) -> Evaluation:
+        return Evaluation(self.apply("toy", flat, batch["hr"]), {})
 
     def export(self, flat: Flat) -> Export:
         return Export("vqgan", VQGANConfig(), {})  # of which only kind and configuration are looked at

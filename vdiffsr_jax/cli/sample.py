@@ -21,7 +21,7 @@ from vdiffsr_jax.runtime import processes as distributed
 from vdiffsr_jax.runtime.signals import Terminated, stopping
 from vdiffsr_jax.sampling import files
 from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
-from vdiffsr_jax.sampling.files import Task, UsageError
+from vdiffsr_jax.sampling.files import PhotoTask, UsageError
 from vdiffsr_jax.sampling.progress import MessageHandler, Progress
 from vdiffsr_jax.sampling.results import ResultList, Work, fingerprint, own_results
 
@@ -227,7 +227,7 @@ def _work(args: argparse.Namespace, directory: str | Path) -> Work:
     return {name: getattr(args, name) for name in names} | {"model": models, "version": __version__}
 
 
-def _ready(args: argparse.Namespace, tasks: Sequence[Task], own: ResultList, work: Work) -> list[Task]:
+def _ready(args: argparse.Namespace, tasks: Sequence[PhotoTask], own: ResultList, work: Work) -> list[PhotoTask]:
     """The tasks whose results are there and stay.
 
     Raises: UsageError if results exist of which it is not said what shall become.

@@ -158,7 +158,7 @@ def find(folder: Path) -> dict[str, Path]:
     return found
 
 
-def describe(path: Path) -> str:
+def named_files(path: Path) -> str:
     """The files that weights come from, each with its SHA-256."""
     if path.is_dir():
         _, _, sources = checkpoint.read_config(path)
@@ -180,9 +180,9 @@ def load(key: str, rules: Rules, weights: Path | None = None) -> Measure:
     if weights is None:
         return Measure(metric, {"psnr": rules.psnr, "ssim": rules.ssim}[key])
     if key == "niqe":
-        return Measure(metric, _niqe(rules, Pristine.load(weights)), describe(weights))
+        return Measure(metric, _niqe(rules, Pristine.load(weights)), named_files(weights))
     make = _distance if metric.distance else _opinion
-    return Measure(metric, make(weights), describe(weights))
+    return Measure(metric, make(weights), named_files(weights))
 
 
 def listing(folder: Path) -> list[str]:
@@ -193,7 +193,7 @@ def listing(folder: Path) -> list[str]:
         if not metric.weights:
             lines.append(f"{key:17} {metric.column}: ready, needs no weights")
         elif key in found:
-            lines.append(f"{key:17} {metric.column}: ready, {found[key]}, from {describe(found[key])}")
+            lines.append(f"{key:17} {metric.column}: ready, {found[key]}, from {named_files(found[key])}")
         else:
             lines += [f"{key:17} {metric.column}: no weights in {folder}", f"{'':17} get them: {metric.get}"]
     return lines

@@ -105,7 +105,7 @@ class Upsample(nnx.Module):
         return upsample2x_conv2d(x.astype(self.conv.dtype), self.conv.kernel[...], bias)
 
 
-class Stage(nnx.Module):
+class Resolution(nnx.Module):
     """ResBlocks at one resolution, each followed by attention if `attention`, then `resample`, if any."""
 
     def __init__(
@@ -177,7 +177,7 @@ class Encoder(nnx.Module):
         self.conv_in = Conv(in_channels * cfg.patch_size**2, cfg.ch, 3, dtype=dtype, rngs=rngs)
         self.down = nnx.List(
             [
-                Stage(
+                Resolution(
                     widths[i - 1] if i else cfg.ch,
                     widths[i],
                     cfg.num_res_blocks,
@@ -241,7 +241,7 @@ class Decoder(nnx.Module):
         )
         self.up = nnx.List(
             [
-                Stage(
+                Resolution(
                     widths[min(i + 1, last)],
                     widths[i],
                     cfg.num_res_blocks + 1,

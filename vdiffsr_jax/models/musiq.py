@@ -82,7 +82,7 @@ class Stem(nnx.Module):
         return jax.nn.relu(y + self.skip_norm(self.skip(x)))
 
 
-class Block(nnx.Module):
+class PatchBlock(nnx.Module):
     """Pre-norm attention of every token to every token, and an MLP; (b, n, width) -> the same."""
 
     def __init__(self, cfg: MUSIQConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -115,7 +115,7 @@ class MUSIQ(nnx.Module):
         self.position = nnx.Param(jnp.zeros((GRID * GRID, cfg.width)))
         self.scale = nnx.Param(jnp.zeros((len(LONGER_SIDES) + 1, cfg.width)))
         self.first = nnx.Param(jnp.zeros((1, 1, cfg.width)))
-        self.blocks = nnx.List([Block(cfg, dtype=dtype, rngs=rngs) for _ in range(cfg.depth)])
+        self.blocks = nnx.List([PatchBlock(cfg, dtype=dtype, rngs=rngs) for _ in range(cfg.depth)])
         self.norm = LayerNorm(cfg.width, eps=1e-6, dtype=dtype)
         self.head = Linear(cfg.width, cfg.classes, dtype=dtype, rngs=rngs)
 

@@ -42,7 +42,7 @@ class TimeEmbed(nnx.Module):
         return self.fc2(jax.nn.silu(self.fc1(timestep_embedding(t, self.channels))))
 
 
-class ResBlock(nnx.Module):
+class TimedResBlock(nnx.Module):
     """skip(x) + conv(silu((1 + scale) norm(conv(silu(norm(x)))) + shift)), scale and shift linear in silu(emb)."""
 
     def __init__(
@@ -69,10 +69,10 @@ class ResBlock(nnx.Module):
         return h + (x if self.skip is None else self.skip(x))
 
 
-class Stage(nnx.Module):
-    """ResBlock -> Swin layer -> fusion with a prior -> upsampling, the last three where present."""
+class UNetStage(nnx.Module):
+    """TimedResBlock -> Swin layer -> fusion with a prior -> upsampling, the last three where present."""
 
-    def __init__(self, res: ResBlock, swin: SwinLayer | None = None, upsample: Upsample | None = None):
+    def __init__(self, res: TimedResBlock, swin: SwinLayer | None = None, upsample: Upsample | None = None):
         self.res = res
         self.swin = swin
         self.upsample = upsample
@@ -92,8 +92,8 @@ class SwinUNet(nnx.Module):
         widths = [cfg.model_channels * mult for mult in cfg.channel_mult]
         sizes = [cfg.image_size >> level for level in range(len(widths))]
 
-        def res(n_in: int, n_out: int) -> ResBlock:
-            return ResBlock(n_in, n_out, emb_channels, num_groups=cfg.num_groups, dtype=dtype, rngs=rngs)
+        def res(n_in: int, n_out: int) -> TimedResBlock:
+            return TimedResBlock(n_in, n_out, emb_channels, num_groups=cfg.num_groups, dtype=dtype, rngs=rngs)
 
         def swin(level: int) -> SwinLayer:
             return SwinLayer(widths[level], sizes[level], cfg, dtype=dtype, rngs=rngs)
@@ -111,11 +111,11 @@ class SwinUNet(nnx.Module):
                 skips.append(channels)
             for i in range(cfg.num_res_blocks[level]):
                 attend = i == 0 and sizes[level] in cfg.attention_resolutions
-                blocks.append(Stage(res(channels, width), swin(level) if attend else None))
+                blocks.append(UNetStage(res(channels, width), swin(level) if attend else None))
                 channels = width
                 skips.append(channels)
         self.input_blocks = nnx.List(blocks)
-        self.middle = Stage(res(channels, channels), swin(len(widths) - 1))
+        self.middle = UNetStage(res(channels, channels), swin(len(widths) - 1))
         self.middle_res = res(channels, channels)
         stages = []
         for level, width in reversed(list(enumerate(widths))):
@@ -123,7 +123,7 @@ class SwinUNet(nnx.Module):
                 attend = i == 0 and sizes[level] in cfg.attention_resolutions
                 grow = level > 0 and i == cfg.num_res_blocks[level]
                 stages.append(
-                    Stage(
+                    UNetStage(
                         res(channels + skips.pop(), width),
                         swin(level) if attend else None,
                         Upsample(width, dtype=dtype, rngs=rngs) if grow else None,
@@ -153,7 +153,7 @@ class SwinUNet(nnx.Module):
         emb = self.time_embed(t)
         yield "time_embed", emb
 
-        def run(stage: Stage, h: jax.Array) -> jax.Array:
+        def run(stage: UNetStage, h: jax.Array) -> jax.Array:
             h = self._remat(stage.res, h, emb)
             if stage.swin is not None:
                 h = self._remat(stage.swin, h)
@@ -163,7 +163,7 @@ class SwinUNet(nnx.Module):
         h = jnp.concatenate([x, lr], axis=-1)
         skips = []
         for i, block in enumerate(self.input_blocks):
-            h = run(block, h) if isinstance(block, Stage) else block(h)
+            h = run(block, h) if isinstance(block, UNetStage) else block(h)
             skips.append(h)
             yield f"input_blocks_{i}", h
         h = self._remat(self.middle_res, run(self.middle, h), emb)

@@ -16,7 +16,7 @@ from flax import nnx
 from vdiffsr_jax.config import VARConfig
 from vdiffsr_jax.models.layers import LayerNorm, Linear
 from vdiffsr_jax.models.remat import remat_block
-from vdiffsr_jax.models.var_block import Block, Cache, level_sizes, normal_init
+from vdiffsr_jax.models.var_block import Cache, VARBlock, level_sizes, normal_init
 from vdiffsr_jax.ops.sampling import sample
 
 
@@ -50,7 +50,7 @@ class VARTrunk(nnx.Module):
         self.level_embed = table(len(cfg.patch_nums), width)
         shared = cfg.shared_aln and not cfg.folded
         self.shared_ada = Linear(width, 6 * width, kernel_init=normal, rngs=rngs) if shared else None
-        self.blocks = nnx.List([Block(cfg, dtype=dtype, rngs=rngs) for _ in range(cfg.depth)])
+        self.blocks = nnx.List([VARBlock(cfg, dtype=dtype, rngs=rngs) for _ in range(cfg.depth)])
 
     def condition(self, label: jax.Array | None) -> jax.Array | None:
         """Class embedding (b, width) of `label` (b,); the index `num_classes` is the null class. None if folded."""
@@ -99,7 +99,7 @@ class VARTrunk(nnx.Module):
             if i > taps[-1]:
                 break
 
-            def run(x: jax.Array, modulation: jax.Array, block: Block = block) -> jax.Array:
+            def run(x: jax.Array, modulation: jax.Array, block: VARBlock = block) -> jax.Array:
                 return block(x, modulation)[0]
 
             x = remat_block(run, self.remat)(x, modulation)

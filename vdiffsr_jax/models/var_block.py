@@ -66,7 +66,7 @@ class SelfAttention(nnx.Module):
         return q, k, v
 
 
-class Block(nnx.Module):
+class VARBlock(nnx.Module):
     """x + gamma_1 attn((1 + scale_1) LN(x) + shift_1), then the same with an MLP; the six vectors come from the class.
 
     `ada` is a projection of the class embedding; `ada_gss` (6, width) is an offset to a projection that all blocks

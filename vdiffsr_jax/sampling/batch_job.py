@@ -19,7 +19,7 @@ from vdiffsr_jax.photos.read import read, read_size
 from vdiffsr_jax.photos.resample import lanczos
 from vdiffsr_jax.photos.sheet import before_and_after
 from vdiffsr_jax.sampling.errors import SamplingError
-from vdiffsr_jax.sampling.files import Task
+from vdiffsr_jax.sampling.files import PhotoTask
 from vdiffsr_jax.sampling.in_flight import Failure
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
@@ -65,7 +65,7 @@ class BatchJob:
     ) -> None:
         self._upscaler, self._settings, self._output = upscaler, settings, output
         self._progress, self._references = progress, references
-        self._tiles: dict[Task, int] = {}
+        self._tiles: dict[PhotoTask, int] = {}
         self.failures: list[tuple[str, str]] = []
         self.unscored: list[tuple[str, str]] = []
         self.done = self.skipped = 0
@@ -76,7 +76,7 @@ class BatchJob:
             "every side, SSIM with an 11x11 Gaussian window of sigma 1.5",
         )
 
-    def run(self, tasks: Sequence[Task], skip: Collection[Task] = ()) -> None:
+    def run(self, tasks: Sequence[PhotoTask], skip: Collection[PhotoTask] = ()) -> None:
         """Every task, read, computed and written side by side; of those in `skip` the result is there, and is scored.
 
         Raises: SamplingError, DeviceMemoryError; KeyboardInterrupt after what is being written was finished.
@@ -86,7 +86,7 @@ class BatchJob:
             try:
                 self._expect([task for task in tasks if task not in skip])
                 photos = self._read_ahead(reader, tasks, skip)
-                inside: deque[tuple[Task, Photo]] = deque()
+                inside: deque[tuple[PhotoTask, Photo]] = deque()
                 pictures = self._feed(photos, inside)
                 for outcome in self._upscaler.outcomes(pictures, self._settings, self._progress.computed):
                     task, photo = inside.popleft()
@@ -104,7 +104,7 @@ class BatchJob:
                 writer.shutdown(wait=True, cancel_futures=True)
                 raise
 
-    def _expect(self, tasks: Sequence[Task]) -> None:
+    def _expect(self, tasks: Sequence[PhotoTask]) -> None:
         """Count the tiles of all photos, from their headers alone."""
         with ThreadPoolExecutor(_SIZE_READERS) as pool:
             for task, size in zip(tasks, pool.map(_size, tasks), strict=True):
@@ -114,9 +114,9 @@ class BatchJob:
                     self._progress.expect(self._tiles[task], height * width / 1e6)
 
     def _read_ahead(
-        self, reader: ThreadPoolExecutor, tasks: Sequence[Task], skip: Collection[Task]
-    ) -> Iterator[tuple[Task, Future[Photo]]]:
-        ahead: deque[tuple[Task, Future[Photo]]] = deque()
+        self, reader: ThreadPoolExecutor, tasks: Sequence[PhotoTask], skip: Collection[PhotoTask]
+    ) -> Iterator[tuple[PhotoTask, Future[Photo]]]:
+        ahead: deque[tuple[PhotoTask, Future[Photo]]] = deque()
         for task in tasks:
             if task in skip:
                 self._skip(task)
@@ -126,7 +126,7 @@ class BatchJob:
                 yield ahead.popleft()
         yield from ahead
 
-    def _read(self, task: Task) -> Photo:
+    def _read(self, task: PhotoTask) -> Photo:
         """The photo as the model shall see it, after whatever would fail in the end was refused."""
         photo = read(task.source, max_pixels=self._output.max_pixels)
         write.check(task.target, *self._output.size(photo.color), task.format)
@@ -135,7 +135,7 @@ class BatchJob:
         return dataclasses.replace(photo, color=alpha.fill_hidden(photo.color, photo.alpha))
 
     def _feed(
-        self, photos: Iterator[tuple[Task, Future[Photo]]], inside: deque[tuple[Task, Photo]]
+        self, photos: Iterator[tuple[PhotoTask, Future[Photo]]], inside: deque[tuple[PhotoTask, Photo]]
     ) -> Iterator[np.ndarray]:
         """The pixels of every photo that can be read; `inside` keeps what has entered and not come back."""
         for task, future in photos:
@@ -149,7 +149,7 @@ class BatchJob:
             inside.append((task, photo))
             yield photo.color
 
-    def _finish(self, task: Task, photo: Photo, result: np.ndarray) -> None:
+    def _finish(self, task: PhotoTask, photo: Photo, result: np.ndarray) -> None:
         """Resample, write, compare, score: all of it off the main thread."""
         try:
             height, width = self._output.size(photo.color)
@@ -172,12 +172,12 @@ class BatchJob:
         self._progress.finished()
         self._score(task, lambda: final)
 
-    def _skip(self, task: Task) -> None:
+    def _skip(self, task: PhotoTask) -> None:
         self.skipped += 1
         self._progress.finished()
         self._score(task, lambda: read(task.target, max_pixels=None).color)
 
-    def _score(self, task: Task, result: Callable[[], np.ndarray]) -> None:
+    def _score(self, task: PhotoTask, result: Callable[[], np.ndarray]) -> None:
         if self._references is None:
             return
         path = self._references.get(task.name)
@@ -199,7 +199,7 @@ class BatchJob:
             self.unscored.append((task.name, why))
             self._progress.message(f"{task.name}: {why}")
 
-    def _fail(self, task: Task, error: Exception, computed: int = 0) -> None:
+    def _fail(self, task: PhotoTask, error: Exception, computed: int = 0) -> None:
         """Whatever a photo raises is that photo's failure; `computed`: its tiles that came back before."""
         why = self._why(error)
         self.failures.append((task.name, why))
@@ -216,7 +216,7 @@ class BatchJob:
         return f"{type(error).__name__}: {error}"
 
 
-def _size(task: Task) -> tuple[int, int]:
+def _size(task: PhotoTask) -> tuple[int, int]:
     """(height, width); (0, 0) if the header cannot be read, which is said when the photo is."""
     try:
         return read_size(task.source)

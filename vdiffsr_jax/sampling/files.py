@@ -20,7 +20,7 @@ class UsageError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class PhotoTask:
     """One photo: `name` is its path below the input folder as it can be printed, for messages and tables."""
 
     source: Path
@@ -164,7 +164,7 @@ def destination(output: Path, count: int, format: str | None) -> tuple[Path, str
     return output.parent, output.name, kind
 
 
-def plan(inputs: Inputs, output: Path, *, format: str, suffix: str, name: str | None = None) -> list[Task]:
+def plan(inputs: Inputs, output: Path, *, format: str, suffix: str, name: str | None = None) -> list[PhotoTask]:
     """A task for every input: OUTPUT/sub-folder/STEM + suffix + extension, or OUTPUT/NAME for a single one.
 
     Inputs that would share a name carry their own extension in it (a.png, a.jpg -> a_png.png, a_jpg.png), then numbers.
@@ -174,7 +174,7 @@ def plan(inputs: Inputs, output: Path, *, format: str, suffix: str, name: str | 
     """
     if name is not None:
         ((source, relative),) = inputs
-        return _without_clash([Task(source, output / name, printable(relative), format)])
+        return _without_clash([PhotoTask(source, output / name, printable(relative), format)])
     formats = [(format_of(p) or "png") if format == "same" else format for p, _ in inputs]
     plain = [
         relative.with_name(relative.stem + suffix + EXTENSIONS[kind])
@@ -194,11 +194,11 @@ def plan(inputs: Inputs, output: Path, *, format: str, suffix: str, name: str | 
             target = target.with_name(f"{stem}_{number}{target.suffix}")
         taken.add(_folded(target))
         shown = printable(relative if names[relative] == 1 else source)
-        tasks.append(Task(source, output / target, shown, kind))
+        tasks.append(PhotoTask(source, output / target, shown, kind))
     return _without_clash(tasks)
 
 
-def _without_clash(tasks: list[Task]) -> list[Task]:
+def _without_clash(tasks: list[PhotoTask]) -> list[PhotoTask]:
     sources = {task.source.resolve() for task in tasks}
     clash = next((task for task in tasks if task.target.resolve() in sources), None)
     if clash is not None:
@@ -206,7 +206,7 @@ def _without_clash(tasks: list[Task]) -> list[Task]:
     return tasks
 
 
-def references(tasks: list[Task], inputs: Inputs, pattern: str) -> dict[str, Path]:
+def references(tasks: list[PhotoTask], inputs: Inputs, pattern: str) -> dict[str, Path]:
     """The reference of every task by its name: the file with the same sub-folder and stem.
 
     Raises: UsageError if none is found, or two files could be meant.

@@ -143,7 +143,7 @@ def take(waiting: deque[Tile], most: int, *, one_photo: bool) -> list[Tile]:
     return tiles
 
 
-def give_back(tiles: Sequence[Tile], finished: np.ndarray) -> int:
+def paste_tiles(tiles: Sequence[Tile], finished: np.ndarray) -> int:
     """HR tiles (b, scale t, scale t, 3) to their photos, as far as these have not failed; returns how many.
 
     `finished` may have more at its end, where the batch was filled up.

@@ -23,7 +23,7 @@ from vdiffsr_jax.runtime import compile_cache
 from vdiffsr_jax.sampling import tiling
 from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
 from vdiffsr_jax.sampling.errors import DeviceMemoryError, SamplingError
-from vdiffsr_jax.sampling.in_flight import Failure, InFlight, Tile, give_back, take, with_next
+from vdiffsr_jax.sampling.in_flight import Failure, InFlight, Tile, paste_tiles, take, with_next
 from vdiffsr_jax.sampling.tile_model import SAMPLERS, TileModel, step_choices, tile_mesh
 from vdiffsr_jax.weights import checkpoint, storage
 
@@ -212,7 +212,7 @@ class Upscaler:
                     done, running = running, None if launched is None else (tiles, launched)
                     if done is not None:
                         apart = max(apart - len(done[0]), 0)
-                        progress(give_back(done[0], finished))
+                        progress(paste_tiles(done[0], finished))
                 waiting = deque(tile for tile in waiting if tile.photo.error is None)
             while entered and entered[0].settled:
                 yield entered.popleft().outcome()

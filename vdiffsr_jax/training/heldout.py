@@ -69,8 +69,8 @@ class HeldOut:
         self.key = key
         self.measures = measures
 
-        def judge(flat: Flat, batch: Batch, key: jax.Array) -> tuple[Flat, Flat, list[jax.Array]]:
-            image, metrics, shown = task.judge(flat, batch, key)
+        def evaluate(flat: Flat, batch: Batch, key: jax.Array) -> tuple[Flat, Flat, list[jax.Array]]:
+            image, metrics, shown = task.evaluate(flat, batch, key)
             hr = batch["hr"]
             metrics["psnr_y"] = psnr_y(image, hr)
             columns = {"ours": image, "HR": hr, **(shown or {})}
@@ -82,11 +82,11 @@ class HeldOut:
             pictures = [eight_bit(x).astype(jnp.uint8) for x in (image, hr)] if measures else []
             return means, {name: column[:rows] for name, column in columns.items()}, pictures
 
-        self.judge = jax.jit(judge, out_shardings=layout.whole)
+        self.evaluate = jax.jit(evaluate, out_shardings=layout.whole)
 
     def metrics(self, abstract: Any) -> list[str]:
         """Names of what is measured, from the parameters' shapes alone."""
-        own = jax.eval_shape(self.judge, abstract, self.batches[0], self.key)[0]
+        own = jax.eval_shape(self.evaluate, abstract, self.batches[0], self.key)[0]
         keys = [measure.metric.key for measure in self.measures]
         return [*own, *keys, *(f"{named.PAIRS}{key}" for key in keys if self.pairs)]
 
@@ -96,7 +96,7 @@ class HeldOut:
         columns: dict[str, jax.Array] = {}
         pictures: list[tuple[np.ndarray, np.ndarray]] = []
         for i, batch in enumerate(self.batches):
-            means, shown, made = self.judge(flat, batch, jax.random.fold_in(self.key, i))
+            means, shown, made = self.evaluate(flat, batch, jax.random.fold_in(self.key, i))
             pictures += zip(*jax.device_get(made), strict=True)
             rows.append({name: float(value) for name, value in jax.device_get(means).items()})
             columns = columns or shown

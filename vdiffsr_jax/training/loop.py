@@ -159,11 +159,13 @@ class Run:
     def _held_out(self) -> HeldOut:
         cfg = self.cfg.eval
         key = jax.random.fold_in(self.key, 2)
-        judge = HeldOut(self.task, self.layout, feed.held_out(self.cfg), key, cfg.grid_rows, self.measures, self.pairs)
-        known = judge.metrics(self.task.abstract())
+        held_out = HeldOut(
+            self.task, self.layout, feed.held_out(self.cfg), key, cfg.grid_rows, self.measures, self.pairs
+        )
+        known = held_out.metrics(self.task.abstract())
         if cfg.best and cfg.best not in known:
             raise ConfigError(f"eval.best={cfg.best!r} is not measured; known here: {', '.join(known)}")
-        return judge
+        return held_out
 
     def model(self) -> Flat:
         """All parameters as they are used after training: averages where there are any."""
@@ -211,7 +213,7 @@ class Run:
             measured = None
             if self.held_out and (step % cfg.eval.every == 0 or step == cfg.steps):
                 window.flush()
-                measured = self._judge(step)
+                measured = self._evaluate(step)
                 window.reset()
             if self.checkpoints.due(step):
                 window.flush()  # nothing that is not finite is ever saved
@@ -254,7 +256,7 @@ class Run:
         self.log.scalars(step, "train", means)
         window.reset()
 
-    def _judge(self, step: int) -> dict[str, float] | None:
+    def _evaluate(self, step: int) -> dict[str, float] | None:
         """What was measured; None if the metric that decides has no value (NaN)."""
         assert self.held_out is not None
         metrics, grid = self.held_out(self.model())

@@ -81,10 +81,10 @@ def gan_gradients(
             at_last = [vjp((d_image, nothing))[0][last_kernel] for d_image in (d_match, d_gan)]
             weight = weight * adaptive_weight(*at_last)
 
-        def judge(discriminator: Flat) -> jax.Array:
+        def loss_of(discriminator: Flat) -> jax.Array:
             return hinge(*jnp.split(discriminate(discriminator, jnp.concatenate([real, fake])), 2))
 
-        loss, grads = jax.value_and_grad(judge)(discriminator)
+        loss, grads = jax.value_and_grad(loss_of)(discriminator)
         return d_match + weight * d_gan, grads, {"gan": gan, "gan_weight": weight, "discriminator": loss}
 
     def rest() -> tuple[jax.Array, Flat, Flat]:

@@ -21,7 +21,7 @@ from vdiffsr_jax.photos.photo import ImageError, Photo
 from vdiffsr_jax.photos.read import read, read_size
 from vdiffsr_jax.sampling.batch_job import BatchJob, Output
 from vdiffsr_jax.sampling.errors import DeviceMemoryError, SamplingError
-from vdiffsr_jax.sampling.files import Task
+from vdiffsr_jax.sampling.files import PhotoTask
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
 
@@ -52,7 +52,7 @@ class Job:
 
     id: str
     folder: Path
-    task: Task
+    task: PhotoTask
     settings: Settings
     output: Output
     state: str = "waiting"
@@ -116,7 +116,7 @@ class Jobs:
         job_id = secrets.token_urlsafe(16)
         folder = self.folder / job_id
         target = folder / "result" / f"{Path(plain).stem[:100]}{EXTENSIONS[format]}"
-        task = Task(folder / "input", target, plain, format)
+        task = PhotoTask(folder / "input", target, plain, format)
         output = Output(scale=scale, quality=quality, max_pixels=limit)
         with self._lock:
             if sum(job.state == "waiting" for job in self._jobs.values()) >= self.limits.waiting:

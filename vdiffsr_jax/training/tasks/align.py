@@ -24,7 +24,7 @@ from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.sharding import placed
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
-from vdiffsr_jax.training.tasks.task import Export, Judgement, LossTask, Placement, prefixed, refuse, upsampled
+from vdiffsr_jax.training.tasks.task import Evaluation, Export, LossTask, Placement, prefixed, refuse_if, upsampled
 
 
 class LinearReader(nnx.Module):
@@ -71,16 +71,18 @@ class AlignTask(LossTask):
         prior: PriorConfig = cfg.model
         self.prior = prior
         window, crop = prior.tokenizer.window_size, cfg.data.crop_size
-        refuse(crop != window, f"data.crop_size={crop} must be the tokenizer's window, {window}")
-        refuse(cfg.data.degradation == "none", "task align learns HR from LR: data.degradation=none makes no LR")
-        refuse(prior_class(prior) is not PyramidVAR, f"task align is for model.kind=var, not {prior.kind}")
-        refuse(prior.train == "none", "task align with model.train=none trains nothing; take adapter, lora or full")
-        refuse(prior.mode == "shuffled", "task align needs each window's own codes: model.mode=shuffled is a control")
-        refuse(prior.tap_layers[-1] != prior.var.depth,
+        refuse_if(crop != window, f"data.crop_size={crop} must be the tokenizer's window, {window}")
+        refuse_if(cfg.data.degradation == "none", "task align learns HR from LR: data.degradation=none makes no LR")
+        refuse_if(prior_class(prior) is not PyramidVAR, f"task align is for model.kind=var, not {prior.kind}")
+        refuse_if(prior.train == "none", "task align with model.train=none trains nothing; take adapter, lora or full")
+        refuse_if(
+            prior.mode == "shuffled", "task align needs each window's own codes: model.mode=shuffled is a control"
+        )
+        refuse_if(prior.tap_layers[-1] != prior.var.depth,
                f"VAR's head reads its last block: the last of model.taps must be {prior.var.depth}")  # fmt: skip
         for part in PyramidVAR.parts:
-            found = sources.describe(part, getattr(cfg.init_from, part))[2]
-            sources.same(part, found, getattr(prior, part), f"model.{part}")
+            found = sources.network_in(part, getattr(cfg.init_from, part))[2]
+            sources.check_settings(part, found, getattr(prior, part), f"model.{part}")
         self.networks = {
             "pvar": build(PyramidVAR, prior, dtype=self.dtype, remat=cfg.remat),
             "reader": build(LinearReader, prior),
@@ -130,7 +132,7 @@ class AlignTask(LossTask):
         parts = {"cross_entropy": entropy, "f_hat": error.mean(), "accuracy": accuracy}
         return self.weights.cross_entropy * entropy + self.weights.f_hat * error.mean(), parts
 
-    def judge(self, flat: Flat, batch: Batch, key: jax.Array) -> Judgement:
+    def evaluate(self, flat: Flat, batch: Batch, key: jax.Array) -> Evaluation:
         """The picture of the f_hat read at the finest level; per level the LR's own codes stand beside (`lr_...`)."""
         sizes = self.prior.tokenizer.patch_nums
         wanted, own = self._tokens(flat, batch["hr"]), self._tokens(flat, upsampled(batch))
@@ -151,7 +153,7 @@ class AlignTask(LossTask):
         decode = self.method("tokenizer", VARTokenizer.decode)
         f_hats = {"LR's codes": own_f_hat[-1], "ours": read[-1], "HR's codes": goal[-1]}
         shown = {name: jnp.clip(decode(flat, f), -1, 1) for name, f in f_hats.items()}
-        return Judgement(shown.pop("ours"), metrics, shown)
+        return Evaluation(shown.pop("ours"), metrics, shown)
 
     def export(self, flat: Flat) -> Export:
         return Export("pvar", self.prior, {"pvar": self.tree("pvar", flat)})

@@ -17,7 +17,7 @@ from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.perceptual import Perceptual
-from vdiffsr_jax.training.tasks.task import Export, Judgement, Placement, Task, refuse
+from vdiffsr_jax.training.tasks.task import Evaluation, Export, Placement, Task, refuse_if
 from vdiffsr_jax.training.vqgan_game import AutoencoderLoss, gan_gradients
 
 LAST_KERNEL = "decoder/conv_out/kernel"
@@ -60,13 +60,13 @@ class AutoencoderTask(Task):
     def __init__(self, cfg: TrainConfig):
         super().__init__(cfg)
         self.weights: AutoencoderLoss = cfg.loss
-        refuse(cfg.remat != "none", f"remat is for var, teacher and distill; task {cfg.task} does not have it")
+        refuse_if(cfg.remat != "none", f"remat is for var, teacher and distill; task {cfg.task} does not have it")
         halvings = 2 ** (self.weights.l1_levels - 1)
-        refuse(cfg.data.crop_size % halvings > 0, f"data.crop_size={cfg.data.crop_size} must divide by {halvings}, "
+        refuse_if(cfg.data.crop_size % halvings > 0, f"data.crop_size={cfg.data.crop_size} must divide by {halvings}, "
                f"to be halved for loss.l1_levels={self.weights.l1_levels}")  # fmt: skip
         start = getattr(cfg.init_from, self.flag)
         if start is not None:
-            sources.same(self.flag, sources.describe(self.flag, start)[2], cfg.model, "model")
+            sources.check_settings(self.flag, sources.network_in(self.flag, start)[2], cfg.model, "model")
         self.perceptual = Perceptual(cfg) if self.weights.perceptual else None
         self.networks = {self.network: build(self.module, cfg.model, dtype=self.dtype)}
         if self.weights.gan:
@@ -127,13 +127,13 @@ class AutoencoderTask(Task):
             f"{self.network}/{LAST_KERNEL}",
         )
 
-    def judge(self, flat: Flat, batch: Batch, key: jax.Array) -> Judgement:
+    def evaluate(self, flat: Flat, batch: Batch, key: jax.Array) -> Evaluation:
         made = self.apply(self.network, flat, batch["hr"])
         image = jnp.clip(made.image, -1, 1)
         metrics = {"l1": jnp.abs(image - batch["hr"]).mean(axis=(1, 2, 3))}
         if self.perceptual:
             metrics["perceptual"] = self.perceptual(self.tree("perceptual", flat), image, batch["hr"])
-        return Judgement(image, metrics)
+        return Evaluation(image, metrics)
 
     def export(self, flat: Flat) -> Export:
         return Export(self.kind, self.cfg.model, {self.kind: self.tree(self.network, flat)})

@@ -21,7 +21,7 @@ from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.perceptual import Perceptual
 from vdiffsr_jax.training.tasks.restorer import RestorerTask, read_window, source_config
-from vdiffsr_jax.training.tasks.task import Judgement, Placement, refuse, upsampled
+from vdiffsr_jax.training.tasks.task import Evaluation, Placement, refuse_if, upsampled
 
 # This task's name of a teacher's network -> the item of the assembled model.
 TEACHER = {"teacher": "denoiser", "teacher_pvar": "pvar"}
@@ -91,10 +91,10 @@ class DistillTask(RestorerTask):
         if self.game.weight:
             self.networks["discriminator"] = self._discriminator(looks_through_vgg)
         self.sees_pictures = bool(self.weights.perceptual or self.weights.pixel or self.game.weight)
-        refuse(self.weights.train_decoder and not self.sees_pictures,
+        refuse_if(self.weights.train_decoder and not self.sees_pictures,
                "loss.train_decoder needs loss.perceptual, loss.pixel or loss.adversarial")  # fmt: skip
         crop, patch = cfg.data.crop_size, self.weights.pixel_size
-        refuse(bool(self.weights.pixel) and crop % patch > 0, f"data.crop_size={crop} must divide by "
+        refuse_if(bool(self.weights.pixel) and crop % patch > 0, f"data.crop_size={crop} must divide by "
                f"loss.pixel_size={patch}")  # fmt: skip
 
     def _discriminator(self, looks_through_vgg: bool) -> Network[Any]:
@@ -102,8 +102,8 @@ class DistillTask(RestorerTask):
         if game.on == "pixels":
             return build(PatchGAN, layers=game.layers, **options)
         if looks_through_vgg:
-            backbone = sources.describe("perceptual", self.cfg.init_from.perceptual)[2].backbone
-            refuse(backbone != "vgg16", f"loss.adversarial.on=vgg16 but init_from.perceptual is {backbone}")
+            backbone = sources.network_in("perceptual", self.cfg.init_from.perceptual)[2].backbone
+            refuse_if(backbone != "vgg16", f"loss.adversarial.on=vgg16 but init_from.perceptual is {backbone}")
         seen = VGG16.channels if looks_through_vgg else (self.model.first_stage.embed_dim,)
         return build(FeatureGAN, seen, **options)
 
@@ -112,9 +112,9 @@ class DistillTask(RestorerTask):
 
     def load(self, key: jax.Array, placement: Placement) -> Flat:
         directory = str(self.cfg.init_from.teacher)
-        sources.same_latents(directory, str(self.cfg.init_from.first_stage))
+        sources.check_latents(directory, str(self.cfg.init_from.first_stage))
         flat = super().load(key, placement)
-        plain = sources.describe("teacher", directory)[0] == "swin_unet"
+        plain = sources.network_in("teacher", directory)[0] == "swin_unet"
         network = "teacher/unet" if plain else "teacher"
         flat |= sources.read("teacher", directory, network, placement, dtype=self.stored)
         if self.teacher.prior is not None:
@@ -216,8 +216,8 @@ class DistillTask(RestorerTask):
     def sample(self, denoise: Denoise, z_y: jax.Array, noise: jax.Array) -> jax.Array:
         return sampler.sample_one_step(denoise, self.schedule, z_y, noise)
 
-    def judge(self, flat: Flat, batch: Batch, key: jax.Array) -> Judgement:
-        judged = super().judge(flat, batch, key)
+    def evaluate(self, flat: Flat, batch: Batch, key: jax.Array) -> Evaluation:
+        judged = super().evaluate(flat, batch, key)
         if self.perceptual:
             judged.metrics["perceptual"] = self._distance(flat, judged.image, batch["hr"])
         return judged

@@ -18,7 +18,7 @@ class Perceptual:
     """distance(params, a, b) -> (b,); raises ConfigError if init_from.perceptual is missing or something else."""
 
     def __init__(self, cfg: TrainConfig):
-        config = sources.describe("perceptual", cfg.init_from.perceptual)[2]
+        config = sources.network_in("perceptual", cfg.init_from.perceptual)[2]
         self.directory = str(cfg.init_from.perceptual)
         self.network = kinds.network("perceptual", "perceptual", config, dtype=jnp.dtype(cfg.dtype))
 

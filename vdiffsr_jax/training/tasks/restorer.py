@@ -20,7 +20,7 @@ from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.sharding import placed
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
-from vdiffsr_jax.training.tasks.task import Export, Judgement, LossTask, Placement, prefixed, refuse, upsampled
+from vdiffsr_jax.training.tasks.task import Evaluation, Export, LossTask, Placement, prefixed, refuse_if, upsampled
 
 
 def source_config(flag: str, directory: str | None, model: VDiffSRConfig) -> VDiffSRConfig:
@@ -28,13 +28,13 @@ def source_config(flag: str, directory: str | None, model: VDiffSRConfig) -> VDi
 
     Raises: ConfigError if its UNet or (for the teacher) its schedule is not the model's.
     """
-    kind, _, whole = sources.describe(flag, directory)
+    kind, _, whole = sources.network_in(flag, directory)
     found: VDiffSRConfig = whole
     if kind == "swin_unet":
         found = dataclasses.replace(model, denoiser=whole.denoiser, schedule=whole.schedule, prior=None)
-    sources.same(flag, found.denoiser, model.denoiser, "model.denoiser")
+    sources.check_settings(flag, found.denoiser, model.denoiser, "model.denoiser")
     if flag == "teacher":
-        sources.same(flag, found.schedule, model.schedule, "model.schedule")
+        sources.check_settings(flag, found.schedule, model.schedule, "model.schedule")
     return found
 
 
@@ -71,10 +71,12 @@ class RestorerTask(LossTask):
         model: VDiffSRConfig = cfg.model
         self.model = model
         crop, window = cfg.data.crop_size, model.tile_size * model.scale
-        refuse(crop != window, f"data.crop_size={crop} must be one tile, model.denoiser.image_size * scale = {window}")
-        refuse(cfg.data.scale != model.scale, f"data.scale={cfg.data.scale} must be model.scale={model.scale}")
-        first_stage = sources.describe("first_stage", cfg.init_from.first_stage)[2]
-        sources.same("first_stage", first_stage, model.first_stage, "model.first_stage")
+        refuse_if(
+            crop != window, f"data.crop_size={crop} must be one tile, model.denoiser.image_size * scale = {window}"
+        )
+        refuse_if(cfg.data.scale != model.scale, f"data.scale={cfg.data.scale} must be model.scale={model.scale}")
+        first_stage = sources.network_in("first_stage", cfg.init_from.first_stage)[2]
+        sources.check_settings("first_stage", first_stage, model.first_stage, "model.first_stage")
         self.schedule = schedule.make(model.schedule)
         self.start = self._start_config()
         self._units_trained = self._keeps_units()  # `load` sees whether they were
@@ -107,23 +109,23 @@ class RestorerTask(LossTask):
 
     def _check_prior(self, prior: PriorConfig) -> None:
         start = self.cfg.init_from
-        refuse(prior.var.folded, "model.prior.var.folded=True is for inference only")
-        refuse(prior.mode == "shuffled" and self.cfg.batch_size < 2 * self.cfg.accumulate,
+        refuse_if(prior.var.folded, "model.prior.var.folded=True is for inference only")
+        refuse_if(prior.mode == "shuffled" and self.cfg.batch_size < 2 * self.cfg.accumulate,
                "prior.mode=shuffled needs at least two samples at a time")  # fmt: skip
         if start.pvar is not None:
-            found = sources.describe("pvar", start.pvar)[2]
-            sources.same("pvar", _as_used(found, prior), prior, "model.prior")
-            refuse(prior.mode == "random_weights", "prior.mode=random_weights starts from tokenizer and var")
+            found = sources.network_in("pvar", start.pvar)[2]
+            sources.check_settings("pvar", _as_used(found, prior), prior, "model.prior")
+            refuse_if(prior.mode == "random_weights", "prior.mode=random_weights starts from tokenizer and var")
         if self._trained_prior() is not None:
             return
-        refuse(
+        refuse_if(
             self._keeps_units(),
             f"init_from.{self.start_flag} has trained CoGU and CSPA, which read the prior that they were trained with, "
             "and model.prior is another: set init_from.pvar, or take the settings of model.prior from there",
         )
         for part in prior_class(prior).parts:
-            found = sources.describe(part, getattr(start, part))[2]
-            sources.same(part, found, getattr(prior, part), f"model.prior.{part}")
+            found = sources.network_in(part, getattr(start, part))[2]
+            sources.check_settings(part, found, getattr(prior, part), f"model.prior.{part}")
 
     def load(self, key: jax.Array, placement: Placement) -> Flat:
         keys = [jax.random.fold_in(key, i) for i in range(2)]
@@ -222,13 +224,13 @@ class RestorerTask(LossTask):
     def sample(self, denoise: Denoise, z_y: jax.Array, noise: jax.Array) -> jax.Array:
         """z_0 as the trained model is used."""
 
-    def judge(self, flat: Flat, batch: Batch, key: jax.Array) -> Judgement:
+    def evaluate(self, flat: Flat, batch: Batch, key: jax.Array) -> Evaluation:
         window = upsampled(batch)
         z_y = self.encode(flat, window)
         noise = jax.random.normal(key, z_y.shape, z_y.dtype)
         z_0 = self.sample(self.closure(flat, batch["lr"], window), z_y, noise)
         error = jnp.square(z_0 - self.encode(flat, batch["hr"])).mean(axis=(1, 2, 3))
-        return Judgement(jnp.clip(self.decode(flat, z_0), -1, 1), {"latent_error": error})
+        return Evaluation(jnp.clip(self.decode(flat, z_0), -1, 1), {"latent_error": error})
 
     def export(self, flat: Flat) -> Export:
         return Export("vdiffsr", self.model, dict(self.items(flat)))

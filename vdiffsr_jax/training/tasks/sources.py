@@ -27,7 +27,7 @@ _PROMISED: ContextVar[Mapping[str, tuple[str, Any]]] = ContextVar("promised", de
 
 @contextlib.contextmanager
 def promised(checkpoints: Mapping[str, tuple[str, Any]]) -> Iterator[None]:
-    """Within it `describe` takes these checkpoints, {directory: (kind, configuration)}, as if they were there."""
+    """Within it `network_in` takes these checkpoints, {directory: (kind, configuration)}, as if they were there."""
     token = _PROMISED.set(checkpoints)
     try:
         yield
@@ -35,7 +35,7 @@ def promised(checkpoints: Mapping[str, tuple[str, Any]]) -> Iterator[None]:
         _PROMISED.reset(token)
 
 
-def describe(flag: str, directory: str | None) -> tuple[str, str, Any]:
+def network_in(flag: str, directory: str | None) -> tuple[str, str, Any]:
     """(kind, item, configuration of the network) in the checkpoint that init_from.`flag` names; reads no arrays.
 
     Raises: ConfigError if it is not given or of a kind that does not hold the network; CheckpointError.
@@ -53,7 +53,7 @@ def describe(flag: str, directory: str | None) -> tuple[str, str, Any]:
     return kind, item, kinds.described(kind, item, config)
 
 
-def same(flag: str, have: Any, want: Any, where: str) -> None:
+def check_settings(flag: str, have: Any, want: Any, where: str) -> None:
     """Raise ConfigError naming the settings in which a checkpoint differs from the run's configuration."""
     a, b = to_dict(have), to_dict(want)
     wrong = [f"{name}={a[name]} there, {b[name]} here" for name in a if a[name] != b.get(name)]
@@ -61,7 +61,7 @@ def same(flag: str, have: Any, want: Any, where: str) -> None:
         raise ConfigError(f"init_from.{flag} does not fit {where}: {'; '.join(wrong)}")
 
 
-def same_latents(teacher: str, directory: str) -> None:
+def check_latents(teacher: str, directory: str) -> None:
     """Compare the teacher's own first stage, if it has one, with the run's as they are stored, before any rounding.
 
     Raises: ConfigError if encoder or codebook differ: the teacher would be asked about latents it never saw.
@@ -69,7 +69,7 @@ def same_latents(teacher: str, directory: str) -> None:
     kind, config, _ = checkpoint.read_config(teacher)
     if teacher == directory or "first_stage" not in kinds.item_names(kind, config):
         return
-    item = describe("first_stage", directory)[1]
+    item = network_in("first_stage", directory)[1]
     theirs, ours = (
         {name: leaf for name, leaf in flatten(checkpoint.load_lazily(*place)).items() if not name.startswith(_DECODER)}
         for place in ((teacher, "first_stage"), (directory, item))
@@ -98,7 +98,7 @@ def read_tree(
     flag: str, directory: str, network: str, placement: Placement, *, item: str | None = None, dtype: Dtypes = _whole
 ) -> Params:
     """As `read`, as a tree."""
-    item = item or describe(flag, directory)[1]
+    item = item or network_in(flag, directory)[1]
     model = checkpoint.load_model(
         directory,
         items=[item],
@@ -110,4 +110,4 @@ def read_tree(
 
 def lazily(flag: str, directory: str | None, *, item: str | None = None) -> Params:
     """One item's parameters as they are stored, each read when it is asked for."""
-    return checkpoint.load_lazily(str(directory), item or describe(flag, directory)[1])
+    return checkpoint.load_lazily(str(directory), item or network_in(flag, directory)[1])

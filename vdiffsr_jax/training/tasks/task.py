@@ -22,7 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Judgement(NamedTuple):
+class Evaluation(NamedTuple):
     """One held-out batch: the image the model makes, (b, h, w, 3) in [-1, 1], and {metric: (b,)}.
 
     `shown`: {column: images} that the grid has beside it.
@@ -78,7 +78,7 @@ class Task(abc.ABC):
         """({trained parameter: gradient}, {metric: scalar}, among them "loss")."""
 
     @abc.abstractmethod
-    def judge(self, flat: Flat, batch: Batch, key: jax.Array) -> Judgement:
+    def evaluate(self, flat: Flat, batch: Batch, key: jax.Array) -> Evaluation:
         """The model at work on held-out images."""
 
     @abc.abstractmethod
@@ -175,7 +175,7 @@ def prefixed(network: str, params: Params) -> Flat:
     return {f"{network}/{path}": leaf for path, leaf in flatten(params).items()}
 
 
-def refuse(condition: bool, message: str) -> None:
+def refuse_if(condition: bool, message: str) -> None:
     """Raise ConfigError(message) if the condition holds."""
     if condition:
         raise ConfigError(message)

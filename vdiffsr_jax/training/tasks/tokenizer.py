@@ -4,7 +4,7 @@ from vdiffsr_jax.config import VARTokenizerConfig
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.tasks.autoencoder import AutoencoderTask
-from vdiffsr_jax.training.tasks.task import refuse
+from vdiffsr_jax.training.tasks.task import refuse_if
 
 
 class TokenizerTask(AutoencoderTask):
@@ -18,5 +18,5 @@ class TokenizerTask(AutoencoderTask):
 
     def __init__(self, cfg: TrainConfig):
         crop, window = cfg.data.crop_size, cfg.model.window_size
-        refuse(crop != window, f"data.crop_size={crop} must be the tokenizer's window, {window}")
+        refuse_if(crop != window, f"data.crop_size={crop} must be the tokenizer's window, {window}")
         super().__init__(cfg)

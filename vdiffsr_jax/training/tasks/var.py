@@ -17,7 +17,7 @@ from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
-from vdiffsr_jax.training.tasks.task import Export, Judgement, LossTask, Placement, refuse
+from vdiffsr_jax.training.tasks.task import Evaluation, Export, LossTask, Placement, refuse_if
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,19 +47,21 @@ class VARTask(LossTask):
         super().__init__(cfg)
         self.weights: VARLoss = cfg.loss
         model = cfg.model
-        tokenizer = sources.describe("tokenizer", cfg.init_from.tokenizer)[2]
+        tokenizer = sources.network_in("tokenizer", cfg.init_from.tokenizer)[2]
         for name, want, have in (
             ("patch_nums", tokenizer.patch_nums, model.patch_nums),
             ("vocab_size", tokenizer.vocab_size, model.vocab_size),
             ("code_dim", tokenizer.z_channels, model.code_dim),
         ):
-            refuse(want != have, f"model.{name}={have} but the tokenizer {cfg.init_from.tokenizer} has {want}")
+            refuse_if(want != have, f"model.{name}={have} but the tokenizer {cfg.init_from.tokenizer} has {want}")
         window, crop = tokenizer.window_size, cfg.data.crop_size
-        refuse(crop != window, f"data.crop_size={crop} must be the tokenizer's window, {window}")
-        refuse(model.folded, "model.folded=True is for inference only")
-        refuse(bool(model.lora_rank), "model.lora_rank is set by model.prior.lora_rank of teacher and distill; here 0")
+        refuse_if(crop != window, f"data.crop_size={crop} must be the tokenizer's window, {window}")
+        refuse_if(model.folded, "model.folded=True is for inference only")
+        refuse_if(
+            bool(model.lora_rank), "model.lora_rank is set by model.prior.lora_rank of teacher and distill; here 0"
+        )
         if cfg.init_from.var is not None:
-            sources.same("var", sources.describe("var", cfg.init_from.var)[2], model, "model")
+            sources.check_settings("var", sources.network_in("var", cfg.init_from.var)[2], model, "model")
         self.networks = {
             "var": build(VAR, model, dtype=self.dtype, remat=cfg.remat),
             "tokenizer": build(VARTokenizer, tokenizer, dtype=self.dtype),
@@ -97,7 +99,7 @@ class VARTask(LossTask):
         accuracy = (logits.argmax(axis=-1) == target).mean()
         return optax.softmax_cross_entropy(logits, wanted).mean(), {"accuracy": accuracy}
 
-    def judge(self, flat: Flat, batch: Batch, key: jax.Array) -> Judgement:
+    def evaluate(self, flat: Flat, batch: Batch, key: jax.Array) -> Evaluation:
         """The image of the likeliest token everywhere, given the true coarser levels; entropy per level too."""
         logits, target = self._predict(flat, batch, None)
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits, target)
@@ -107,7 +109,7 @@ class VARTask(LossTask):
         metrics = {"cross_entropy": entropy.mean(axis=1), "accuracy": (likeliest == target).mean(axis=1)}
         for k, level in enumerate(jnp.split(entropy, edges, axis=1)):
             metrics[f"cross_entropy_{self.cfg.model.patch_nums[k]}"] = level.mean(axis=1)
-        return Judgement(image, metrics)
+        return Evaluation(image, metrics)
 
     def export(self, flat: Flat) -> Export:
         return Export("var", self.cfg.model, {"var": self.tree("var", flat)})

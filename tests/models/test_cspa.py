@@ -111,6 +111,35 @@ def test_same_scale_reads_the_cells_of_its_window_by_hand(size: int, cells: int,
         np.testing.assert_allclose(read[0, a, b], want, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("switches", [{}, {"same": False, "levels": (0, 2)}, {"cross": False}])
+def test_what_is_read_of_the_cells_makes_the_output(switches: dict[str, object]):
+    """Values weighted by `read`, through W_o, are what the unit adds at the queries; windows are half of the level."""
+    network, _ = compiled(**switches)
+    params, levels = filled(network.abstract), pyramid(1)
+    prepared = network.method(CSPA.prepare)(params, levels[2], levels)
+    at = jnp.array([[0, 0], [3, 1], [2, 3]])
+    reading = network.method(CSPA.read)(params, H, prepared, EMB, at)
+    branches = []
+    if reading.same is not None:
+        values = prepared[0][1].reshape(2, -1, 2, 16)
+        branches.append((reading.same.reshape(2, 3, 2, -1), values))
+        np.testing.assert_array_equal(reading.same[:, 0, :, 2:], 0)  # other windows
+    if reading.cross is not None:
+        assert [level.shape for level in reading.cross] == [(2, 3, 2, p, p) for p in LEVELS]
+        kept = [
+            level.reshape(2, 3, 2, -1)
+            for k, level in enumerate(reading.cross)
+            if k in switches.get("levels", (0, 1, 2))
+        ]
+        branches.append((jnp.concatenate(kept, -1), prepared[1][1]))
+    for weights, _ in branches:
+        np.testing.assert_allclose(weights.sum(-1), 1, rtol=0, atol=1e-6)
+    read = jnp.concatenate([jnp.einsum("bnhm,bmhd->bnhd", *branch).reshape(2, 3, 32) for branch in branches], -1)
+    want = network.apply(params, H, prepared, EMB) - H
+    added = np.asarray(read @ params["w_o"]["kernel"]) + np.asarray(params["w_o"]["bias"])
+    np.testing.assert_allclose(added, want[:, at[:, 0], at[:, 1]], rtol=0, atol=1e-5)
+
+
 def test_a_stage_that_does_not_divide_into_its_levels_windows_is_refused():
     with pytest.raises(ValueError, match="7x7 does not divide into its level's 2x2 windows"):
         build(SameScale, 7, 4, 5, CSPAConfig(dim=4, head_dim=4, window_size=2), Places(1, 4, 4))

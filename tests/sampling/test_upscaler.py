@@ -14,6 +14,7 @@ from tests.sampling.seams import seam_ratio
 from vdiffsr_jax import Upscaler
 from vdiffsr_jax.photos.resample import cubic_rows
 from vdiffsr_jax.sampling.errors import DeviceMemoryError, SamplingError
+from vdiffsr_jax.sampling.model import Model
 from vdiffsr_jax.sampling.tile_model import TileModel
 from vdiffsr_jax.sampling.upscaler import Settings
 from vdiffsr_jax.weights import checkpoint
@@ -230,3 +231,14 @@ def test_tiles_that_disagree_leave_no_seam(plain_model, monkeypatch):
 @pytest.mark.skipif(not BOX.is_dir(), reason="the bundled model is not in this checkout")
 def test_seams_of_the_bundled_model(monkeypatch):
     assert seam_ratio(Upscaler.load(BOX), scene(), monkeypatch) <= 1.05
+
+
+def test_attention_that_nobody_pays_is_refused(model, plain_model):
+    lr = np.zeros((1, 16, 16, 3), np.float32)
+    with pytest.raises(SamplingError, match="no CSPA"):
+        Model.load(plain_model, devices=1).attention(lr, 0, (0, 0))
+    whole = Model.load(model, devices=1)
+    with pytest.raises(SamplingError, match=r"query=\(0, 16\): give row and column, each in 0..15"):
+        whole.attention(lr, 0, (0, 16))
+    with pytest.raises(SamplingError, match="place=3: this model's CSPA stands in 3 places"):
+        whole.attention(lr, 3, (0, 0))

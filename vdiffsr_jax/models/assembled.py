@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Network, Params
+from vdiffsr_jax.models.cspa import Reading
 from vdiffsr_jax.models.prior import Prior, Pyramid
 from vdiffsr_jax.models.vdiffsr import PriorCache, VDiffSR
 from vdiffsr_jax.models.vqgan import VQGAN
@@ -47,6 +48,13 @@ class Assembled:
     def denoise(self, items: Items, x: jax.Array, t: jax.Array, lr: jax.Array, prior: PriorCache | None) -> jax.Array:
         """f(x, t, lr; prior): z_t / its std (b, h, w, c) at steps t (b,) -> prediction of z_0, float32."""
         return self.networks["denoiser"].method(VDiffSR.__call__)(items["denoiser"], x, t, lr, prior)
+
+    def attention(
+        self, items: Items, x: jax.Array, t: jax.Array, lr: jax.Array, pyramid: Pyramid, queries: jax.Array
+    ) -> tuple[Reading, ...]:
+        """What CSPA reads of a pyramid in each of its places, for queries (n, 2) of the latent; else as `denoise`."""
+        prior = self.read_prior(items, pyramid)
+        return self.networks["denoiser"].method(VDiffSR.attention)(items["denoiser"], x, t, lr, prior, queries)
 
     def decode(self, items: Items, z_0: jax.Array) -> jax.Array:
         """Latent (b, h, w, c), through its nearest codes, -> image (b, 4h, 4w, 3) around [-1, 1]."""

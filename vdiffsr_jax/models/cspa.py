@@ -12,13 +12,24 @@ from flax import nnx
 
 from vdiffsr_jax.config import CSPAConfig
 from vdiffsr_jax.models.layers import ZEROS, GroupNorm, Linear
-from vdiffsr_jax.ops.attention import attention
+from vdiffsr_jax.ops.attention import attention, attention_weights
 from vdiffsr_jax.ops.embed import grid_centres, rotary_angles, rotate
 from vdiffsr_jax.ops.window import relative_position_bias, window_attention
 
 NORM_EPS = 1e-5
 BIAS_TABLE_INIT = jax.nn.initializers.truncated_normal(0.02)
 KeyValue = tuple[jax.Array, jax.Array]
+
+
+class Reading(NamedTuple):
+    """How much n queries read of every cell, the softmax of each branch; None where a branch is off.
+
+    `same`: (b, n, heads, p, p), the aligned level, zero outside of a query's window. `cross`: one (b, n, heads, p_k,
+    p_k) per level, coarse to fine, zero where a level is out of reach. Each branch sums to 1 for a query and head.
+    """
+
+    same: jax.Array | None
+    cross: tuple[jax.Array, ...] | None
 
 
 class Places(NamedTuple):
@@ -36,6 +47,10 @@ class Places(NamedTuple):
     def rotate_map(self, x: jax.Array) -> jax.Array:
         """(b, s, s, dim) -> the same, every cell rotated by its own centre."""
         return self.rotate(x.reshape(x.shape[0], -1, x.shape[-1]), grid_centres(x.shape[1])).reshape(x.shape)
+
+    def heads_at(self, q: jax.Array, at: jax.Array) -> jax.Array:
+        """Queries of a map (b, R, R, dim) at cells (n, 2): (b, n, heads, head_dim)."""
+        return q[:, at[:, 0], at[:, 1]].reshape(q.shape[0], -1, self.heads, self.head_dim)
 
 
 class SameScale(nnx.Module):
@@ -76,6 +91,20 @@ class SameScale(nnx.Module):
         """Rotated queries (b, R, R, dim) -> (b, R, R, dim)."""
         bias = relative_position_bias(self.bias_table[...], self.window, self.queries)
         return window_attention(q, *prepared, bias, window=self.queries)
+
+    def weights(self, q: jax.Array, prepared: KeyValue, at: jax.Array) -> jax.Array:
+        """`Reading.same` of the queries at (n, 2), (row, column) in the rotated map q (b, R, R, dim)."""
+        b, p = q.shape[0], prepared[0].shape[1]
+        side, windows, d = self.window, p // self.window, self.places.head_dim
+        area, inside = jnp.divmod(at, self.queries)
+        k = prepared[0].reshape(b, windows, side, windows, side, -1, d).swapaxes(2, 3)[:, area[:, 0], area[:, 1]]
+        bias = relative_position_bias(self.bias_table[...], side, self.queries)
+        bias = bias[:, inside[:, 0] * self.queries + inside[:, 1]].swapaxes(0, 1)[None, :, :, None]
+        one_each = self.places.heads_at(q, at)[:, :, None]
+        seen = attention_weights(one_each, k.reshape(b, -1, side * side, *k.shape[-2:]), scale=d**-0.5, bias=bias)
+        rows, columns = jnp.moveaxis(jax.nn.one_hot(area, windows), 1, 0)
+        seen = jnp.einsum("bnhyx,nr,nc->bnhrycx", seen.reshape(*seen.shape[:3], side, side), rows, columns)
+        return seen.reshape(*seen.shape[:3], p, p)
 
 
 class CrossScale(nnx.Module):
@@ -119,9 +148,23 @@ class CrossScale(nnx.Module):
         """
         k, v = prepared
         heads, d = self.places.heads, self.places.head_dim
+        queries = q.reshape(q.shape[0], -1, heads, d)
+        return attention(queries, k, v, scale=d**-0.5, bias=self._bias(emb)).reshape(q.shape)
+
+    def weights(self, q: jax.Array, prepared: KeyValue, emb: jax.Array, at: jax.Array) -> tuple[jax.Array, ...]:
+        """`Reading.cross` of the queries at (n, 2), (row, column) in the rotated map q (b, R, R, dim)."""
+        queries, scale = self.places.heads_at(q, at), self.places.head_dim**-0.5
+        seen = attention_weights(queries, prepared[0], scale=scale, bias=self._bias(emb)).swapaxes(1, 2)
+        ends = np.cumsum([self.patch_nums[level] ** 2 for level in self.levels])
+        reached = dict(zip(self.levels, jnp.split(seen, ends[:-1], axis=-1), strict=True))
+        shapes = [(*seen.shape[:3], p, p) for p in self.patch_nums]
+        return tuple(reached[k].reshape(s) if k in reached else jnp.zeros(s) for k, s in enumerate(shapes))
+
+    def _bias(self, emb: jax.Array) -> jax.Array:
+        """Of every token in reach, by its level: (b, heads, 1, tokens)."""
         level_of_token = np.concatenate([np.full(self.patch_nums[level] ** 2, level) for level in self.levels])
-        bias = self.level_bias(emb).reshape(-1, heads, 1, len(self.patch_nums))[..., level_of_token]
-        return attention(q.reshape(q.shape[0], -1, heads, d), k, v, scale=d**-0.5, bias=bias).reshape(q.shape)
+        by_level = self.level_bias(emb).reshape(-1, self.places.heads, 1, len(self.patch_nums))
+        return by_level[..., level_of_token]
 
 
 def aligned_level(patch_nums: Sequence[int], size: int) -> int:
@@ -182,10 +225,24 @@ class CSPA(nnx.Module):
         Args: h: (b, R, R, channels). prepared: from `prepare`. emb: (b, emb_dim), the timestep embedding.
         """
         same, cross = prepared
-        q = self.places.rotate_map(self.w_q(self.norm(h)))
+        q = self._queries(h)
         read = []
         if self.same is not None and same is not None:
             read.append(self.same(q, same))
         if self.cross is not None and cross is not None:
             read.append(self.cross(q, cross, emb))
         return h + self.w_o(jnp.concatenate(read, axis=-1))
+
+    def read(
+        self, h: jax.Array, prepared: tuple[KeyValue | None, KeyValue | None], emb: jax.Array, at: jax.Array
+    ) -> Reading:
+        """What a call with the same arguments weighs the prior with, for the queries at `at` (n, 2)."""
+        same, cross = prepared
+        q = self._queries(h)
+        return Reading(
+            None if self.same is None or same is None else self.same.weights(q, same, at),
+            None if self.cross is None or cross is None else self.cross.weights(q, cross, emb, at),
+        )
+
+    def _queries(self, h: jax.Array) -> jax.Array:
+        return self.places.rotate_map(self.w_q(self.norm(h)))

@@ -12,7 +12,7 @@ from flax import nnx
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.models.build import Params, build
 from vdiffsr_jax.models.cogu import CoGU
-from vdiffsr_jax.models.cspa import CSPA, KeyValue, aligned_level
+from vdiffsr_jax.models.cspa import CSPA, KeyValue, Reading, aligned_level
 from vdiffsr_jax.models.remat import remat_block
 from vdiffsr_jax.models.swin_unet import SwinUNet, swin_places
 
@@ -94,26 +94,55 @@ class VDiffSR(nnx.Module):
         Returns: (b, h, w, c) float32.
         Raises: ValueError if a cache is needed and absent or given and unused, or the map is not one VAR window.
         """
-        if (cache is None) != (not self.patch_nums):
-            need = (
-                "has no prior; leave the cache out" if cache is not None else "needs a prior; call encode_prior first"
-            )
-            raise ValueError(f"this denoiser {need}")
+        self._check(x, cache)
         if cache is None:
             return self.unet(x, t, lr)
-        if x.shape[1:3] != (self.tile_size, self.tile_size):
-            raise ValueError(f"a latent of {x.shape[1]}x{x.shape[2]} is not one VAR window, {self.tile_size} squared")
-        mean = cache.mean
 
         def fuse(i: int, h: jax.Array, emb: jax.Array) -> jax.Array:
-            if self.cogu is not None:
-                h = self.cogu[i](h, cache.cogu[i], jnp.concatenate([emb, mean.astype(emb.dtype)], axis=-1))
+            h = self._gate(i, h, emb, cache)
             return h if self.cspa is None else self.cspa[i](h, cache.cspa[i], emb)
 
         def fuse_remat(i: int, h: jax.Array, emb: jax.Array) -> jax.Array:
             return remat_block(lambda h, emb: fuse(i, h, emb), self.remat)(h, emb)
 
         return self.unet(x, t, lr, fuse_remat)
+
+    def attention(
+        self, x: jax.Array, t: jax.Array, lr: jax.Array, cache: PriorCache, queries: jax.Array
+    ) -> tuple[Reading, ...]:
+        """What CSPA reads of the prior in every place, in forward order; arguments as for a call.
+
+        Args: queries: (n, 2), row and column in the latent; each stage answers for the cell that holds it.
+        Raises: ValueError as a call does, or if the model has no CSPA.
+        """
+        self._check(x, cache)
+        units, readings = self.cspa, []
+        if units is None:
+            raise ValueError("this denoiser has no CSPA")
+
+        def fuse(i: int, h: jax.Array, emb: jax.Array) -> jax.Array:
+            h = self._gate(i, h, emb, cache)
+            at = queries * self.sizes[i] // self.tile_size
+            readings.append(units[i].read(h, cache.cspa[i], emb, at))
+            return units[i](h, cache.cspa[i], emb)
+
+        self.unet(x, t, lr, fuse)
+        return tuple(readings)
+
+    def _gate(self, i: int, h: jax.Array, emb: jax.Array, cache: PriorCache) -> jax.Array:
+        """CoGU of place i, where it is on."""
+        if self.cogu is None:
+            return h
+        return self.cogu[i](h, cache.cogu[i], jnp.concatenate([emb, cache.mean.astype(emb.dtype)], axis=-1))
+
+    def _check(self, x: jax.Array, cache: PriorCache | None) -> None:
+        if (cache is None) != (not self.patch_nums):
+            need = (
+                "has no prior; leave the cache out" if cache is not None else "needs a prior; call encode_prior first"
+            )
+            raise ValueError(f"this denoiser {need}")
+        if cache is not None and x.shape[1:3] != (self.tile_size, self.tile_size):
+            raise ValueError(f"a latent of {x.shape[1]}x{x.shape[2]} is not one VAR window, {self.tile_size} squared")
 
 
 def from_unet(unet_params: Params, cfg: VDiffSRConfig, key: jax.Array) -> Params:

@@ -46,6 +46,23 @@ def attention(
     return _by_blocks(q, k, v, scale, mask, bias, block)
 
 
+def attention_weights(
+    q: Float[Array, "batch *outer queries heads dim"],
+    k: Float[Array, "batch *outer keys heads dim"],
+    *,
+    scale: float = 1.0,
+    mask: Bool[Array, "queries keys"] | None = None,
+    bias: Float[Array, "#batch *#outer #heads #queries #keys"] | None = None,
+) -> Float32[Array, "batch *outer heads queries keys"]:
+    """softmax(scale q k^T + bias) over the keys: the weights of the values in `attention`, all in memory."""
+    logits = jnp.einsum("...nhd,...mhd->...hnm", q, k, preferred_element_type=jnp.float32) * scale
+    if bias is not None:
+        logits = logits + bias
+    if mask is not None:
+        logits = jnp.where(mask.reshape((1,) * (logits.ndim - 2) + mask.shape), logits, -jnp.inf)
+    return jax.nn.softmax(logits, axis=-1)
+
+
 def use_cudnn(platform: str, q: jax.Array, bias: jax.Array | None) -> bool:
     """Whether cuDNN's kernel takes the operands: half precision, heads of at most 128 numbers, no bias."""
     d = q.shape[-1]
@@ -62,12 +79,8 @@ def query_block(n: int, logits_per_query: int) -> int:
 def _attend(
     q: jax.Array, k: jax.Array, v: jax.Array, scale: float, mask: jax.Array | None, bias: jax.Array | None
 ) -> jax.Array:
-    logits = jnp.einsum("...nhd,...mhd->...hnm", q, k, preferred_element_type=jnp.float32) * scale
-    if bias is not None:
-        logits = logits + bias
-    if mask is not None:
-        logits = jnp.where(mask.reshape((1,) * (logits.ndim - 2) + mask.shape), logits, -jnp.inf)
-    return jnp.einsum("...hnm,...mhd->...nhd", jax.nn.softmax(logits, axis=-1).astype(v.dtype), v)
+    weights = attention_weights(q, k, scale=scale, mask=mask, bias=bias)
+    return jnp.einsum("...hnm,...mhd->...nhd", weights.astype(v.dtype), v)
 
 
 def _by_blocks(

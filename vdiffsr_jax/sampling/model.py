@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from vdiffsr_jax.diffusion import resshift, sampler, schedule
 from vdiffsr_jax.models.assembled import Items
+from vdiffsr_jax.models.cspa import Reading
 from vdiffsr_jax.models.prior import Pyramid
+from vdiffsr_jax.models.swin_unet import swin_places
+from vdiffsr_jax.ops import noise
 from vdiffsr_jax.photos.read import read
 from vdiffsr_jax.sampling.errors import SamplingError
 from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
@@ -28,6 +33,7 @@ class _Parts(NamedTuple):
     decode: Callable[[Items, jax.Array], jax.Array]
     prior: Callable[[Items, jax.Array], Pyramid]
     denoise: Callable[[Items, jax.Array, jax.Array, jax.Array], jax.Array]
+    attention: Callable[[Items, jax.Array, jax.Array, jax.Array, Pyramid, jax.Array], tuple[Reading, ...]]
 
 
 class Model(Upscaler):
@@ -74,6 +80,48 @@ class Model(Upscaler):
         """f(x, t, lr; prior of lr): z_t / its std (b, t, t, c) at steps t (b,) int32 -> prediction of z_0."""
         return self._parts.denoise(self._model.params, x, t, lr)
 
+    def attention(
+        self,
+        lr: jax.Array,
+        place: int,
+        query: Sequence[int] | np.ndarray,
+        *,
+        x: jax.Array | None = None,
+        t: jax.Array | None = None,
+    ) -> Reading:
+        """Which cells of which level of the prior CSPA reads at one place of the denoiser, for one pixel of the tiles.
+
+        Args: lr: tiles (b, t, t, 3). place: of the denoiser's CSPA units, in forward order from 0, negative from the
+            last. query: (row, column) in LR pixels, or several (n, 2); a coarser stage answers for the cell that holds
+            the pixel. x, t: as for `denoise`; without them, where sampling with seed 0 starts.
+        Returns: weights per head, which sum to 1 over the cells of each branch: `same`, (b, heads, p, p) of the level
+            aligned with the stage, and `cross`, one (b, heads, p_k, p_k) per level; None where a branch is off. With
+            several queries, an axis n after b.
+        Raises: SamplingError if the model has no CSPA, no such place, or the query lies outside of the tile.
+        """
+        if self.config.prior is None or not (self.config.cspa.same or self.config.cspa.cross):
+            raise SamplingError("this model has no CSPA, nothing that attends to a prior")
+        at = np.atleast_2d(np.asarray(query, np.int32))
+        if at.shape[1:] != (2,) or at.min() < 0 or at.max() >= self.tile:
+            raise SamplingError(f"query={query}: give row and column, each in 0..{self.tile - 1}")
+        places = len(swin_places(self.config.denoiser))
+        if not -places <= place < places:
+            raise SamplingError(f"place={place}: this model's CSPA stands in {places} places, from 0")
+        lr = jnp.asarray(lr)
+        if x is None or t is None:
+            x, t = self._start(lr)
+        reading = self._parts.attention(self._model.params, x, t, lr, self.prior(lr), jnp.asarray(at))[place]
+        one: Reading = jax.tree.map(lambda w: w if np.ndim(query) == 2 else w[:, 0], reading)
+        return one
+
+    def _start(self, lr: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the denoiser is first asked of tiles (b, t, t, 3): z_T / its std with the noise of seed 0, and T."""
+        steps, z_y = schedule.make(self.config.schedule), self.encode(self._model.assembled.enlarge(lr))
+        key, origins = jnp.asarray(noise.field_key(0)), jnp.zeros((lr.shape[0], 2), jnp.int32)
+        eps = noise.noise_at(key, origins, fields=1, side=lr.shape[1], channels=z_y.shape[-1])[:, 0]
+        x = resshift.scale_input(sampler.start(steps, z_y.astype(jnp.float32), eps), steps.input_std[-1])
+        return x, jnp.full(lr.shape[:1], steps.timestep_map[-1], jnp.int32)
+
     @functools.cached_property
     def _parts(self) -> _Parts:
         model = self._model.assembled
@@ -82,6 +130,7 @@ class Model(Upscaler):
             decode=jax.jit(model.decode),
             prior=jax.jit(lambda items, lr: model.pyramid(items, model.enlarge(lr))),
             denoise=jax.jit(lambda items, x, t, lr: model.denoiser(items, lr)(x, t)),
+            attention=jax.jit(model.attention),
         )
 
 

@@ -4,13 +4,14 @@ networks, the diffusion and the sampler lives here, once (training's own is `vdi
 
 from vdiffsr_jax.config.model import COLOR_FIXES, CoGUConfig, CSPAConfig, PriorConfig, ScheduleConfig, VDiffSRConfig
 from vdiffsr_jax.config.networks import SwinUNetConfig, VARConfig, VARTokenizerConfig, VQGANConfig
-from vdiffsr_jax.config.parsing import ConfigError, check_choice, parse, to_dict
+from vdiffsr_jax.config.parsing import ConfigError, Dataclass, check_choice, parse, to_dict
 
 __all__ = [
     "COLOR_FIXES",
     "CSPAConfig",
     "CoGUConfig",
     "ConfigError",
+    "Dataclass",
     "PriorConfig",
     "ScheduleConfig",
     "SwinUNetConfig",

@@ -11,14 +11,20 @@ import numpy as np
 from flax import nnx
 
 from vdiffsr_jax.config import CSPAConfig
-from vdiffsr_jax.models.layers import ZEROS, GroupNorm, Linear
+from vdiffsr_jax.models.layers import ZEROS, GroupNorm, KeyValue, Linear
 from vdiffsr_jax.ops.attention import attention, attention_weights
 from vdiffsr_jax.ops.embed import grid_centres, rotary_angles, rotate
 from vdiffsr_jax.ops.window import relative_position_bias, window_attention
 
 NORM_EPS = 1e-5
 BIAS_TABLE_INIT = jax.nn.initializers.truncated_normal(0.02)
-KeyValue = tuple[jax.Array, jax.Array]
+
+
+class Prepared(NamedTuple):
+    """What a unit computes from the prior alone: keys and values of each branch, None where it is off."""
+
+    same: KeyValue | None
+    cross: KeyValue | None
 
 
 class Reading(NamedTuple):
@@ -85,7 +91,7 @@ class SameScale(nnx.Module):
     def prepare(self, p: jax.Array) -> KeyValue:
         """Rotated keys, and values, of the aligned level, (b, p_k, p_k, prior_dim) -> two of (b, p_k, p_k, dim)."""
         k, v = jnp.split(self.kv(p), 2, axis=-1)
-        return self.places.rotate_map(k), v
+        return KeyValue(self.places.rotate_map(k), v)
 
     def __call__(self, q: jax.Array, prepared: KeyValue) -> jax.Array:
         """Rotated queries (b, R, R, dim) -> (b, R, R, dim)."""
@@ -139,7 +145,7 @@ class CrossScale(nnx.Module):
         )
         k, v = jnp.split(self.kv(tokens), 2, axis=-1)
         k = self.places.rotate(k, np.concatenate([grid_centres(self.patch_nums[k]) for k in self.levels]))
-        return k, v.reshape(k.shape)
+        return KeyValue(k, v.reshape(k.shape))
 
     def __call__(self, q: jax.Array, prepared: KeyValue, emb: jax.Array) -> jax.Array:
         """softmax(q k^T / sqrt(d) + level bias) v, the softmax in float32.
@@ -209,17 +215,17 @@ class CSPA(nnx.Module):
         )
         self.w_o = Linear((cfg.same + cfg.cross) * cfg.dim, channels, dtype=dtype, kernel_init=ZEROS, rngs=rngs)
 
-    def prepare(self, p: jax.Array, pyramid: tuple[jax.Array, ...]) -> tuple[KeyValue | None, KeyValue | None]:
+    def prepare(self, p: jax.Array, pyramid: tuple[jax.Array, ...]) -> Prepared:
         """What depends on the prior only, keys and values of each branch that is on.
 
         Args: p: (b, p_k, p_k, prior_dim), the level aligned with the stage. pyramid: all levels, coarse to fine.
         """
-        return (
+        return Prepared(
             None if self.same is None else self.same.prepare(p),
             None if self.cross is None else self.cross.prepare(pyramid),
         )
 
-    def __call__(self, h: jax.Array, prepared: tuple[KeyValue | None, KeyValue | None], emb: jax.Array) -> jax.Array:
+    def __call__(self, h: jax.Array, prepared: Prepared, emb: jax.Array) -> jax.Array:
         """h'' of the equation above.
 
         Args: h: (b, R, R, channels). prepared: from `prepare`. emb: (b, emb_dim), the timestep embedding.
@@ -233,9 +239,7 @@ class CSPA(nnx.Module):
             read.append(self.cross(q, cross, emb))
         return h + self.w_o(jnp.concatenate(read, axis=-1))
 
-    def read(
-        self, h: jax.Array, prepared: tuple[KeyValue | None, KeyValue | None], emb: jax.Array, at: jax.Array
-    ) -> Reading:
+    def read(self, h: jax.Array, prepared: Prepared, emb: jax.Array, at: jax.Array) -> Reading:
         """What a call with the same arguments weighs the prior with, for the queries at `at` (n, 2)."""
         same, cross = prepared
         q = self._queries(h)

@@ -5,7 +5,7 @@ Layout: NHWC maps, HWIO kernels, (in, out) matrices.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,13 @@ from vdiffsr_jax.ops.norm import group_norm, layer_norm
 Initializer = jax.nn.initializers.Initializer
 KERNEL_INIT = jax.nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 ZEROS = jax.nn.initializers.zeros
+
+
+class KeyValue(NamedTuple):
+    """What attention reads: keys and values of the same tokens (b, n, heads, d), or of a map (b, h, w, heads d)."""
+
+    k: jax.Array
+    v: jax.Array
 
 
 class Conv(nnx.Module):

@@ -14,9 +14,9 @@ import numpy as np
 from flax import nnx
 
 from vdiffsr_jax.config import VARConfig
-from vdiffsr_jax.models.layers import LayerNorm, Linear
+from vdiffsr_jax.models.layers import KeyValue, LayerNorm, Linear
 from vdiffsr_jax.models.remat import remat_block
-from vdiffsr_jax.models.var_block import Cache, VARBlock, level_sizes, normal_init
+from vdiffsr_jax.models.var_block import VARBlock, level_sizes, normal_init
 from vdiffsr_jax.ops.sampling import sample
 
 
@@ -176,7 +176,7 @@ class VAR(VARTrunk):
         modulations, positions = self.modulations(cond), self.positions()
         head_dim = cfg.width // cfg.num_heads
         nothing = jnp.zeros((2 * batch, 0, cfg.num_heads, head_dim), self.dtype)
-        caches: list[Cache] = [(nothing, nothing)] * cfg.depth
+        caches = [KeyValue(nothing, nothing)] * cfg.depth
         f_hat = jnp.zeros((batch, cfg.patch_nums[-1], cfg.patch_nums[-1], cfg.code_dim), jnp.float32)
         embedded = self.start(cond, 2 * batch)
         tokens, logits, first = [], [], 0

@@ -14,11 +14,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vdiffsr_jax.config import VARConfig
-from vdiffsr_jax.models.layers import Initializer, LayerNorm, Linear
+from vdiffsr_jax.models.layers import Initializer, KeyValue, LayerNorm, Linear
 from vdiffsr_jax.ops.attention import attention, l2_normalize, level_causal_attention
 
 MAX_LOG_SCALE = math.log(100.0)
-Cache = tuple[jax.Array, jax.Array]  # keys and values of the tokens so far, each (b, m, heads, d)
 
 
 def level_sizes(cfg: VARConfig) -> tuple[int, ...]:
@@ -43,16 +42,16 @@ class SelfAttention(nnx.Module):
         self.log_scale = nnx.Param(jnp.full((self.heads,), math.log(4.0), jnp.float32)) if cfg.attn_l2_norm else None
         self.proj = Linear(width, width, kernel_init=normal_init(cfg, 1 / math.sqrt(2 * cfg.depth)), **lora)
 
-    def __call__(self, x: jax.Array, past: Cache | None = None) -> tuple[jax.Array, Cache]:
+    def __call__(self, x: jax.Array, past: KeyValue | None = None) -> tuple[jax.Array, KeyValue]:
         """All levels at once, (b, n, width); or with `past` the next level alone, which sees all of `past`."""
         q, k, v = self._qkv(x)
         if past is None and not self.full:
             y = level_causal_attention(q, k, v, level_sizes=self.level_sizes, scale=self.scale)
         else:
             if past is not None:
-                k, v = (jnp.concatenate(pair, axis=1) for pair in zip(past, (k, v), strict=True))
+                k, v = jnp.concatenate([past.k, k], axis=1), jnp.concatenate([past.v, v], axis=1)
             y = attention(q, k, v, scale=self.scale)
-        return self.proj(y.reshape(x.shape)), (k, v)
+        return self.proj(y.reshape(x.shape)), KeyValue(k, v)
 
     def _qkv(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         q, k, v = jnp.split(self.qkv(x), 3, axis=-1)
@@ -95,7 +94,7 @@ class VARBlock(nnx.Module):
             six = six if shared is None else six + shared
         return six.transpose(1, 0, 2)[:, :, None]
 
-    def __call__(self, x: jax.Array, modulation: jax.Array, past: Cache | None = None) -> tuple[jax.Array, Cache]:
+    def __call__(self, x: jax.Array, modulation: jax.Array, past: KeyValue | None = None) -> tuple[jax.Array, KeyValue]:
         gamma_1, gamma_2, scale_1, scale_2, shift_1, shift_2 = modulation
         y, cache = self.attn(self.norm(x) * (1 + scale_1) + shift_1, past)
         x = x + (gamma_1 * y).astype(self.dtype)

@@ -12,7 +12,7 @@ from flax import nnx
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.models.build import Params, build
 from vdiffsr_jax.models.cogu import CoGU
-from vdiffsr_jax.models.cspa import CSPA, KeyValue, Reading, aligned_level
+from vdiffsr_jax.models.cspa import CSPA, Prepared, Reading, aligned_level
 from vdiffsr_jax.models.remat import remat_block
 from vdiffsr_jax.models.swin_unet import SwinUNet, swin_places
 
@@ -25,7 +25,7 @@ class PriorCache(NamedTuple):
 
     mean: jax.Array
     cogu: tuple[jax.Array, ...]
-    cspa: tuple[tuple[KeyValue | None, KeyValue | None], ...]
+    cspa: tuple[Prepared, ...]
 
 
 class Units(nnx.Module):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vdiffsr_jax.config import check_choice
-from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.optim import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ def discriminator_loss(
 
 def generator_loss(
     layers: Callable[[jax.Array], Sequence[jax.Array]], real: jax.Array, fake: jax.Array, weights: AdversarialConfig
-) -> Flat:
+) -> Metrics:
     """{"gan": what the generator minimises against the scores, "matching": where its weight is not zero}."""
     made = layers(fake)
     if not weights.matching and weights.form == "hinge":

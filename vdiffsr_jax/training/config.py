@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from vdiffsr_jax.config import ConfigError, check_choice, parse
+from vdiffsr_jax.config import ConfigError, Dataclass, check_choice, parse
 from vdiffsr_jax.data.config import DataConfig
 from vdiffsr_jax.metrics import catalog
 from vdiffsr_jax.metrics.rules import RULES
@@ -132,8 +132,8 @@ class TrainConfig:
     """One run. `model` and `loss` are the dataclasses of `task`; `share` is its part of a chain's time."""
 
     task: str
-    model: Any
-    loss: Any
+    model: Dataclass
+    loss: Dataclass
     data: DataConfig
     batch_size: int = 64
     steps: int = 100_000
@@ -183,7 +183,7 @@ def parse_train(values: Mapping[str, Any]) -> TrainConfig:
     task = tasks.find(values.get("task"))
     for name, cls in (("model", task.model_config), ("loss", task.loss_config)):
         given = values.get(name, {})
-        values[name] = given if dataclasses.is_dataclass(given) else parse(cls, given, f"{name}.")
+        values[name] = given if isinstance(given, cls) else parse(cls, given, f"{name}.")
     if "data" not in values:
         raise ConfigError("data is missing: say where the images are (data.sources)")
     return parse(TrainConfig, values)

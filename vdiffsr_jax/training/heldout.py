@@ -14,7 +14,7 @@ from vdiffsr_jax.metrics.catalog import Measure
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.ops import precision
 from vdiffsr_jax.training import grids, named
-from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.optim import Flat, Metrics
 from vdiffsr_jax.training.sharding import Layout
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks.task import Task, upsampled
@@ -55,7 +55,7 @@ class HeldOut:
 
     def __init__(
         self,
-        task: Task,
+        task: Task[Any, Any],
         layout: Layout,
         batches: Sequence[Mapping[str, np.ndarray]],
         key: jax.Array,
@@ -69,7 +69,7 @@ class HeldOut:
         self.key = key
         self.measures = measures
 
-        def evaluate(flat: Flat, batch: Batch, key: jax.Array) -> tuple[Flat, Flat, list[jax.Array]]:
+        def evaluate(flat: Flat, batch: Batch, key: jax.Array) -> tuple[Metrics, Metrics, list[jax.Array]]:
             image, metrics, shown = task.evaluate(flat, batch, key)
             hr = batch["hr"]
             metrics["psnr_y"] = psnr_y(image, hr)

@@ -20,7 +20,7 @@ from vdiffsr_jax.training import feed, named, tasks
 from vdiffsr_jax.training.config import TrainConfig, check_batch
 from vdiffsr_jax.training.heldout import HeldOut, OpenPairs, WholePictures
 from vdiffsr_jax.training.metrics import Log, Window, progress_line
-from vdiffsr_jax.training.optim import Flat, rates
+from vdiffsr_jax.training.optim import Flat, Metrics, rates
 from vdiffsr_jax.training.sharding import Layout, make_mesh
 from vdiffsr_jax.training.speed import Speed, Trace
 from vdiffsr_jax.training.state import TrainState
@@ -228,7 +228,7 @@ class Run:
         record(self.workdir, self.cfg)
         self.log.say(f"{steps} steps fit into this run's time")
 
-    def _step(self, batch: Batch, step: int, window: Window) -> Flat:
+    def _step(self, batch: Batch, step: int, window: Window) -> Metrics:
         """One step of the state; the first compiles, unless that is done or under way."""
         args = (self.state, self.frozen, batch, self.key, jnp.asarray(self.rates[step]))
         if self.program is None:
@@ -239,6 +239,7 @@ class Run:
                 traced, self.program = self.ahead.result()
             window.speed = Speed.of(traced, self._without_remat().trace(*args), self.layout.mesh)
             window.reset()
+        metrics: Metrics
         self.state, metrics = self.program(*args)
         return metrics
 

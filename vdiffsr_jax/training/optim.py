@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ import optax
 
 from vdiffsr_jax.training.config import OptimizerConfig
 
-Flat = dict[str, jax.Array]
+Flat = dict[str, jax.Array]  # parameters or their gradients, {"network/path": array}
+Metrics = Mapping[str, jax.Array]  # what was measured, {name: scalar}
 GROUPS = ("base", "new", "discriminator")
 
 
@@ -68,7 +69,7 @@ class Optimizer:
 
     def update(
         self, grads: Flat, opt_state: optax.OptState, params: Flat, rate: jax.Array
-    ) -> tuple[Flat, optax.OptState, Flat]:
+    ) -> tuple[Flat, optax.OptState, Metrics]:
         """New parameters, new moments, and {norm of each player's gradient, learning rate}.
 
         Args: rate: () factor of every peak rate, from `rate_shape`: an argument, so that a compiled step does not

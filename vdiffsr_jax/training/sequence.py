@@ -105,7 +105,7 @@ def _complete(path: epath.Path, cfg: TrainConfig) -> bool:
     return same and bool((path / "model" / "config.json").exists())
 
 
-def _promises(task: Task, path: epath.Path) -> Promises:
+def _promises(task: Task[Any, Any], path: epath.Path) -> Promises:
     """The checkpoints that a run of `task` in `path` will have made."""
     made: list[tuple[str, Any]] = []
     jax.eval_shape(lambda flat: made.append(task.export(flat)[:2]), task.abstract())

@@ -18,7 +18,7 @@ def with_settings(values: Mapping[str, Any], settings: Sequence[str]) -> dict[st
     value of `prior` is one of prior.train.
     Raises: ConfigError for a setting without "=" or a key below something that is not a mapping.
     """
-    result = copy.deepcopy(_plain(values))
+    result: dict[str, Any] = copy.deepcopy(_plain(values))
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from vdiffsr_jax.training.flop_count import count_flops
 from vdiffsr_jax.training.hardware import Chip, chip_of
-from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.optim import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Trace:
             jax.profiler.start_trace(str(self.directory))
             self.running = True
 
-    def after(self, step: int, metrics: Flat) -> None:
+    def after(self, step: int, metrics: Metrics) -> None:
         """End if this step was the last, once its numbers are there."""
         if self.running and step == self.last:
             jax.block_until_ready(metrics)

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from vdiffsr_jax.training.config import TrainConfig
-from vdiffsr_jax.training.optim import Flat, Optimizer
+from vdiffsr_jax.training.optim import Flat, Metrics, Optimizer
 from vdiffsr_jax.training.sharding import Layout
 from vdiffsr_jax.training.state import TrainState, average, create
 
 Batch = dict[str, jax.Array]
-Gradients = Callable[[Flat, Flat, Batch, jax.Array, jax.Array], tuple[Flat, Flat]]
-TrainStep = Callable[[TrainState, Flat, Batch, jax.Array, jax.Array], tuple[TrainState, Flat]]
+Gradients = Callable[[Flat, Flat, Batch, jax.Array, jax.Array], tuple[Flat, Metrics]]
+TrainStep = Callable[[TrainState, Flat, Batch, jax.Array, jax.Array], tuple[TrainState, Metrics]]
 
 
 def accumulated(gradients: Gradients, parts: int) -> Gradients:
@@ -26,10 +26,10 @@ def accumulated(gradients: Gradients, parts: int) -> Gradients:
     if parts == 1:
         return gradients
 
-    def mean(params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Flat, Flat]:
+    def mean(params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Flat, Metrics]:
         split = {name: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
 
-        def part(i: jax.Array, batch: Batch) -> tuple[Flat, Flat]:
+        def part(i: jax.Array, batch: Batch) -> tuple[Flat, Metrics]:
             return gradients(params, frozen, batch, jax.random.fold_in(key, i), step)
 
         def add(total: Any, xs: tuple[jax.Array, Batch]) -> tuple[Any, None]:
@@ -38,7 +38,7 @@ def accumulated(gradients: Gradients, parts: int) -> Gradients:
         abstract = jax.eval_shape(part, jnp.zeros((), jnp.int32), {name: x[0] for name, x in split.items()})
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), abstract)
         total, _ = jax.lax.scan(add, zeros, (jnp.arange(parts), split))
-        averaged: tuple[Flat, Flat] = jax.tree.map(lambda x: x / parts, total)
+        averaged: tuple[Flat, Metrics] = jax.tree.map(lambda x: x / parts, total)
         return averaged
 
     return mean
@@ -54,13 +54,13 @@ def make_train_step(gradients: Gradients, optimizer: Optimizer, *, ema_decay: fl
 
     def train_step(
         state: TrainState, frozen: Flat, batch: Batch, key: jax.Array, rate: jax.Array
-    ) -> tuple[TrainState, Flat]:
+    ) -> tuple[TrainState, Metrics]:
         grads, metrics = gradients(state.params, frozen, batch, jax.random.fold_in(key, state.step), state.step)
         params, opt_state, measured = optimizer.update(grads, state.opt_state, state.params, rate)
         ema = average(state.ema, params, state.step, ema_decay)
         watched = [metrics["loss"], *(value for name, value in measured.items() if name.startswith("grad_norm"))]
         finite = jnp.isfinite(jnp.stack(watched)).all().astype(jnp.float32)
-        return TrainState(state.step + 1, params, opt_state, ema), metrics | measured | {"finite": finite}
+        return TrainState(state.step + 1, params, opt_state, ema), {**metrics, **measured, "finite": finite}
 
     return train_step
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 
 from vdiffsr_jax.training.config import TrainConfig
-from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.optim import Metrics
 
 # Steps to time, and the part of the time left that steps may fill: the rest is for evaluations and saving.
 PROBE, SHARE = 20, 0.85
@@ -35,7 +35,7 @@ class Timer:
         self.first: tuple[int, float] | None = None
         self.done = False
 
-    def after(self, step: int, metrics: Flat) -> int | None:
+    def after(self, step: int, metrics: Metrics) -> int | None:
         """To be called after every step; the number of all steps, the one time that it is known."""
         if self.first is None:  # it may have compiled
             jax.block_until_ready(metrics)

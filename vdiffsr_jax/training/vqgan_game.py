@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.training.adversarial import hinge
-from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.optim import Flat, Metrics
 
 Discriminator = Callable[[Flat, jax.Array], jax.Array]
 
@@ -51,8 +51,8 @@ def adaptive_weight(match: jax.Array, gan: jax.Array) -> jax.Array:
 
 
 def gan_gradients(
-    autoencode: Callable[[Flat], tuple[tuple[jax.Array, jax.Array], Flat]],
-    match: Callable[[jax.Array], tuple[jax.Array, Flat]],
+    autoencode: Callable[[Flat], tuple[tuple[jax.Array, jax.Array], Metrics]],
+    match: Callable[[jax.Array], tuple[jax.Array, Metrics]],
     discriminate: Discriminator | None,
     params: Flat,
     discriminator: Flat,
@@ -60,7 +60,7 @@ def gan_gradients(
     step: jax.Array,
     weights: AutoencoderLoss,
     last_kernel: str,
-) -> tuple[Flat, Flat]:
+) -> tuple[Flat, Metrics]:
     """Gradients of both players from one reconstruction; before `weights.gan_start` no discriminator runs.
 
     Args: autoencode: params -> ((image, codebook loss), metrics). match: image -> (its distance to `real`, parts).
@@ -72,7 +72,7 @@ def gan_gradients(
     (distance, parts), d_match = jax.value_and_grad(match, has_aux=True)(fake)
     d_codebook = jnp.asarray(weights.codebook, codebook.dtype)
 
-    def play(discriminate: Discriminator) -> tuple[jax.Array, Flat, Flat]:
+    def play(discriminate: Discriminator) -> tuple[jax.Array, Flat, Metrics]:
         gan, d_gan = jax.value_and_grad(lambda fake: -discriminate(discriminator, fake).mean())(fake)
         weight = jnp.asarray(weights.gan)
         if weights.gan_adaptive:
@@ -87,7 +87,7 @@ def gan_gradients(
         loss, grads = jax.value_and_grad(loss_of)(discriminator)
         return d_match + weight * d_gan, grads, {"gan": gan, "gan_weight": weight, "discriminator": loss}
 
-    def rest() -> tuple[jax.Array, Flat, Flat]:
+    def rest() -> tuple[jax.Array, Flat, Metrics]:
         zero = jnp.zeros(())
         grads = {name: jnp.zeros_like(p) for name, p in discriminator.items()}
         return d_match, grads, {"gan": zero, "gan_weight": zero, "discriminator": zero}
@@ -98,4 +98,4 @@ def gan_gradients(
         d_image, grads, gan_metrics = jax.lax.cond(started, lambda: play(discriminate), rest)
     grads = vjp((d_image, d_codebook))[0] | grads
     loss = distance + weights.codebook * codebook
-    return grads, parts | usage | gan_metrics | {"loss": loss, "codebook": codebook}
+    return grads, {**parts, **usage, **gan_metrics, "loss": loss, "codebook": codebook}

@@ -37,7 +37,8 @@ def read(path: epath.Path, abstract: Params, dtype: Dtype | None, placement: Pla
     for part in batches(_sizes(leaves), READ_BYTES):
         arrays = _read(path, leaves[part])
         placed += [_place(array, struct.sharding) for array, (_, struct) in zip(arrays, leaves[part], strict=True)]
-    return jax.tree.unflatten(structure, placed)
+    params: Params = jax.tree.unflatten(structure, placed)
+    return params
 
 
 def lazily(path: epath.Path, abstract: Params) -> Params:
@@ -51,7 +52,8 @@ def lazily(path: epath.Path, abstract: Params) -> Params:
             LazyArray(struct.shape, np.dtype(struct.dtype), functools.partial(batch.take, i))
             for i, (_, struct) in enumerate(leaves[part])
         ]
-    return jax.tree.unflatten(structure, lazy)
+    params: Params = jax.tree.unflatten(structure, lazy)
+    return params
 
 
 def check_names(have: Collection[str], want: Collection[str], what: str) -> None:
@@ -81,9 +83,10 @@ def _sizes(leaves: Sequence[Leaf]) -> list[int]:
 
 def _read(path: epath.Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
     try:
-        return _format(path).read(path, leaves)
+        arrays: list[np.ndarray] = _format(path).read(path, leaves)
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {_first_line(error)}") from error
+    return arrays
 
 
 def _format(path: epath.Path) -> ModuleType:
@@ -99,9 +102,12 @@ def _format(path: epath.Path) -> ModuleType:
 
 
 def _place(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+    placed: jax.Array
     if sharding.is_fully_addressable:
-        return jax.device_put(array, sharding)
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+        placed = jax.device_put(array, sharding)
+    else:
+        placed = jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+    return placed
 
 
 def _target(path: epath.Path, abstract: Params, dtype: Dtype | None, placement: Placement) -> Params:

@@ -6,7 +6,7 @@ A run's `task` is one of `TASKS`, or "module:Class" of a `Task` outside of this 
 from __future__ import annotations
 
 import pkgutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vdiffsr_jax.config import ConfigError
 
@@ -25,7 +25,7 @@ TASKS = {
 }
 
 
-def find(name: object) -> type[Task]:
+def find(name: object) -> type[Task[Any, Any]]:
     """The class of a task.
 
     Raises: ConfigError if there is none of this name.
@@ -42,7 +42,7 @@ def find(name: object) -> type[Task]:
     raise ConfigError(f"task={name!r} must be one of {', '.join(TASKS)}, or module:Class of a Task")
 
 
-def make(cfg: TrainConfig) -> Task:
+def make(cfg: TrainConfig) -> Task[Any, Any]:
     """The task of a configuration, checked; no device has been touched.
 
     Raises: ConfigError, CheckpointError.

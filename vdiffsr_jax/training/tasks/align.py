@@ -20,7 +20,7 @@ from vdiffsr_jax.models.var import VAR
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
 from vdiffsr_jax.ops.resize import area
 from vdiffsr_jax.training.config import TrainConfig
-from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.optim import Flat, Metrics
 from vdiffsr_jax.training.sharding import placed
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
@@ -53,7 +53,7 @@ class AlignLoss:
     f_hat: float = 0.5
 
 
-class AlignTask(LossTask):
+class AlignTask(LossTask[PriorConfig, AlignLoss]):
     """Cross-entropy of VAR's own frozen head against the HR's codes, and |read(P_k) - f_hat(HR)|^2 at every level.
 
     VAR is teacher-forced on the LR window's codes, so what `prior.train` lets learn (LoRA and read-out) makes clean
@@ -67,9 +67,7 @@ class AlignTask(LossTask):
 
     def __init__(self, cfg: TrainConfig):
         super().__init__(cfg)
-        self.weights: AlignLoss = cfg.loss
-        prior: PriorConfig = cfg.model
-        self.prior = prior
+        self.prior = prior = self.model
         window, crop = prior.tokenizer.window_size, cfg.data.crop_size
         refuse_if(crop != window, f"data.crop_size={crop} must be the tokenizer's window, {window}")
         refuse_if(cfg.data.degradation == "none", "task align learns HR from LR: data.degradation=none makes no LR")
@@ -122,7 +120,7 @@ class AlignTask(LossTask):
         cond = self.method("var", VAR.condition)(flat, null)
         return self.method("var", VAR.logits)(flat, hidden, cond), self.apply("reader", flat, pyramid)
 
-    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
+    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Metrics]:
         wanted = self._tokens(flat, batch["hr"])
         logits, read = self._predict(flat, self._tokens(flat, upsampled(batch)))
         target = jnp.concatenate(wanted, axis=1)

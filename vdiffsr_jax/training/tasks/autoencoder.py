@@ -13,11 +13,11 @@ from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.patch_gan import PatchGAN
 from vdiffsr_jax.ops import precision
 from vdiffsr_jax.training.config import TrainConfig
-from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.optim import Flat, Metrics
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.perceptual import Perceptual
-from vdiffsr_jax.training.tasks.task import Evaluation, Export, Placement, Task, refuse_if
+from vdiffsr_jax.training.tasks.task import Evaluation, Export, M, Placement, Task, refuse_if
 from vdiffsr_jax.training.vqgan_game import AutoencoderLoss, gan_gradients
 
 LAST_KERNEL = "decoder/conv_out/kernel"
@@ -45,7 +45,7 @@ def multiscale_l1(difference: jax.Array, levels: int) -> jax.Array:
     return total / levels
 
 
-class AutoencoderTask(Task):
+class AutoencoderTask(Task[M, AutoencoderLoss]):
     """L1 + perceptual + patch GAN + codebook, on HR images alone. `loss.gan=0` trains without a discriminator.
 
     Source: Taming Transformers (arXiv:2012.09841), eq. 4 to 7, with L1 and a perceptual distance for |x - x'|^2.
@@ -59,16 +59,15 @@ class AutoencoderTask(Task):
 
     def __init__(self, cfg: TrainConfig):
         super().__init__(cfg)
-        self.weights: AutoencoderLoss = cfg.loss
         refuse_if(cfg.remat != "none", f"remat is for var, teacher and distill; task {cfg.task} does not have it")
         halvings = 2 ** (self.weights.l1_levels - 1)
         refuse_if(cfg.data.crop_size % halvings > 0, f"data.crop_size={cfg.data.crop_size} must divide by {halvings}, "
                f"to be halved for loss.l1_levels={self.weights.l1_levels}")  # fmt: skip
         start = getattr(cfg.init_from, self.flag)
         if start is not None:
-            sources.check_settings(self.flag, sources.network_in(self.flag, start)[2], cfg.model, "model")
+            sources.check_settings(self.flag, sources.network_in(self.flag, start)[2], self.model, "model")
         self.perceptual = Perceptual(cfg) if self.weights.perceptual else None
-        self.networks = {self.network: build(self.module, cfg.model, dtype=self.dtype)}
+        self.networks = {self.network: build(self.module, self.model, dtype=self.dtype)}
         if self.weights.gan:
             self.networks["patch_gan"] = build(
                 PatchGAN,
@@ -98,17 +97,19 @@ class AutoencoderTask(Task):
     def group(self, name: str) -> str:
         return "discriminator" if name.startswith("patch_gan/") else "base"
 
-    def gradients(self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Flat, Flat]:
+    def gradients(
+        self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[Flat, Metrics]:
         real = batch["hr"]
         players: dict[bool, Flat] = {True: {}, False: {}}
         for name, p in params.items():
             players[name.startswith("patch_gan/")][name] = p
 
-        def autoencode(params: Flat) -> tuple[tuple[jax.Array, jax.Array], Flat]:
+        def autoencode(params: Flat) -> tuple[tuple[jax.Array, jax.Array], Metrics]:
             made = self.apply(self.network, params, real)
             return (made.image, made.vq_loss), made.usage
 
-        def match(image: jax.Array) -> tuple[jax.Array, Flat]:
+        def match(image: jax.Array) -> tuple[jax.Array, Metrics]:
             difference = colour_weighted(image - real, self.weights.l1_colour)
             parts = {"l1": multiscale_l1(difference, self.weights.l1_levels)}
             if self.perceptual:
@@ -136,4 +137,4 @@ class AutoencoderTask(Task):
         return Evaluation(image, metrics)
 
     def export(self, flat: Flat) -> Export:
-        return Export(self.kind, self.cfg.model, {self.kind: self.tree(self.network, flat)})
+        return Export(self.kind, self.model, {self.kind: self.tree(self.network, flat)})

@@ -16,7 +16,7 @@ from vdiffsr_jax.models.patch_gan import FeatureGAN, PatchGAN
 from vdiffsr_jax.models.perceptual import VGG16
 from vdiffsr_jax.training.adversarial import AdversarialConfig, discriminator_loss, generator_loss
 from vdiffsr_jax.training.config import TrainConfig
-from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.optim import Flat, Metrics
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.perceptual import Perceptual
@@ -62,7 +62,7 @@ class DistillLoss:
             raise ConfigError(f"loss.pixel_size={self.pixel_size} must be at least 1")
 
 
-class DistillTask(RestorerTask):
+class DistillTask(RestorerTask[DistillLoss]):
     """distil + inverse + gt + perceptual (design section 8); the student starts as the teacher's UNet by default.
 
     `loss.pixel`, `loss.adversarial` and `loss.train_decoder` sharpen its pictures (design section 10).
@@ -72,7 +72,7 @@ class DistillTask(RestorerTask):
     loss_config = DistillLoss
 
     def __init__(self, cfg: TrainConfig):
-        self.weights: DistillLoss = cfg.loss
+        assert isinstance(cfg.model, VDiffSRConfig)  # `restorers` tells of the teacher before the model is set up
         self.teacher = source_config("teacher", cfg.init_from.teacher, cfg.model)
         if cfg.init_from.denoiser is None:
             self.start_flag = "teacher"
@@ -132,12 +132,14 @@ class DistillTask(RestorerTask):
             return "base"
         return "discriminator" if name.startswith("discriminator/") else super().group(name)
 
-    def gradients(self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Flat, Flat]:
+    def gradients(
+        self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[Flat, Metrics]:
         """The student's gradients, and the discriminator's from the picture that the student just made."""
         critic = {name: p for name, p in params.items() if name.startswith("discriminator/")}
         student = {name: p for name, p in params.items() if name not in critic}
 
-        def scalar(student: Flat) -> tuple[jax.Array, tuple[jax.Array, Flat]]:
+        def scalar(student: Flat) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
             return self.student_loss(student | critic | frozen, batch, key, step)
 
         (loss, (made, parts)), grads = jax.value_and_grad(scalar, has_aux=True)(student)
@@ -156,13 +158,13 @@ class DistillTask(RestorerTask):
             grads |= critic_grads
         return grads, parts | {"loss": loss}
 
-    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
+    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Metrics]:
         loss, (_, parts) = self.student_loss(flat, batch, key, step)
         return loss, parts
 
     def student_loss(
         self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> tuple[jax.Array, tuple[jax.Array, Flat]]:
+    ) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
         """What the student minimises, (its decoded picture, the terms before their weights)."""
         lr, hr, window, weights = batch["lr"], batch["hr"], upsampled(batch), self.weights
         z_0, z_y = self.encode_both(flat, hr, window)

@@ -20,7 +20,7 @@ from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.sharding import placed
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
-from vdiffsr_jax.training.tasks.task import Evaluation, Export, LossTask, Placement, prefixed, refuse_if, upsampled
+from vdiffsr_jax.training.tasks.task import Evaluation, Export, L, LossTask, Placement, prefixed, refuse_if, upsampled
 
 
 def source_config(flag: str, directory: str | None, model: VDiffSRConfig) -> VDiffSRConfig:
@@ -59,7 +59,7 @@ def _fits(found: PriorConfig, prior: PriorConfig) -> bool:
     return _as_used(found, prior) == prior
 
 
-class RestorerTask(LossTask):
+class RestorerTask(LossTask[VDiffSRConfig, L]):
     """Denoiser and, with a prior, PyramidVAR are trained around a frozen first stage."""
 
     model_config = VDiffSRConfig
@@ -68,8 +68,7 @@ class RestorerTask(LossTask):
 
     def __init__(self, cfg: TrainConfig):
         super().__init__(cfg)
-        model: VDiffSRConfig = cfg.model
-        self.model = model
+        model = self.model
         crop, window = cfg.data.crop_size, model.tile_size * model.scale
         refuse_if(
             crop != window, f"data.crop_size={crop} must be one tile, model.denoiser.image_size * scale = {window}"

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config import ConfigError, Dataclass
 from vdiffsr_jax.models.build import Network, Params, flatten, unflatten
 from vdiffsr_jax.ops.resize import bicubic
 from vdiffsr_jax.training.config import TrainConfig
-from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.optim import Flat, Metrics
 from vdiffsr_jax.training.step import Batch
 
 Placement = Callable[[str, Any], jax.sharding.Sharding]
+M = TypeVar("M", bound=Dataclass)
+L = TypeVar("L", bound=Dataclass)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -41,17 +43,17 @@ class Export(NamedTuple):
     items: dict[str, Params]
 
 
-class Task(abc.ABC):
+class Task(abc.ABC, Generic[M, L]):
     """One network's training. Making one checks the configuration and uses no device.
 
-    `model_config`, `loss_config`: the dataclasses of cfg.model and cfg.loss. `networks`: every network by name.
+    `model_config` M, `loss_config` L: the dataclasses of cfg.model and cfg.loss. `networks`: every network by name.
     Parameters are one flat dict, {"network/path": array}, of which `trainable` says what is trained. `best`: the metric
     that decides by default, `rising` those of which more is better. `sampling_steps`: of what it exports, if that makes
     pictures of LR pictures alone, else 0.
     """
 
-    model_config: ClassVar[type]
-    loss_config: ClassVar[type]
+    model_config: ClassVar[type[Dataclass]]
+    loss_config: ClassVar[type[Dataclass]]
     networks: dict[str, Network[Any]]
     best = "psnr_y"
     rising = ("psnr_y", "accuracy")
@@ -59,6 +61,7 @@ class Task(abc.ABC):
 
     def __init__(self, cfg: TrainConfig):
         self.cfg = cfg
+        self.model, self.weights = cast(M, cfg.model), cast(L, cfg.loss)
         self.dtype = jnp.dtype(cfg.dtype)
 
     @abc.abstractmethod
@@ -74,7 +77,9 @@ class Task(abc.ABC):
         return "base"
 
     @abc.abstractmethod
-    def gradients(self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Flat, Flat]:
+    def gradients(
+        self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[Flat, Metrics]:
         """({trained parameter: gradient}, {metric: scalar}, among them "loss")."""
 
     @abc.abstractmethod
@@ -149,19 +154,21 @@ class Task(abc.ABC):
         return made
 
 
-class LossTask(Task):
+class LossTask(Task[M, L]):
     """A task whose gradients are those of one scalar."""
 
     @abc.abstractmethod
-    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
+    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Metrics]:
         """The scalar that is minimised and its parts, from all parameters."""
 
-    def gradients(self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Flat, Flat]:
-        def scalar(params: Flat) -> tuple[jax.Array, Flat]:
+    def gradients(
+        self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[Flat, Metrics]:
+        def scalar(params: Flat) -> tuple[jax.Array, Metrics]:
             return self.loss(params | frozen, batch, key, step)
 
         (loss, parts), grads = jax.value_and_grad(scalar, has_aux=True)(params)
-        return grads, parts | {"loss": loss}
+        return grads, {**parts, "loss": loss}
 
 
 def upsampled(batch: Batch) -> jax.Array:

@@ -9,7 +9,7 @@ import jax
 from vdiffsr_jax.diffusion import losses, sampler
 from vdiffsr_jax.models.assembled import Denoise
 from vdiffsr_jax.training.config import TrainConfig
-from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.optim import Flat, Metrics
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks.restorer import RestorerTask
 from vdiffsr_jax.training.tasks.task import upsampled
@@ -20,7 +20,7 @@ class TeacherLoss:
     """Residual shifting has one term and no weight."""
 
 
-class TeacherTask(RestorerTask):
+class TeacherTask(RestorerTask[TeacherLoss]):
     """|f(z_t, t) - z_0|^2 for uniform t; judged by its deterministic chain, which is what a student learns.
 
     Source: ResShift (arXiv:2307.12348), section 2.1.
@@ -32,7 +32,7 @@ class TeacherTask(RestorerTask):
         super().__init__(cfg)
         self.sampling_steps = self.model.schedule.num_steps
 
-    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
+    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Metrics]:
         window = upsampled(batch)
         z_0, z_y = self.encode_both(flat, batch["hr"], window)
         key_t, key_noise = jax.random.split(key)

@@ -7,7 +7,7 @@ from vdiffsr_jax.training.tasks.autoencoder import AutoencoderTask
 from vdiffsr_jax.training.tasks.task import refuse_if
 
 
-class TokenizerTask(AutoencoderTask):
+class TokenizerTask(AutoencoderTask[VARTokenizerConfig]):
     """Crops are exactly one window: levels are absolute."""
 
     network = "tokenizer"
@@ -17,6 +17,6 @@ class TokenizerTask(AutoencoderTask):
     model_config = VARTokenizerConfig
 
     def __init__(self, cfg: TrainConfig):
-        crop, window = cfg.data.crop_size, cfg.model.window_size
-        refuse_if(crop != window, f"data.crop_size={crop} must be the tokenizer's window, {window}")
         super().__init__(cfg)
+        crop, window = cfg.data.crop_size, self.model.window_size
+        refuse_if(crop != window, f"data.crop_size={crop} must be the tokenizer's window, {window}")

@@ -14,7 +14,7 @@ from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.var import VAR
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
 from vdiffsr_jax.training.config import TrainConfig
-from vdiffsr_jax.training.optim import Flat
+from vdiffsr_jax.training.optim import Flat, Metrics
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.task import Evaluation, Export, LossTask, Placement, refuse_if
@@ -33,7 +33,7 @@ class VARLoss:
                 raise ConfigError(f"loss.{name}={getattr(self, name)} must lie in 0..1")
 
 
-class VARTask(LossTask):
+class VARTask(LossTask[VARConfig, VARLoss]):
     """Cross-entropy of every level's tokens given all coarser levels; images without a label have the null class.
 
     Source: Visual Autoregressive Modeling (arXiv:2404.02905), eq. 5.
@@ -45,8 +45,7 @@ class VARTask(LossTask):
 
     def __init__(self, cfg: TrainConfig):
         super().__init__(cfg)
-        self.weights: VARLoss = cfg.loss
-        model = cfg.model
+        model = self.model
         tokenizer = sources.network_in("tokenizer", cfg.init_from.tokenizer)[2]
         for name, want, have in (
             ("patch_nums", tokenizer.patch_nums, model.patch_nums),
@@ -86,15 +85,15 @@ class VARTask(LossTask):
         hr = batch["hr"]
         target = self._tokens(flat, hr)
         x_in = jax.lax.stop_gradient(self.method("tokenizer", VARTokenizer.var_input)(flat, target))
-        null = jnp.full(hr.shape[:1], self.cfg.model.num_classes, jnp.int32)
+        null = jnp.full(hr.shape[:1], self.model.num_classes, jnp.int32)
         label = batch.get("label", null)
         dropout = self.weights.class_dropout
         logits = self.apply("var", flat, label, x_in, dropout_key=key, class_dropout=dropout)
         return logits, jnp.concatenate(target, axis=1)
 
-    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Flat]:
+    def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Metrics]:
         logits, target = self._predict(flat, batch, key)
-        vocab, smoothing = self.cfg.model.vocab_size, self.weights.label_smoothing
+        vocab, smoothing = self.model.vocab_size, self.weights.label_smoothing
         wanted = optax.smooth_labels(jax.nn.one_hot(target, vocab), smoothing)
         accuracy = (logits.argmax(axis=-1) == target).mean()
         return optax.softmax_cross_entropy(logits, wanted).mean(), {"accuracy": accuracy}
@@ -104,12 +103,12 @@ class VARTask(LossTask):
         logits, target = self._predict(flat, batch, None)
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits, target)
         likeliest = logits.argmax(axis=-1)
-        edges = np.cumsum([p * p for p in self.cfg.model.patch_nums])[:-1]
+        edges = np.cumsum([p * p for p in self.model.patch_nums])[:-1]
         image = self.method("tokenizer", VARTokenizer.tokens_to_image)(flat, jnp.split(likeliest, edges, axis=1))
         metrics = {"cross_entropy": entropy.mean(axis=1), "accuracy": (likeliest == target).mean(axis=1)}
         for k, level in enumerate(jnp.split(entropy, edges, axis=1)):
-            metrics[f"cross_entropy_{self.cfg.model.patch_nums[k]}"] = level.mean(axis=1)
+            metrics[f"cross_entropy_{self.model.patch_nums[k]}"] = level.mean(axis=1)
         return Evaluation(image, metrics)
 
     def export(self, flat: Flat) -> Export:
-        return Export("var", self.cfg.model, {"var": self.tree("var", flat)})
+        return Export("var", self.model, {"var": self.tree("var", flat)})

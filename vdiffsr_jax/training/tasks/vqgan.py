@@ -5,7 +5,7 @@ from vdiffsr_jax.models.vqgan import VQGAN
 from vdiffsr_jax.training.tasks.autoencoder import AutoencoderTask
 
 
-class VQGANTask(AutoencoderTask):
+class VQGANTask(AutoencoderTask[VQGANConfig]):
     """Crops of any size that divides by the downsampling factor."""
 
     network = kind = "vqgan"

@@ -31,8 +31,7 @@ def _sequential(positions: Iterable[int], heads: list[Rule | Drop]) -> list[Rule
     for i, position in enumerate(positions):
         rules.append(Rule(rf"features\.{position}\.weight", f"backbone/convs/{i}/kernel", CONV))
         rules.append(Rule(rf"features\.{position}\.bias", f"backbone/convs/{i}/bias"))
-    rules.append(Rule(r"(?:VGG16|AlexNet)_0/Conv_(\d+)/(kernel|bias)", r"backbone/convs/\1/\2"))
-    return rules + heads
+    return [*rules, *heads, Rule(r"(?:VGG16|AlexNet)_0/Conv_(\d+)/(kernel|bias)", r"backbone/convs/\1/\2")]
 
 
 def _efficientnet() -> list[Rule | Drop]:

@@ -103,7 +103,7 @@ def run(step: Step, folder: Path) -> dict[str, Any]:
                 process.send_signal(signal.SIGKILL)
                 killed = True
             time.sleep(0.05)
-    code = os.waitstatus_to_exitcode(status)
+    process.returncode = code = os.waitstatus_to_exitcode(status)
     if code != (-signal.SIGKILL if step.kill_at else 0) or killed != bool(step.kill_at):
         raise SystemExit(f"{step.name}: exit code {code}; what it said stands in {folder / 'log'}")
     return {

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from vdiffsr_jax.config import PriorConfig, SwinUNetConfig, VARConfig, VARTokenizerConfig, VDiffSRConfig, VQGANConfig
 from vdiffsr_jax.diffusion import sampler, schedule
+from vdiffsr_jax.models import fidelity
 from vdiffsr_jax.models.assembled import Items, assemble
 from vdiffsr_jax.models.build import Params, cast, flatten
 from vdiffsr_jax.models.prior import fold_model
@@ -99,7 +100,7 @@ def one_step(bench: Bench, config: VDiffSRConfig, items: dict[str, Params], batc
     tile = config.tile_size
     lr = jax.random.uniform(jax.random.key(1), (batch, tile, tile, 3), minval=-1.0, maxval=1.0)
     noise = jax.random.normal(jax.random.key(2), (batch, tile, tile, config.first_stage.embed_dim))
-    items, config = fold_model(items, config)
+    items, config = fidelity.at(*fold_model(items, config))
     model = assemble(config, dtype=dtype)
     steps = schedule.make(config.schedule)
 

@@ -44,6 +44,8 @@ def get_config() -> ConfigDict:
     guided = {"first_stage": first, "teacher": teacher, "perceptual": lpips}
     warm = {"denoiser": "{workdir}/distill/best", "pvar": "{workdir}/distill/best"}
     sharp = STUDENT | {"distil": 0.0, "train_decoder": True, "adversarial": GAME}
+    # What the two students share is stored once: the prior of the first serves both.
+    sharper = MODEL | {"prior": PRIOR | {"train": "none"}}
     chain = {
         "vqgan": run("vqgan", VQGAN, RECONSTRUCTION, 4e-4, 8, 6000, first_stage="stages/first_stage", perceptual=lpips),
         "tokenizer": run("tokenizer", TOKENIZER, RECONSTRUCTION | {"gan": 0.0}, 6e-4, 4, 3000, perceptual=lpips),
@@ -51,7 +53,7 @@ def get_config() -> ConfigDict:
         "align": run("align", PRIOR, {}, 1e-3, 4, 1500, **parts),
         "teacher": run("teacher", MODEL | {"prior": None}, {}, 5e-4, 4, 3000, first_stage=first),
         "distill": run("distill", MODEL, STUDENT, 3e-4, 2, 3000, pvar="{workdir}/align/best", **guided),
-        "sharp": run("distill", MODEL, sharp, 1e-4, 2, 3000, **warm, **guided),
+        "sharp": run("distill", sharper, sharp, 1e-4, 2, 3000, **warm, **guided),
     }
     chain["vqgan"]["data"] = PHOTOS | {"crop_size": 64, "degradation": "none"}
     for name in ("vqgan", "tokenizer", "distill", "sharp"):

@@ -133,6 +133,8 @@ def test_the_sheet_shows_the_chosen_photo_in_every_column(evaluated, photos):
         (["--ckpt", "x={plain_model}", "--ckpt", "x={plain_model}"], "row 'x' already"),
         (["--ckpt", "x={plain_model}", "--steps", "y:4"], "NAME one of x"),
         (["--ckpt", "x={plain_model}", "--steps", "x:3"], "this model takes 1, 4"),
+        (["--ckpt", "x={plain_model}", "--fidelity", "y:1"], "--fidelity y:1: write NAME:0..1, NAME one of x"),
+        (["--ckpt", "x={plain_model}", "--fidelity", "x:1"], "--fidelity x: fidelity=1: this model is one student"),
         (["--ckpt", "x={perceptual}"], "perceptual network, not a whole model"),
         (["--ckpt", "x={plain_model}", "--perceptual", "{plain_model}"], "not a metric's"),
         (

@@ -111,6 +111,7 @@ def test_the_originals_command_line_and_an_interruption(folder, tmp_path, model,
         (["-i", "{in}", "--ckpt", "{model}", "--scale", "2"], "does x4"),
         (["-i", "{in}", "--ckpt", "{model}", "--overlap", "99"], "overlap=99"),
         (["-i", "{in}", "--ckpt", "{model}", "--devices", "99"], "this machine has"),
+        (["-i", "{in}", "--ckpt", "{model}", "--fidelity", "0.5"], "fidelity=0.5: this model is one student"),
     ],
 )
 def test_wrong_usage(folder, tmp_path, plain_model, capsys, monkeypatch, arguments, message):

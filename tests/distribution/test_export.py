@@ -75,6 +75,7 @@ def test_onnx_agrees_and_is_refused_where_it_does_not(plain: Path, tmp_path: Pat
     [
         (["--format", "stablehlo", "--steps", "3"], "--steps 3 must be one of 1, 4, 15"),
         (["--format", "onnx", "--dtype", "bfloat16"], "ONNX is written in float32"),
+        (["--format", "onnx", "--fidelity", "0"], "fidelity=0: this model is one student"),
     ],
 )
 def test_what_cannot_be_exported_says_why(tiny: Path, tmp_path: Path, capsys, flags, message):

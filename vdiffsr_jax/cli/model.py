@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--output", required=True, type=Path, metavar="OUT")
     export.add_argument("--steps", type=int, default=1, help="denoising steps (default: 1)")
     export.add_argument("--sampler", default="ancestral", help="of several steps: ancestral or deterministic")
+    export.add_argument("--fidelity", type=float, metavar="0..1", help="of a model with two ends (default: its own)")
     export.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the computation")
     export.add_argument(
         "--batch", type=int, default=1, help="tiles at once of an ONNX file (stablehlo takes any number)"
@@ -103,7 +104,7 @@ def _export(args: argparse.Namespace) -> None:
     from vdiffsr_jax.distribution import export
 
     directory = resolve(args.checkpoint, ask=agree if args.yes else ask_on_terminal)
-    model = export.Exported(directory, steps=args.steps, sampler=args.sampler, dtype=args.dtype)
+    model = export.Exported(directory, steps=args.steps, sampler=args.sampler, dtype=args.dtype, fidelity=args.fidelity)
     if args.format == "stablehlo":
         files = export.stablehlo(model, args.output)
     else:

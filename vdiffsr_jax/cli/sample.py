@@ -74,6 +74,8 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--batch", type=int, help="tiles at once (default: 1 per CPU device, 8 per accelerator)")
     how.add_argument("--color_fix", choices=COLOR_FIXES, help="colours of the input (default: as the checkpoint says; "
                      "converted SinSR and ResShift say none)")  # fmt: skip
+    how.add_argument("--fidelity", type=float, metavar="0..1", help="1: faithful to the photo, 0: sharp, for models "
+                     "that hold both (default: as the checkpoint says)")  # fmt: skip
     out = p.add_argument_group("results")
     out.add_argument("--outscale", type=float, default=4.0, help="final scale, resampled after x4 (default: 4)")
     out.add_argument("--format", choices=(*EXTENSIONS, "same"), help="default: png, or what -o FILE says")
@@ -181,6 +183,7 @@ def _sample(args: argparse.Namespace) -> int:
         stride=args.stride,
         blend=args.blend,
         color_fix=args.color_fix,
+        fidelity=args.fidelity,
     )
     upscaler.check(settings)
     output = Output(
@@ -219,6 +222,7 @@ def _work(args: argparse.Namespace, directory: str | Path) -> Work:
         "tile",
         "blend",
         "color_fix",
+        "fidelity",
         "dtype",
         "outscale",
         "quality",

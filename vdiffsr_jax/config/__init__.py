@@ -2,7 +2,15 @@
 networks, the diffusion and the sampler lives here, once (training's own is `vdiffsr_jax.training.config`).
 """
 
-from vdiffsr_jax.config.model import COLOR_FIXES, CoGUConfig, CSPAConfig, PriorConfig, ScheduleConfig, VDiffSRConfig
+from vdiffsr_jax.config.model import (
+    COLOR_FIXES,
+    CoGUConfig,
+    CSPAConfig,
+    PriorConfig,
+    ScheduleConfig,
+    SharpConfig,
+    VDiffSRConfig,
+)
 from vdiffsr_jax.config.networks import SwinUNetConfig, VARConfig, VARTokenizerConfig, VQGANConfig
 from vdiffsr_jax.config.parsing import ConfigError, Dataclass, check_choice, parse, to_dict
 
@@ -14,6 +22,7 @@ __all__ = [
     "Dataclass",
     "PriorConfig",
     "ScheduleConfig",
+    "SharpConfig",
     "SwinUNetConfig",
     "VARConfig",
     "VARTokenizerConfig",

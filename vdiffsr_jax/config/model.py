@@ -106,11 +106,30 @@ class ScheduleConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SharpConfig:
+    """A second, sharper end of a model (`models.fidelity`): which `networks` have one, and the default `fidelity`.
+
+    `exact`: the second end is kept as it is, not as a difference in 4 bits.
+    """
+
+    fidelity: float = 0.5
+    networks: tuple[str, ...] = ("denoiser",)
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        known = ("first_stage", "denoiser", "pvar")
+        if not self.networks or any(name not in known for name in self.networks):
+            raise ConfigError(f"sharp.networks={self.networks} must be some of {', '.join(known)}")
+        if not 0 <= self.fidelity <= 1:
+            raise ConfigError(f"sharp.fidelity={self.fidelity} must lie in 0 (sharp) to 1 (faithful)")
+
+
+@dataclasses.dataclass(frozen=True)
 class VDiffSRConfig:
     """The assembled model. `prior=None` is a plain ResShift or SinSR: no VAR, no CoGU, no CSPA.
 
     `color_fix`: the colour correction that its results want, one of COLOR_FIXES, unless the person who samples says
-    otherwise.
+    otherwise. `sharp`: of a model with two ends.
     """
 
     first_stage: VQGANConfig = VQGANConfig()
@@ -121,6 +140,7 @@ class VDiffSRConfig:
     cspa: CSPAConfig = CSPAConfig()
     scale: int = 4
     color_fix: str = "none"
+    sharp: SharpConfig | None = None
 
     @property
     def tile_size(self) -> int:
@@ -139,6 +159,15 @@ class VDiffSRConfig:
                 f"denoiser channels {self.denoiser.in_channels}->{self.denoiser.out_channels} must be "
                 f"{latent + 3}->{latent} for first_stage.embed_dim={latent}"
             )
+        if self.sharp is not None and "pvar" in self.sharp.networks:
+            prior = self.prior
+            if (
+                prior is None
+                or prior.train != "none"
+                or prior.lora_rank
+                or (prior.kind == "var" and not prior.var.folded)
+            ):
+                raise ConfigError("sharp.networks names pvar: there must be a prior, in inference form (sampling.pack)")
         if self.prior is not None:
             window = self.prior.tokenizer.window_size
             if window != self.tile_size * self.scale:

@@ -33,6 +33,8 @@ def to_torch(directory: Path, output: Path, *, item: str | None = None, dtype: A
         raise ConversionError(f"{directory} ({kind}) holds {', '.join(known)}, no {item}")
     params = load_lazily(directory, item)
     added: dict[str, LazyArray] = {}
+    if item == "sharp":
+        raise ConversionError("sharp is what the sharp end differs by, no network; the others are of the faithful end")
     if item == "pvar":
         if config.prior.kind != "var":
             raise ConversionError(f"a prior of kind {config.prior.kind} has no VAR in it to write")

@@ -23,6 +23,7 @@ import numpy as np
 
 from vdiffsr_jax import __version__
 from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.models import fidelity as ends
 from vdiffsr_jax.models.assembled import assemble
 from vdiffsr_jax.models.build import flatten, unflatten
 from vdiffsr_jax.models.prior import fold_model
@@ -44,8 +45,16 @@ class Exported:
     `run(weights, lr, eps)`: the tile program, lr (b, t, t, 3) in [-1, 1], eps (b, fields, t, t, c) standard normal.
     """
 
-    def __init__(self, directory: str | Path, *, steps: int = 1, sampler: str = "ancestral", dtype: str = "float32"):
-        """Read and fold. Raises: ConfigError, in a line, if this cannot be exported; CheckpointError."""
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        steps: int = 1,
+        sampler: str = "ancestral",
+        dtype: str = "float32",
+        fidelity: float | None = None,
+    ):
+        """Read, fold, go to one fidelity. Raises: ConfigError, in a line, if it cannot be exported; CheckpointError."""
         kind, config, _ = checkpoint.read_config(directory)
         if kind != "vdiffsr":
             raise ConfigError(f"{directory} holds a {kind} network alone: only an assembled model upscales tiles")
@@ -55,8 +64,12 @@ class Exported:
             raise ConfigError(f"--steps {steps} must be one of {', '.join(map(str, step_choices(config)))}")
         if sampler not in SAMPLERS:
             raise ConfigError(f"--sampler {sampler} must be one of {', '.join(SAMPLERS)}")
+        try:
+            ends.check(config, fidelity)
+        except ValueError as error:
+            raise ConfigError(f"{directory}: {error}") from None
         loaded = checkpoint.load_model(directory, dtype=jnp.float32)
-        items, self.config = fold_model(loaded.items, config)
+        items, self.config = ends.at(*fold_model(loaded.items, config), fidelity)
         model = assemble(self.config, dtype=jnp.dtype(dtype))
         items = {name: network.as_computed(items[name]) for name, network in model.networks.items()}
         self.weights: dict[str, jax.Array] = flatten(items)

@@ -204,7 +204,7 @@ def _check_evaluation(args: argparse.Namespace, grid: Sequence[Cell], more: Sequ
     """What evaluate.py would refuse, before hours of training."""
     asked = evaluate.parser().parse_args(evaluate_command(args, grid, more))
     evaluate.check(asked)
-    entries = models.parse_entries(asked.ckpt, asked.steps)
+    entries = models.parse_entries(asked.ckpt, asked.steps, asked.fidelity)
     models.check([entry for entry in entries if entry.name not in {cell.name for cell in grid}])
 
 

@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--steps", action="append", default=[], metavar="NAME:N", help="denoising steps of a model, if not 1"
     )
+    p.add_argument("--fidelity", action="append", default=[], metavar="NAME:0..1",
+                   help="of a model with two ends, if not its own; the same model may have several names")  # fmt: skip
     p.add_argument("--sampler", default="ancestral", choices=SAMPLERS, help="for several steps (default: ancestral)")
     p.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the models' computation")
     p.add_argument("--degradation", default="fixed", choices=tuple(DEGRADATIONS), help="of the photos (default: fixed)")
@@ -95,7 +97,7 @@ def check(args: argparse.Namespace) -> None:
     if (args.lr is not None) != (args.degradation == "paired" or args.hr is not None):
         raise UsageError("--lr and --degradation paired belong together, as do --hr and --lr: give both or neither")
     if args.pairs is not None:
-        if args.ckpt or args.steps:
+        if args.ckpt or args.steps or args.fidelity:
             raise UsageError("--pairs compares what is in folders; models go with --hr and --lr")
         if len(args.pairs) < 2:
             raise UsageError("--pairs needs the HR folder and at least one NAME=SR_FOLDER")
@@ -114,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     Raises: as `check`, and SamplingError.
     """
     check(args)
-    entries = [] if args.pairs else models.parse_entries(args.ckpt or [_bundled()], args.steps)
+    entries = [] if args.pairs else models.parse_entries(args.ckpt or [_bundled()], args.steps, args.fidelity)
     models.check(entries)
     rules, weights = RULES[args.scores], _weights(args)
     keys, missing = choose(_asked(args), weights)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vdiffsr_jax.evaluation.cases import Case, Cases
+from vdiffsr_jax.models import fidelity
 from vdiffsr_jax.sampling.files import UsageError
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.tile_model import step_choices
@@ -21,15 +22,16 @@ BICUBIC = "bicubic"
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One row: `name` in the table, checkpoint `directory`, sampling `steps`."""
+    """One row: `name` in the table, checkpoint `directory`, sampling `steps`, `fidelity` of a model with two ends."""
 
     name: str
     directory: Path
     steps: int = 1
+    fidelity: float | None = None
 
 
-def parse_entries(checkpoints: Sequence[str], steps: Sequence[str]) -> list[Entry]:
-    """Rows from NAME=DIR (or DIR: its last part is the name) and NAME:N; one step where nothing is said.
+def parse_entries(checkpoints: Sequence[str], steps: Sequence[str], fidelities: Sequence[str] = ()) -> list[Entry]:
+    """Rows from NAME=DIR (or DIR: its last part is the name), NAME:N and NAME:F; one step where nothing is said.
 
     Raises: UsageError for a name given twice, unknown or reserved, or a number that is none.
     """
@@ -43,13 +45,21 @@ def parse_entries(checkpoints: Sequence[str], steps: Sequence[str]) -> list[Entr
         if name in directories or name == BICUBIC:
             raise UsageError(f"--ckpt {text}: there is a row {name!r} already; give another NAME=DIRECTORY")
         directories[name] = Path(directory)
-    numbers: dict[str, int] = {}
-    for text in steps:
+    numbers = _numbers("--steps", "N", r"[1-9]\d*", steps, directories)
+    shares = _numbers("--fidelity", "0..1", r"\d*\.?\d+", fidelities, directories)
+    return [
+        Entry(name, directory, int(numbers.get(name, 1)), shares.get(name)) for name, directory in directories.items()
+    ]
+
+
+def _numbers(flag: str, what: str, pattern: str, texts: Sequence[str], names: Collection[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in texts:
         name, _, number = text.rpartition(":")
-        if name not in directories or not re.fullmatch(r"[1-9]\d*", number):
-            raise UsageError(f"--steps {text}: write NAME:N, NAME one of {', '.join(directories)}")
-        numbers[name] = int(number)
-    return [Entry(name, directory, numbers.get(name, 1)) for name, directory in directories.items()]
+        if name not in names or not re.fullmatch(pattern, number):
+            raise UsageError(f"{flag} {text}: write NAME:{what}, NAME one of {', '.join(names)}")
+        found[name] = float(number)
+    return found
 
 
 def check(entries: Sequence[Entry]) -> None:
@@ -61,6 +71,10 @@ def check(entries: Sequence[Entry]) -> None:
         choices = step_choices(config)
         if entry.steps not in choices:
             raise UsageError(f"--steps {entry.name}:{entry.steps}: this model takes {', '.join(map(str, choices))}")
+        try:
+            fidelity.check(config, entry.fidelity)
+        except ValueError as error:
+            raise UsageError(f"--fidelity {entry.name}: {error}") from None
 
 
 def opened(
@@ -71,7 +85,7 @@ def opened(
     Raises: SamplingError, CheckpointError, DeviceMemoryError; so does the function.
     """
     upscaler = Upscaler.load(entry.directory, dtype=dtype)
-    settings = Settings(steps=entry.steps, seed=seed, sampler=sampler)
+    settings = Settings(steps=entry.steps, seed=seed, sampler=sampler, fidelity=entry.fidelity)
     for case in cases:
         height, width = case.given.shape[:2]
         progress.expect(upscaler.grid(height, width, settings).count, height * width / 1e6)

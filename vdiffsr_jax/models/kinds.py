@@ -97,6 +97,7 @@ KINDS: dict[str, Kind] = {
             "first_stage": Item(f"{_MODELS}.vqgan:VQGAN", lambda c: c.first_stage, ("first_stage",)),
             "denoiser": Item(f"{_MODELS}.vdiffsr:VDiffSR", flags=("denoiser", "teacher")),
             "pvar": Item(_prior_class, lambda c: c.prior, ("pvar",)),
+            "sharp": Item(f"{_MODELS}.fidelity:SharpEnd", lambda c: c if c.sharp else None),
         },
     ),
     "pvar": Kind(PriorConfig, {"pvar": Item(_prior_class, flags=("pvar",))}),

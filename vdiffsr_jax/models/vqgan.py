@@ -17,6 +17,8 @@ from vdiffsr_jax.ops.quantize import codebook_usage, nearest_code, straight_thro
 # The weights that the published first stage was trained with: taming's `legacy` loss puts its beta = 0.25 on the
 # codebook term, not on the commitment term as the paper does.
 COMMITMENT, CODEBOOK = 1.0, 0.25
+# What of its parameters does not touch latents: it may be tuned, all else must stay for whoever works on them.
+DECODER = ("decoder/", "post_quant_conv/")
 
 
 class VQGAN(nnx.Module):

@@ -1,35 +1,95 @@
 """A trained model as small as sampling allows: VAR folded, LoRA merged, numbers in bfloat16.
 
 python -m vdiffsr_jax.sampling.pack runs/vdiffsr_x4/model checkpoints/vdiffsr_small
+python -m vdiffsr_jax.sampling.pack runs/box/distill/best checkpoints/box --sharp runs/box/sharp/best --fidelity 0.4
+
+With --sharp the model has two ends, SOURCE at fidelity 1 and SHARP at 0. Both must have the same configuration, and the
+same encoder, codebook and tokenizer. Of SHARP the difference to SOURCE is kept, its kernels in 4 bits or --exact.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 
-from vdiffsr_jax.config import ConfigError
-from vdiffsr_jax.models.build import cast
+from vdiffsr_jax.config import ConfigError, SharpConfig, VDiffSRConfig, to_dict
+from vdiffsr_jax.models import fidelity
+from vdiffsr_jax.models.build import Params, cast, flatten
 from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.weights import checkpoint
-from vdiffsr_jax.weights.checkpoint import CheckpointError
+from vdiffsr_jax.weights.checkpoint import CheckpointError, Model
 
 
-def pack(source: str, target: str, *, dtype: str = "bfloat16", overwrite: bool = False) -> None:
+def pack(
+    source: str,
+    target: str,
+    *,
+    sharp: str | None = None,
+    ends: SharpConfig | None = None,
+    dtype: str = "bfloat16",
+    overwrite: bool = False,
+) -> None:
     """Write `target`, which samples as `source` does to the rounding of `dtype` and cannot be trained further.
 
-    Raises: CheckpointError if `source` is no assembled model or `target` exists and not `overwrite`.
+    Args: sharp: the model at fidelity 0. ends: of its settings all but `networks`, which are those that differ.
+    Raises: CheckpointError if one is no assembled model of one end, if the two do not fit each other or do not differ,
+        or if `target` exists and not `overwrite`.
     """
     checkpoint.check_free(target, overwrite=overwrite)
-    model = checkpoint.load_model(source, dtype=jnp.float32)
-    if model.kind != "vdiffsr":
-        raise CheckpointError(f"{source} holds a {model.kind} network alone; only assembled models can be packed")
-    items, config = fold_model(model.items, model.config)
-    small = {name: cast(params, jnp.dtype(dtype)) for name, params in items.items()}
+    model = _folded(source)
+    config = model.config
+    small = {name: cast(params, jnp.dtype(dtype)) for name, params in model.items.items()}
+    if sharp is not None:
+        other = _folded(sharp)
+        _check_same(source, model, sharp, other)
+        networks = _different(model.items, other.items, config)
+        if not networks:
+            raise CheckpointError(f"--sharp {sharp}: the same numbers as {source}, so there is nothing between them")
+        config = dataclasses.replace(config, sharp=dataclasses.replace(ends or SharpConfig(), networks=networks))
+        small["sharp"] = cast(
+            {name: jnp.asarray(x) for name, x in fidelity.difference(small, other.items, config).items()},
+            jnp.dtype(dtype),
+        )
     checkpoint.save_model(target, small, kind="vdiffsr", config=config, sources=model.sources, overwrite=overwrite)
+
+
+def _folded(directory: str) -> Model:
+    model = checkpoint.load_model(directory, dtype=jnp.float32)
+    if model.kind != "vdiffsr":
+        raise CheckpointError(f"{directory} holds a {model.kind} network alone; only assembled models can be packed")
+    if model.config.sharp is not None:
+        raise CheckpointError(f"{directory} was packed from two models, give those")
+    items, config = fold_model(model.items, model.config)
+    return dataclasses.replace(model, items=items, config=config)
+
+
+def _check_same(source: str, model: Model, sharp: str, other: Model) -> None:
+    """Raise CheckpointError unless two models differ in nothing that both ends must share."""
+    a, b = to_dict(model.config), to_dict(other.config)
+    if wrong := [name for name in a if a[name] != b[name]]:
+        raise CheckpointError(f"--sharp {sharp} differs from {source} in the settings of {', '.join(wrong)}")
+    for network, params in model.items.items():
+        own = fidelity.own_parts(network, params, model.config)
+        theirs = flatten(other.items[network])
+        for name, leaf in flatten(params).items():
+            if name not in own and not np.array_equal(leaf, theirs[name]):
+                raise CheckpointError(
+                    f"--sharp {sharp}: its {network} is not that of {source}: {name} differs, which both ends share; "
+                    "train one from the other"
+                )
+
+
+def _different(a: Mapping[str, Params], b: Mapping[str, Params], config: VDiffSRConfig) -> tuple[str, ...]:
+    def differs(network: str) -> bool:
+        theirs = flatten(b[network])
+        return any(not np.array_equal(leaf, theirs[name]) for name, leaf in flatten(a[network]).items())
+
+    return tuple(network for network in a if differs(network))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,11 +101,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     p.add_argument("source", help="directory of an assembled model")
     p.add_argument("target", help="directory to write")
+    p.add_argument("--sharp", metavar="DIR", help="an assembled model trained on from SOURCE: the end at fidelity 0")
+    p.add_argument("--fidelity", type=float, metavar="0..1", help="that samples have by default (default: 0.5)")
+    p.add_argument("--exact", action="store_true", help="keep all of the sharp end, not its difference in 4 bits")
     p.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of the stored numbers")
     p.add_argument("--overwrite", action="store_true", help="replace a checkpoint in TARGET")
     args = p.parse_args(argv)
     try:
-        pack(args.source, args.target, dtype=args.dtype, overwrite=args.overwrite)
+        if args.sharp is None and (args.exact or args.fidelity is not None):
+            raise ConfigError("--fidelity and --exact are for two models: give the other one with --sharp")
+        ends = SharpConfig(fidelity=0.5 if args.fidelity is None else args.fidelity, exact=args.exact)
+        pack(args.source, args.target, sharp=args.sharp, ends=ends, dtype=args.dtype, overwrite=args.overwrite)
     except (CheckpointError, ConfigError, OSError) as error:
         print(f"pack: {error}", file=sys.stderr)
         return 2

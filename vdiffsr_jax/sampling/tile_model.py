@@ -48,7 +48,7 @@ class TileModel:
         for name, network in self.assembled.networks.items():
             network.check(items[name], name)
             params[name] = network.as_computed(items[name])
-        self.params = jax.device_put(params, NamedSharding(self.mesh, P()))
+        self.params: dict[str, Params] = jax.device_put(params, NamedSharding(self.mesh, P()))
 
     @property
     def num_devices(self) -> int:

@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vdiffsr_jax.config import COLOR_FIXES, VDiffSRConfig
+from vdiffsr_jax.models import fidelity
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.runtime import compile_cache
@@ -37,8 +38,9 @@ class Settings:
     """How a photo is upscaled.
 
     `sampler` matters for several steps only: ancestral draws from each posterior (ResShift), deterministic follows the
-    noise-free chain that one-step students learn from (SinSR). `overlap` is 8 LR pixels, or
-    half of a tile below 16; `stride` in LR pixels overrides it. Without a `color_fix` the checkpoint's own is taken.
+    noise-free chain that one-step students learn from (SinSR). `overlap` is 8 LR pixels, or half of a tile below 16;
+    `stride` in LR pixels overrides it. `fidelity` goes from 1, the faithful student, to 0, the sharp one, in models
+    that hold both. Without it, and without a `color_fix`, the checkpoint's own are taken.
     """
 
     steps: int = 1
@@ -48,6 +50,7 @@ class Settings:
     stride: int | None = None
     blend: str = "cosine"
     color_fix: str | None = None
+    fidelity: float | None = None
 
 
 class Upscaler:
@@ -70,15 +73,31 @@ class Upscaler:
         compile_cache.use(None)
         self.tile = _check_options(config, dtype, batch, tile)
         self._given = config
-        items, config = fold_model(items, config)
-        self.config = config
-        self._model = TileModel(config, items, mesh=tile_mesh(_devices(devices)), dtype=jnp.dtype(dtype))
+        items, self.config = fold_model(items, config)
+        one_end, config = self._keep(items, self._asked(None))
+        self._model = TileModel(config, one_end, mesh=tile_mesh(_devices(devices)), dtype=jnp.dtype(dtype))
         self.batch = self._batch_size(batch)
         self._threads = ThreadPoolExecutor(_THREADS, "blend")
 
     def replace(self, items: dict[str, Params]) -> None:
         """Go on with other parameters of the model that this one was made from; nothing is compiled anew."""
-        self._model.replace(fold_model(items, self._given)[0])
+        self._model.replace(self._keep(fold_model(items, self._given)[0], self._asked(None))[0])
+
+    def _asked(self, share: float | None) -> float | None:
+        """The fidelity that a setting means; None for a model with one end."""
+        return self.config.sharp.fidelity if share is None and self.config.sharp else share
+
+    def _keep(self, items: dict[str, Params], share: float | None) -> tuple[dict[str, Params], VDiffSRConfig]:
+        """The model at one fidelity; both ends, if there are two, stay in memory."""
+        self._ends = items if self.config.sharp else {}
+        self._fidelity = share
+        return fidelity.at(items, self.config, share)
+
+    def _params(self, share: float | None = None) -> dict[str, Params]:
+        """The parameters at one fidelity, which stay until another is asked for; the model's own by default."""
+        if (asked := self._asked(share)) != self._fidelity:
+            self._model.replace(self._keep(self._ends, asked)[0])
+        return self._model.params
 
     @classmethod
     def load(
@@ -112,15 +131,16 @@ class Upscaler:
             other_kind, other, _ = checkpoint.read_config(source)
             if config.prior is None or other_kind != "vdiffsr" or other.prior != config.prior:
                 raise SamplingError(f"the prior of {source} is not the one {directory} was made for")
+            if config.sharp and "pvar" in config.sharp.networks:
+                raise SamplingError(f"{directory} goes from one prior to another with its fidelity: it takes no third")
         place = NamedSharding(tile_mesh(_devices(devices)), P())
         items: dict[str, Params] = {}
         if config.prior is not None:
             # Read and folded first: unfolded, it is twice as large as the rest, which must not be there then.
             items = checkpoint.load_model(source, items=["pvar"], dtype=jnp.float32, placement=place).items
             items, config = fold_model(items, config)
-        items |= checkpoint.load_model(
-            directory, items=["first_stage", "denoiser"], dtype=jnp.float32, placement=place
-        ).items
+        rest = ["first_stage", "denoiser", *(["sharp"] if config.sharp else [])]
+        items |= checkpoint.load_model(directory, items=rest, dtype=jnp.float32, placement=place).items
         return cls(config, items, dtype=dtype, devices=devices, batch=batch, tile=tile)
 
     def __call__(self, image: np.ndarray, steps: int = 1, seed: int = 0, **settings: object) -> np.ndarray:
@@ -150,6 +170,10 @@ class Upscaler:
         for name, allowed in (("sampler", SAMPLERS), ("blend", tiling.BLENDS), ("color_fix", COLOR_FIXES)):
             if getattr(settings, name) not in allowed and not (name == "color_fix" and settings.color_fix is None):
                 raise SamplingError(f"{name}={getattr(settings, name)!r} must be one of {', '.join(allowed)}")
+        try:
+            fidelity.check(self.config, settings.fidelity)
+        except ValueError as error:
+            raise SamplingError(str(error)) from None
         if settings.stride is None and settings.overlap is not None and not 0 <= settings.overlap < self.tile:
             raise SamplingError(
                 f"overlap={settings.overlap} must lie in 0..{self.tile - 1}: a tile is {self.tile} pixels"
@@ -238,6 +262,7 @@ class Upscaler:
         lr, origins = np.stack([tile.lr for tile in filled]), np.array([tile.origin for tile in filled], np.int32)
         others = [tile.prior_lr for tile in filled if tile.prior_lr is not None]
         prior_lr = np.stack(others) if others else None
+        self._params(settings.fidelity)
         return self._model.launch(
             lr, origins, prior_lr=prior_lr, seed=settings.seed, steps=settings.steps, method=settings.sampler
         )

@@ -25,6 +25,7 @@ _DTYPES = {
     "F32": np.dtype(np.float32),
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "F16": np.dtype(np.float16),
+    "U8": np.dtype(np.uint8),  # differences of few bits
 }
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from vdiffsr_jax.config import ConfigError, VDiffSRConfig, check_choice
 from vdiffsr_jax.diffusion import losses, sampler
+from vdiffsr_jax.models import vqgan
 from vdiffsr_jax.models.assembled import Denoise, assemble
 from vdiffsr_jax.models.build import Network, build
 from vdiffsr_jax.models.patch_gan import FeatureGAN, PatchGAN
@@ -25,7 +26,7 @@ from vdiffsr_jax.training.tasks.task import Evaluation, Placement, refuse_if, up
 
 # This task's name of a teacher's network -> the item of the assembled model.
 TEACHER = {"teacher": "denoiser", "teacher_pvar": "pvar"}
-DECODER = ("first_stage/decoder/", "first_stage/post_quant_conv/")
+DECODER = tuple(f"first_stage/{part}" for part in vqgan.DECODER)
 
 
 def average_patches(image: jax.Array, size: int) -> jax.Array:

@@ -76,6 +76,7 @@ class RestorerTask(LossTask[VDiffSRConfig, L]):
         refuse_if(cfg.data.scale != model.scale, f"data.scale={cfg.data.scale} must be model.scale={model.scale}")
         first_stage = sources.network_in("first_stage", cfg.init_from.first_stage)[2]
         sources.check_settings("first_stage", first_stage, model.first_stage, "model.first_stage")
+        refuse_if(model.sharp is not None, "model.sharp: a run trains one end; sampling.pack --sharp joins two runs")
         self.schedule = schedule.make(model.schedule)
         self.start = self._start_config()
         self._units_trained = self._keeps_units()  # `load` sees whether they were

@@ -14,13 +14,12 @@ import numpy as np
 from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Params, flatten
+from vdiffsr_jax.models.vqgan import DECODER
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.tasks.task import Placement, prefixed
 from vdiffsr_jax.weights import checkpoint
 
 Dtypes = Callable[[str], jnp.dtype]  # a parameter's name -> what it is kept in
-# What of a first stage does not touch latents.
-_DECODER = ("decoder/", "post_quant_conv/")
 # {directory: (kind, configuration)} of checkpoints that a run still makes, for whoever prepares the run after it.
 _PROMISED: ContextVar[Mapping[str, tuple[str, Any]]] = ContextVar("promised", default=MappingProxyType({}))
 
@@ -71,7 +70,7 @@ def check_latents(teacher: str, directory: str) -> None:
         return
     item = network_in("first_stage", directory)[1]
     theirs, ours = (
-        {name: leaf for name, leaf in flatten(checkpoint.load_lazily(*place)).items() if not name.startswith(_DECODER)}
+        {name: leaf for name, leaf in flatten(checkpoint.load_lazily(*place)).items() if not name.startswith(DECODER)}
         for place in ((teacher, "first_stage"), (directory, item))
     )
     for name in sorted(theirs.keys() | ours.keys()):

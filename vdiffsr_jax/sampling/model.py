@@ -61,11 +61,11 @@ class Model(Upscaler):
 
     def encode(self, image: jax.Array) -> jax.Array:
         """(b, 4h, 4w, 3) -> latent (b, h, w, c), not quantised."""
-        return self._parts.encode(self._params(), image)
+        return self._parts.encode(self._model.at(None).params, image)
 
     def decode(self, z_0: jax.Array) -> jax.Array:
         """Latent (b, h, w, c), through its nearest codes, -> image (b, 4h, 4w, 3), not clamped."""
-        return self._parts.decode(self._params(), z_0)
+        return self._parts.decode(self._model.at(None).params, z_0)
 
     def prior(self, lr: jax.Array) -> Pyramid:
         """What the prior knows of LR tiles (b, t, t, 3): one (b, p_k, p_k, dim) per level, coarse to fine.
@@ -74,11 +74,11 @@ class Model(Upscaler):
         """
         if self.config.prior is None:
             raise SamplingError("this model has no prior")
-        return self._parts.prior(self._params(), lr)
+        return self._parts.prior(self._model.at(None).params, lr)
 
     def denoise(self, x: jax.Array, t: jax.Array, lr: jax.Array) -> jax.Array:
         """f(x, t, lr; prior of lr): z_t / its std (b, t, t, c) at steps t (b,) int32 -> prediction of z_0."""
-        return self._parts.denoise(self._params(), x, t, lr)
+        return self._parts.denoise(self._model.at(None).params, x, t, lr)
 
     def attention(
         self,

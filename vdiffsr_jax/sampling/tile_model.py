@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vdiffsr_jax.config import VDiffSRConfig
+from vdiffsr_jax.models import fidelity
 from vdiffsr_jax.models.assembled import assemble
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.ops.noise import field_key
@@ -32,19 +35,36 @@ def step_choices(config: VDiffSRConfig) -> tuple[int, ...]:
 
 
 class TileModel:
-    """LR tiles and their places -> HR tiles, with parameters on every device of the mesh."""
+    """LR tiles and their places -> HR tiles, with parameters on every device of the mesh.
+
+    A model with two ends stands at one fidelity, first at its own, and goes to another with `at`.
+    """
 
     def __init__(
         self, config: VDiffSRConfig, items: Mapping[str, Params], *, mesh: Mesh, dtype: jnp.dtype = jnp.float32
     ) -> None:
         self.config, self.mesh = config, mesh
-        self.assembled = assemble(config, dtype=dtype)
+        self.assembled = assemble(dataclasses.replace(config, sharp=None), dtype=dtype)
         self._programs: dict[Hashable, jax.stages.Compiled] = {}
         self.replace(items)
 
     def replace(self, items: Mapping[str, Params]) -> None:
         """Work with other parameters of the same model; nothing is compiled anew."""
-        params = {}
+        self._ends = items if self.config.sharp else {}  # both stay in memory, beside what lies between them
+        self._stand(items, None)
+
+    def at(self, share: float | None) -> Self:
+        """This model, at this fidelity from now on; None: the one that the checkpoint says."""
+        if self._share != self._own(share):
+            self._stand(self._ends, share)
+        return self
+
+    def _own(self, share: float | None) -> float | None:
+        return self.config.sharp.fidelity if share is None and self.config.sharp else share
+
+    def _stand(self, items: Mapping[str, Params], share: float | None) -> None:
+        self._share, params = self._own(share), {}
+        items = fidelity.at(items, self.config, share)[0]
         for name, network in self.assembled.networks.items():
             network.check(items[name], name)
             params[name] = network.as_computed(items[name])

@@ -74,30 +74,13 @@ class Upscaler:
         self.tile = _check_options(config, dtype, batch, tile)
         self._given = config
         items, self.config = fold_model(items, config)
-        one_end, config = self._keep(items, self._asked(None))
-        self._model = TileModel(config, one_end, mesh=tile_mesh(_devices(devices)), dtype=jnp.dtype(dtype))
+        self._model = TileModel(self.config, items, mesh=tile_mesh(_devices(devices)), dtype=jnp.dtype(dtype))
         self.batch = self._batch_size(batch)
         self._threads = ThreadPoolExecutor(_THREADS, "blend")
 
     def replace(self, items: dict[str, Params]) -> None:
         """Go on with other parameters of the model that this one was made from; nothing is compiled anew."""
-        self._model.replace(self._keep(fold_model(items, self._given)[0], self._asked(None))[0])
-
-    def _asked(self, share: float | None) -> float | None:
-        """The fidelity that a setting means; None for a model with one end."""
-        return self.config.sharp.fidelity if share is None and self.config.sharp else share
-
-    def _keep(self, items: dict[str, Params], share: float | None) -> tuple[dict[str, Params], VDiffSRConfig]:
-        """The model at one fidelity; both ends, if there are two, stay in memory."""
-        self._ends = items if self.config.sharp else {}
-        self._fidelity = share
-        return fidelity.at(items, self.config, share)
-
-    def _params(self, share: float | None = None) -> dict[str, Params]:
-        """The parameters at one fidelity, which stay until another is asked for; the model's own by default."""
-        if (asked := self._asked(share)) != self._fidelity:
-            self._model.replace(self._keep(self._ends, asked)[0])
-        return self._model.params
+        self._model.replace(fold_model(items, self._given)[0])
 
     @classmethod
     def load(
@@ -262,8 +245,7 @@ class Upscaler:
         lr, origins = np.stack([tile.lr for tile in filled]), np.array([tile.origin for tile in filled], np.int32)
         others = [tile.prior_lr for tile in filled if tile.prior_lr is not None]
         prior_lr = np.stack(others) if others else None
-        self._params(settings.fidelity)
-        return self._model.launch(
+        return self._model.at(settings.fidelity).launch(
             lr, origins, prior_lr=prior_lr, seed=settings.seed, steps=settings.steps, method=settings.sampler
         )
 

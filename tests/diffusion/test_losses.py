@@ -120,3 +120,10 @@ def test_uniform_t_covers_every_step_alike():
     counts = np.bincount(losses.uniform_t(jax.random.key(0), 15_000, MADE), minlength=15)
     assert len(counts) == 15
     assert 850 < counts.min() < counts.max() < 1150  # 1000 expected, sigma 31
+
+
+def test_without_a_teacher_the_inverse_starts_from_the_real_latent():
+    w = 0.5
+    found = losses.student_terms(scaled(jnp.float32(w)), MADE, Z_T * ONES, None, Z_0 * ONES, gt_start="sampled")[0]
+    values = {name: float(term.mean()) for name, term in found.items()}
+    assert values == pytest.approx({"inverse": ((w + 1) * Z_0 - Z_T) ** 2, "gt": (w * Z_T - Z_0) ** 2}, abs=1e-5)

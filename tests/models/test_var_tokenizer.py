@@ -96,3 +96,18 @@ def test_encoder_only_is_the_same_encoder_without_the_decoder(small):
 def test_features_of_another_size_are_refused(small):
     with pytest.raises(ValueError, match="features of 4x4 do not fit the finest level, 3x3"):
         small[0].method(VARTokenizer.tokens)(small[1], np.zeros((1, 4, 4, 4), np.float32))
+
+
+def test_only_codes_that_a_batch_does_not_use_are_drawn_anew_from_it(small):
+    image = np.random.default_rng(3).uniform(-1, 1, (2, SMALL.window_size, SMALL.window_size, 3)).astype(np.float32)
+    f = run(small, VARTokenizer.encode, image)
+    codebook = np.asarray(flatten(small[1])["quantizer/codebook"])
+    used = np.unique(np.concatenate(run(small, VARTokenizer.tokens, f), axis=1))
+    assert 0 < len(used) < len(codebook)
+    revived = np.asarray(run(small, VARTokenizer.revived, image, jax.random.key(0)))
+    unused = np.setdiff1d(np.arange(len(codebook)), used)
+    np.testing.assert_array_equal(revived[used], codebook[used])
+    assert (revived[unused] != codebook[unused]).any(axis=1).all()
+    coarsest = np.asarray(f).mean(axis=(1, 2))
+    nearest = np.abs(revived[unused][:, None] - coarsest).max(axis=-1).min()
+    assert len(np.unique(revived[unused], axis=0)) > 1 or nearest < 1e-5

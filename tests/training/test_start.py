@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -43,15 +45,16 @@ def changed(params: dict, end: str, change) -> dict:
     return unflatten({name: change(leaf) if name.endswith(end) else leaf for name, leaf in flat.items()}, params)
 
 
-def student(teacher: Path, model: VDiffSRConfig = CONFIG, **start: object) -> tasks.Task:
+def student(teacher: Path, model: VDiffSRConfig = CONFIG, loss: dict | None = None, **start: Path | None) -> tasks.Task:
     return tasks.make(
         parse_train(
             {
                 "task": "distill",
                 "model": to_dict(model),
-                "loss": {"perceptual": 0.0},
+                "loss": loss or {"perceptual": 0.0},
                 "data": {"synthetic_fraction": 1.0, "crop_size": 64, "degradation": "bicubic"},
-                "init_from": {"teacher": str(teacher), "first_stage": str(teacher)}
+                "init_from": {"teacher": teacher and str(teacher)}
+                | {"first_stage": str(teacher)}
                 | {name: str(path) for name, path in start.items()},
             }
         )
@@ -110,3 +113,24 @@ def test_a_teacher_of_another_latent_space_is_refused(teacher, items, tmp_path):
     other = saved(tmp_path / "codes", items | {"first_stage": items["first_stage"] | {"codebook": codes}})
     with pytest.raises(ConfigError, match=r"first stage is not that of init_from\.first_stage: codebook"):
         load(student(other, first_stage=teacher))
+
+
+def test_a_student_without_the_distil_term_needs_no_teacher(teacher):
+    start = {"denoiser": teacher, "first_stage": teacher}
+    task = student(None, loss={"perceptual": 0.0, "distil": 0.0}, **start)
+    assert "teacher" not in task.networks
+    assert load(task).keys() == {name for name in load(student(teacher)) if not name.startswith("teacher")}
+    with pytest.raises(ConfigError, match=r"init_from.teacher is needed"):
+        student(None, **start)
+
+
+def test_the_picture_terms_look_at_one_window_of_both_pictures(teacher):
+    task = student(teacher, loss={"perceptual": 0.0, "pixel": 1.0, "picture_size": 32})
+    hr = jax.random.uniform(jax.random.key(1), (1, 64, 64, 3))
+    task.decode = lambda flat, z_0: jnp.repeat(jnp.repeat(z_0, 4, 1), 4, 2)[..., :3]
+    made, real = task._picture({}, hr[:, ::4, ::4], hr, jax.random.key(0))
+    assert made.shape == real.shape == (1, 32, 32, 3)
+    np.testing.assert_array_equal(made[:, ::4, ::4], real[:, ::4, ::4])
+    for size, message in ((128, "at most data.crop_size=64"), (30, "must divide by the first stage's factor")):
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            student(teacher, loss={"perceptual": 0.0, "pixel": 1.0, "picture_size": size})

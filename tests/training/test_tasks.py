@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.training import tiny
 from tests.training.conftest import SMOKE, write_config
 from vdiffsr_jax.cli.train import runs
 from vdiffsr_jax.config import ConfigError
@@ -22,6 +23,7 @@ from vdiffsr_jax.training.settings import with_settings
 from vdiffsr_jax.training.sharding import match, placed
 from vdiffsr_jax.training.step import accumulated
 from vdiffsr_jax.training.tasks.autoencoder import colour_weighted, multiscale_l1
+from vdiffsr_jax.training.tasks.tokenizer import CODEBOOK
 
 
 def config(root, name: str, *settings: str) -> TrainConfig:
@@ -253,3 +255,18 @@ def test_colour_weights_scale_their_axis_alone():
     np.testing.assert_allclose(colour_weighted(grey, (1, 1.5, 4)), grey, rtol=1e-6)
     np.testing.assert_allclose(colour_weighted(magenta, (1, 1.5, 4)), 4 * magenta, rtol=1e-6)
     np.testing.assert_array_equal(colour_weighted(magenta, (1, 1, 1)), magenta)
+
+
+def test_the_tokenizer_revives_its_codes_in_the_steps_that_it_says():
+    settings = tiny.chain()["tokenizer"]
+    settings["loss"] = settings["loss"] | {"revive_every": 2, "revive_until": 4}
+    task = tasks.make(parse_train(settings))
+    params = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in task.abstract().items()}
+    codebook = params[CODEBOOK]
+    batch = {"hr": jnp.ones((1, 16, 16, 3))}
+    params[CODEBOOK] = codebook.at[1].set(1.0)  # all vectors are zero: code 0 is used, code 1 is not
+    revive = jax.jit(task.after_update)
+    changed = [
+        bool((revive(params, batch, jax.random.key(0), i)[CODEBOOK] != params[CODEBOOK]).any()) for i in range(6)
+    ]
+    assert changed == [True, False, True, False, False, False]

@@ -47,7 +47,7 @@ def student_terms(
     student: Denoise,
     schedule: Schedule,
     z_T: jax.Array,
-    z_0_teacher: jax.Array,
+    z_0_teacher: jax.Array | None,
     z_0: jax.Array,
     *,
     inverse: bool = True,
@@ -60,22 +60,24 @@ def student_terms(
 
     Without `inverse` nothing trains f(., 0), so z_T' would be meaningless: `inverse` and `gt` are both left out. With
     gt_start = "sampled" the gt term starts from z_T instead and does not need the inverse (one network call less).
+    Without a teacher there is no `distil`, and the inverse starts from z_0.
 
-    Args: student: takes several latents a sample, see `predict_both`. z_T, z_0_teacher (the teacher's chain from z_T),
-        z_0 (the latent of the real HR): (b, h, w, c).
+    Args: student: takes several latents a sample, see `predict_both`. z_T, z_0_teacher (the teacher's chain from z_T,
+        None without one), z_0 (the latent of the real HR): (b, h, w, c).
     Raises: ConfigError if gt_start is not "predicted" or "sampled".
     Source: SinSR (arXiv:2311.14760), consistency-preserving distillation.
     """
     if gt_start not in GT_STARTS:
         raise ConfigError(f"gt_start={gt_start!r} must be one of {', '.join(GT_STARTS)}")
-    z_T, z_0_teacher, z_0 = (jax.lax.stop_gradient(z) for z in (z_T, z_0_teacher, z_0))
+    z_T, z_0 = jax.lax.stop_gradient(z_T), jax.lax.stop_gradient(z_0)
+    clean = z_0 if z_0_teacher is None else jax.lax.stop_gradient(z_0_teacher)
     noisy, gt_sampled = [z_T], gt_start == "sampled"
     if inverse and not gt_sampled:
         noisy.append(jax.lax.stop_gradient(predict_z_T(student, schedule, z_0)))
     # Everything that gets a gradient in one call: the program holds the network twice, not four times.
-    found = predict_both(student, schedule, noisy, [z_0_teacher] if inverse else [])
+    found = predict_both(student, schedule, noisy, [clean] if inverse else [])
     z_0_student = found[0]
-    terms = {"distil": squared_error(z_0_student, z_0_teacher)}
+    terms = {} if z_0_teacher is None else {"distil": squared_error(z_0_student, clean)}
     if inverse:
         terms["inverse"] = squared_error(found[-1], z_T)
     if inverse or gt_sampled:

@@ -41,18 +41,24 @@ class MultiScaleQuantizer(nnx.Module):
             return (1 - r) * up + r * self.phi[phi_index(self.cfg, k)](up)
 
     def tokens(self, f: jax.Array) -> list[jax.Array]:
-        """Code indices of every level, (b, S, S, z) -> one (b, p_k^2) int32 per level, coarse to fine.
+        """Code indices of every level, (b, S, S, z) -> one (b, p_k^2) int32 per level, coarse to fine."""
+        return self.look_up(f)[0]
+
+    def look_up(self, f: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
+        """The tokens of every level, (b, p_k^2) int32, and the vectors they stand for, (b, p_k^2, z) float32.
 
         Raises: ValueError for another S than the last level's (levels are absolute).
         """
         size = self.cfg.patch_nums[-1]
         if f.shape[1:3] != (size, size):
             raise ValueError(f"features of {f.shape[1]}x{f.shape[2]} do not fit the finest level, {size}x{size}")
-        rest, tokens = jax.lax.stop_gradient(f.astype(jnp.float32)), []
+        rest = jax.lax.stop_gradient(f.astype(jnp.float32))
+        tokens, vectors = [], []
         for k, p in enumerate(self.cfg.patch_nums):
-            tokens.append(nearest_code(area(rest, (p, p)), self.codebook[...]).reshape(-1, p * p))
+            vectors.append(area(rest, (p, p)).reshape(-1, p * p, self.cfg.z_channels))
+            tokens.append(nearest_code(vectors[-1], self.codebook[...]))
             rest = rest - self.contribution(k, tokens[-1])
-        return tokens
+        return tokens, vectors
 
     def f_hats(self, tokens: Sequence[jax.Array]) -> list[jax.Array]:
         """The sum up to each level given, one (b, S, S, z) per level."""
@@ -103,6 +109,18 @@ class VARTokenizer(nnx.Module):
         """f -> one (b, p_k^2) int32 per level, coarse to fine."""
         return self.quantizer.tokens(f)
 
+    def revived(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        """The codebook, (vocab, z), with a random vector of this batch in the place of every code it does not use.
+
+        Codes that nothing is near never get a gradient; of a fresh codebook few would live on.
+        Source: SoundStream (arXiv:2107.03312), section III-C.
+        """
+        tokens, vectors = self.quantizer.look_up(self.encode(image))
+        used = jnp.zeros(self.cfg.vocab_size, bool).at[jnp.concatenate(tokens, axis=1).reshape(-1)].set(True)
+        seen = jnp.concatenate(vectors, axis=1).reshape(-1, self.cfg.z_channels)
+        drawn = seen[jax.random.randint(key, used.shape, 0, len(seen))]
+        return jnp.where(used[:, None], self.quantizer.codebook[...], drawn)
+
     def f_hats(self, tokens: Sequence[jax.Array]) -> list[jax.Array]:
         """The sum of codes up to each level."""
         return self.quantizer.f_hats(tokens)
@@ -137,9 +155,14 @@ class VARTokenizer(nnx.Module):
         """Tokens of all levels -> image, clamped to [-1, 1]."""
         return jnp.clip(self.decode(self.f_hats(tokens)[-1]), -1, 1)
 
-    def __call__(self, image: jax.Array) -> Reconstruction:
-        """Training forward: encode, quantise, decode; the usage counts the codes of all levels together."""
-        f_hat, loss, tokens = self.quantizer(self.encode(image))
+    def __call__(self, image: jax.Array, quantized: float | jax.Array = 1.0) -> Reconstruction:
+        """Training forward: encode, quantise, decode; the usage counts the codes of all levels together.
+
+        `quantized`: the share in 0..1 of the codes in what is decoded, the rest are the features themselves.
+        """
+        f = self.encode(image)
+        f_hat, loss, tokens = self.quantizer(f)
+        f_hat = f + quantized * (f_hat - f)
         usage = codebook_usage(jnp.concatenate(tokens, axis=1), self.cfg.vocab_size)
         return Reconstruction(self.decode(f_hat), loss, usage)
 

@@ -119,7 +119,9 @@ class Run:
         frozen = {name: p for name, p in flat.items() if name not in params}
         if not params:
             raise ConfigError(f"task {self.cfg.task} with this configuration trains nothing")
-        program = make_program(self.cfg, self.task.gradients, self.task.group, params, self.layout)
+        program = make_program(
+            self.cfg, self.task.gradients, self.task.group, params, self.layout, self.task.after_update
+        )
         self.train_step = program.step
         latest = self.checkpoints.latest()
         if latest is None:
@@ -249,7 +251,7 @@ class Run:
             return self.train_step
         cfg = dataclasses.replace(self.cfg, remat="none")
         task = tasks.make(cfg)
-        return make_program(cfg, task.gradients, task.group, self.state.params, self.layout).step
+        return make_program(cfg, task.gradients, task.group, self.state.params, self.layout, task.after_update).step
 
     def _report(self, step: int, window: Window) -> None:
         means = window.means()

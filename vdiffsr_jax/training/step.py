@@ -15,6 +15,7 @@ from vdiffsr_jax.training.state import TrainState, average, create
 
 Batch = dict[str, jax.Array]
 Gradients = Callable[[Flat, Flat, Batch, jax.Array, jax.Array], tuple[Flat, Metrics]]
+AfterUpdate = Callable[[Flat, Batch, jax.Array, jax.Array], Flat]
 TrainStep = Callable[[TrainState, Flat, Batch, jax.Array, jax.Array], tuple[TrainState, Metrics]]
 
 
@@ -44,19 +45,30 @@ def accumulated(gradients: Gradients, parts: int) -> Gradients:
     return mean
 
 
-def make_train_step(gradients: Gradients, optimizer: Optimizer, *, ema_decay: float, accumulate: int = 1) -> TrainStep:
+def make_train_step(
+    gradients: Gradients,
+    optimizer: Optimizer,
+    *,
+    ema_decay: float,
+    accumulate: int = 1,
+    after_update: AfterUpdate | None = None,
+) -> TrainStep:
     """`train_step(state, frozen, batch, key, rate) -> (state, metrics)`, not yet compiled; rate as in `optim`.
 
     The step's randomness is fold_in(key, state.step), so a resumed run draws what an unbroken one draws. Metrics are
-    scalars; `finite` is 1 while loss and gradients are finite.
+    scalars; `finite` is 1 while loss and gradients are finite. `after_update(params, batch, key, step)` may change the
+    parameters that the optimiser just made.
     """
     gradients = accumulated(gradients, accumulate)
 
     def train_step(
         state: TrainState, frozen: Flat, batch: Batch, key: jax.Array, rate: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        grads, metrics = gradients(state.params, frozen, batch, jax.random.fold_in(key, state.step), state.step)
+        key = jax.random.fold_in(key, state.step)
+        grads, metrics = gradients(state.params, frozen, batch, key, state.step)
         params, opt_state, measured = optimizer.update(grads, state.opt_state, state.params, rate)
+        if after_update is not None:
+            params = after_update(params, batch, key, state.step)
         ema = average(state.ema, params, state.step, ema_decay)
         watched = [metrics["loss"], *(value for name, value in measured.items() if name.startswith("grad_norm"))]
         finite = jnp.isfinite(jnp.stack(watched)).all().astype(jnp.float32)
@@ -79,13 +91,20 @@ class TrainProgram(NamedTuple):
 
 
 def make_program(
-    cfg: TrainConfig, gradients: Gradients, group: Callable[[str], str], params: Mapping[str, Any], layout: Layout
+    cfg: TrainConfig,
+    gradients: Gradients,
+    group: Callable[[str], str],
+    params: Mapping[str, Any],
+    layout: Layout,
+    after_update: AfterUpdate | None = None,
 ) -> TrainProgram:
     """The programs of one run; `params` may be arrays or their shapes."""
     optimizer = Optimizer(cfg.optimizer, group)
     shapes = jax.eval_shape(lambda params: create(params, optimizer), params)
     shardings = layout.tree(shapes)
     abstract = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)
-    step = make_train_step(gradients, optimizer, ema_decay=cfg.ema_decay, accumulate=cfg.accumulate)
+    step = make_train_step(
+        gradients, optimizer, ema_decay=cfg.ema_decay, accumulate=cfg.accumulate, after_update=after_update
+    )
     first = jax.jit(lambda params: create(params, optimizer), out_shardings=shardings)
     return TrainProgram(first, abstract, compile_step(step, shapes, layout))

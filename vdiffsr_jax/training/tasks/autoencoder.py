@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vdiffsr_jax.models.autoencoder import Reconstruction
 from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.patch_gan import PatchGAN
 from vdiffsr_jax.ops import precision
@@ -21,6 +22,7 @@ from vdiffsr_jax.training.tasks.task import Evaluation, Export, M, Placement, Ta
 from vdiffsr_jax.training.vqgan_game import AutoencoderLoss, gan_gradients
 
 LAST_KERNEL = "decoder/conv_out/kernel"
+A = TypeVar("A", bound=AutoencoderLoss)
 
 
 # Rows: luma, orange to blue, green to magenta; orthonormal.
@@ -45,7 +47,7 @@ def multiscale_l1(difference: jax.Array, levels: int) -> jax.Array:
     return total / levels
 
 
-class AutoencoderTask(Task[M, AutoencoderLoss]):
+class AutoencoderTask(Task[M, A]):
     """L1 + perceptual + patch GAN + codebook, on HR images alone. `loss.gan=0` trains without a discriminator.
 
     Source: Taming Transformers (arXiv:2012.09841), eq. 4 to 7, with L1 and a perceptual distance for |x - x'|^2.
@@ -106,7 +108,7 @@ class AutoencoderTask(Task[M, AutoencoderLoss]):
             players[name.startswith("patch_gan/")][name] = p
 
         def autoencode(params: Flat) -> tuple[tuple[jax.Array, jax.Array], Metrics]:
-            made = self.apply(self.network, params, real)
+            made = self.reconstruct(params, real, step)
             return (made.image, made.vq_loss), made.usage
 
         def match(image: jax.Array) -> tuple[jax.Array, Metrics]:
@@ -127,6 +129,11 @@ class AutoencoderTask(Task[M, AutoencoderLoss]):
             self.weights,
             f"{self.network}/{LAST_KERNEL}",
         )
+
+    def reconstruct(self, params: Flat, image: jax.Array, step: jax.Array) -> Reconstruction:
+        """The network at work in a training step."""
+        made: Reconstruction = self.apply(self.network, params, image)
+        return made
 
     def evaluate(self, flat: Flat, batch: Batch, key: jax.Array) -> Evaluation:
         made = self.apply(self.network, flat, batch["hr"])

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from vdiffsr_jax.config import ConfigError, VDiffSRConfig, check_choice
 from vdiffsr_jax.diffusion import losses, sampler
 from vdiffsr_jax.models import vqgan
-from vdiffsr_jax.models.assembled import Denoise, assemble
+from vdiffsr_jax.models.assembled import Assembled, Denoise, assemble
 from vdiffsr_jax.models.build import Network, build
 from vdiffsr_jax.models.patch_gan import FeatureGAN, PatchGAN
 from vdiffsr_jax.models.perceptual import VGG16
@@ -39,9 +39,12 @@ def average_patches(image: jax.Array, size: int) -> jax.Array:
 class DistillLoss:
     """Weights of the student's terms (design section 8); without `use_inverse` nothing trains f(., 0).
 
+    `distil`: 0 leaves the teacher out; a run that starts from `init_from.denoiser` needs none then.
     `gt_start`: the gt term starts from the noise the student predicts for the real HR, or from a sampled one.
-    `pixel`: |picture - HR| after averaging patches of `pixel_size`, so that it does not fight texture. `distil_until`:
-    the step at which the distil term has faded to nothing (0: never), for a teacher weaker than its student.
+    `pixel`: |picture - HR| after averaging patches of `pixel_size`, so that it does not fight texture. `picture_size`:
+    the side in pixels of the window, at a random place, that is decoded for the terms of the picture (0: all of it);
+    decoding and looking at a whole picture costs more than denoising it. `distil_until`: the step at which the distil
+    term has faded to nothing (0: never), for a teacher weaker than its student.
     `train_decoder`: the first stage's decoder learns too; encoder and codebook never do.
     """
 
@@ -53,6 +56,7 @@ class DistillLoss:
     gt_start: str = "predicted"
     pixel: float = 0.0
     pixel_size: int = 2
+    picture_size: int = 0
     distil_until: int = 0
     train_decoder: bool = False
     adversarial: AdversarialConfig = AdversarialConfig()
@@ -61,6 +65,8 @@ class DistillLoss:
         check_choice(self, "gt_start", losses.GT_STARTS)
         if self.pixel_size < 1:
             raise ConfigError(f"loss.pixel_size={self.pixel_size} must be at least 1")
+        if self.picture_size < 0:
+            raise ConfigError(f"loss.picture_size={self.picture_size} must not be negative")
 
 
 class DistillTask(RestorerTask[DistillLoss]):
@@ -74,16 +80,18 @@ class DistillTask(RestorerTask[DistillLoss]):
 
     def __init__(self, cfg: TrainConfig):
         assert isinstance(cfg.model, VDiffSRConfig)  # `restorers` tells of the teacher before the model is set up
-        self.teacher = source_config("teacher", cfg.init_from.teacher, cfg.model)
+        assert isinstance(cfg.loss, DistillLoss)
         if cfg.init_from.denoiser is None:
             self.start_flag = "teacher"
+        self.teacher: VDiffSRConfig | None = None
+        if cfg.loss.distil or self.start_flag == "teacher":
+            self.teacher = source_config("teacher", cfg.init_from.teacher, cfg.model)
         super().__init__(cfg)
-        self.teacher_model = assemble(self.teacher, dtype=self.dtype)
-        self.networks |= {
-            name: self.teacher_model.networks[item]
-            for name, item in TEACHER.items()
-            if item in self.teacher_model.networks
-        }
+        self.teacher_model: Assembled | None = None
+        if self.teacher and self.weights.distil:
+            self.teacher_model = assemble(self.teacher, dtype=self.dtype)
+            have = self.teacher_model.networks
+            self.networks |= {name: have[item] for name, item in TEACHER.items() if item in have}
         self.game = self.weights.adversarial
         looks_through_vgg = bool(self.game.weight) and self.game.on == "vgg16"
         self.perceptual = Perceptual(cfg) if self.weights.perceptual or looks_through_vgg else None
@@ -94,9 +102,13 @@ class DistillTask(RestorerTask[DistillLoss]):
         self.sees_pictures = bool(self.weights.perceptual or self.weights.pixel or self.game.weight)
         refuse_if(self.weights.train_decoder and not self.sees_pictures,
                "loss.train_decoder needs loss.perceptual, loss.pixel or loss.adversarial")  # fmt: skip
-        crop, patch = cfg.data.crop_size, self.weights.pixel_size
-        refuse_if(bool(self.weights.pixel) and crop % patch > 0, f"data.crop_size={crop} must divide by "
+        crop, patch, factor = cfg.data.crop_size, self.weights.pixel_size, self.model.first_stage.factor
+        seen = self.weights.picture_size or crop
+        refuse_if(bool(self.weights.pixel) and seen % patch > 0, f"the picture's {seen} pixels must divide by "
                f"loss.pixel_size={patch}")  # fmt: skip
+        refuse_if(seen > crop or seen % factor > 0, f"loss.picture_size={seen} must divide by the first stage's "
+               f"factor, {factor}, and be at most data.crop_size={crop}")  # fmt: skip
+        self.cells = seen // factor
 
     def _discriminator(self, looks_through_vgg: bool) -> Network[Any]:
         game, options = self.game, {"channels": self.game.channels, "dtype": self.dtype}
@@ -109,16 +121,18 @@ class DistillTask(RestorerTask[DistillLoss]):
         return build(FeatureGAN, seen, **options)
 
     def restorers(self) -> list[tuple[str, VDiffSRConfig]]:
-        return [*super().restorers(), ("teacher", self.teacher)]
+        return super().restorers() + ([("teacher", self.teacher)] if self.teacher else [])
 
     def load(self, key: jax.Array, placement: Placement) -> Flat:
         directory = str(self.cfg.init_from.teacher)
-        sources.check_latents(directory, str(self.cfg.init_from.first_stage))
+        if self.teacher:
+            sources.check_latents(directory, str(self.cfg.init_from.first_stage))
         flat = super().load(key, placement)
-        plain = sources.network_in("teacher", directory)[0] == "swin_unet"
-        network = "teacher/unet" if plain else "teacher"
-        flat |= sources.read("teacher", directory, network, placement, dtype=self.stored)
-        if self.teacher.prior is not None:
+        if self.teacher_model:
+            plain = sources.network_in("teacher", directory)[0] == "swin_unet"
+            network = "teacher/unet" if plain else "teacher"
+            flat |= sources.read("teacher", directory, network, placement, dtype=self.stored)
+        if "teacher_pvar" in self.networks:
             flat |= sources.read("teacher", directory, "teacher_pvar", placement, item="pvar", dtype=self.stored)
         if "discriminator" in self.networks:
             flat |= self.fresh("discriminator", jax.random.fold_in(key, 2), placement)
@@ -140,17 +154,17 @@ class DistillTask(RestorerTask[DistillLoss]):
         critic = {name: p for name, p in params.items() if name.startswith("discriminator/")}
         student = {name: p for name, p in params.items() if name not in critic}
 
-        def scalar(student: Flat) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
+        def scalar(student: Flat) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Metrics]]:
             return self.student_loss(student | critic | frozen, batch, key, step)
 
-        (loss, (made, parts)), grads = jax.value_and_grad(scalar, has_aux=True)(student)
+        (loss, (made, real, parts)), grads = jax.value_and_grad(scalar, has_aux=True)(student)
         if critic:
             rest = student | frozen
 
             def against(critic: Flat) -> jax.Array:
                 flat = critic | rest
                 loss = discriminator_loss(
-                    lambda image: self._layers(flat, image), batch["hr"], made, jax.random.fold_in(key, 1), self.game
+                    lambda image: self._layers(flat, image), real, made, jax.random.fold_in(key, 1), self.game
                 )
                 started: jax.Array = step >= self.game.start
                 return loss * started
@@ -160,19 +174,17 @@ class DistillTask(RestorerTask[DistillLoss]):
         return grads, parts | {"loss": loss}
 
     def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Metrics]:
-        loss, (_, parts) = self.student_loss(flat, batch, key, step)
+        loss, (_, _, parts) = self.student_loss(flat, batch, key, step)
         return loss, parts
 
     def student_loss(
         self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
-        """What the student minimises, (its decoded picture, the terms before their weights)."""
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Metrics]]:
+        """What the student minimises, (its decoded picture, the real one, the terms before their weights)."""
         lr, hr, window, weights = batch["lr"], batch["hr"], upsampled(batch), self.weights
         z_0, z_y = self.encode_both(flat, hr, window)
         noise = jax.random.normal(key, z_y.shape, z_y.dtype)
-        teacher_items = {item: self.tree(name, flat) for name, item in TEACHER.items() if name in self.networks}
-        teacher = self.teacher_model.denoiser(teacher_items, lr, read_window(self.teacher, window))
-        z_0_teacher = jax.lax.stop_gradient(sampler.sample_deterministic(teacher, self.schedule, z_y, noise))
+        z_0_teacher = self._teachers(flat, lr, window, z_y, noise)
         terms, z_0_student = losses.student_terms(
             self.closure(flat, lr, window),
             self.schedule,
@@ -182,24 +194,45 @@ class DistillTask(RestorerTask[DistillLoss]):
             inverse=weights.use_inverse,
             gt_start=weights.gt_start,
         )
-        made = hr
+        made = real = hr
         if self.sees_pictures:
-            made = self.decode(flat, z_0_student)
+            made, real = self._picture(flat, z_0_student, hr, jax.random.fold_in(key, 2))
         if self.perceptual and weights.perceptual:
-            terms["perceptual"] = self._distance(flat, made, hr)
+            terms["perceptual"] = self._distance(flat, made, real)
         parts = {name: term.mean() for name, term in terms.items()}
-        if weights.distil_until:
+        if weights.distil_until and "distil" in terms:
             terms["distil"] = terms["distil"] * jnp.clip(1 - step / weights.distil_until, 0.0, 1.0)
         loss = losses.total(terms, vars(weights)).mean()
         if weights.pixel:
-            parts["pixel"] = jnp.abs(average_patches(made - hr, weights.pixel_size)).mean()
+            parts["pixel"] = jnp.abs(average_patches(made - real, weights.pixel_size)).mean()
             loss = loss + weights.pixel * parts["pixel"]
         if self.game.weight:
-            game = generator_loss(lambda image: self._layers(flat, image), hr, made, self.game)
+            game = generator_loss(lambda image: self._layers(flat, image), real, made, self.game)
             started = (step >= self.game.start).astype(loss.dtype)
             loss = loss + started * (self.game.weight * game["gan"] + self.game.matching * game.get("matching", 0.0))
             parts |= game
-        return loss, (made, parts)
+        return loss, (made, real, parts)
+
+    def _teachers(
+        self, flat: Flat, lr: jax.Array, window: jax.Array, z_y: jax.Array, noise: jax.Array
+    ) -> jax.Array | None:
+        """z_0 of the teacher's chain, without a gradient."""
+        if self.teacher is None or self.teacher_model is None:
+            return None
+        items = {item: self.tree(name, flat) for name, item in TEACHER.items() if name in self.networks}
+        teacher = self.teacher_model.denoiser(items, lr, read_window(self.teacher, window))
+        return jax.lax.stop_gradient(sampler.sample_deterministic(teacher, self.schedule, z_y, noise))
+
+    def _picture(self, flat: Flat, z_0: jax.Array, hr: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The decoded window of `loss.picture_size` at a random place, the same for all samples, and HR there."""
+        factor = self.model.first_stage.factor
+        y, x = jax.random.randint(key, (2,), 0, z_0.shape[1] - self.cells + 1)
+
+        def window(image: jax.Array, scale: int) -> jax.Array:
+            b, side, c = image.shape[0], self.cells * scale, image.shape[-1]
+            return jax.lax.dynamic_slice(image, (0, y * scale, x * scale, 0), (b, side, side, c))
+
+        return self.decode(flat, window(z_0, 1)), window(hr, factor)
 
     def _layers(self, flat: Flat, image: jax.Array) -> list[jax.Array]:
         """The discriminator's maps of a picture, the scores last; what it looks through is frozen."""

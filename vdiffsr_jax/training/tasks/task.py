@@ -15,7 +15,7 @@ from vdiffsr_jax.models.build import Network, Params, flatten, unflatten
 from vdiffsr_jax.ops.resize import bicubic
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat, Metrics
-from vdiffsr_jax.training.step import Batch
+from vdiffsr_jax.training.step import AfterUpdate, Batch
 
 Placement = Callable[[str, Any], jax.sharding.Sharding]
 M = TypeVar("M", bound=Dataclass)
@@ -49,7 +49,7 @@ class Task(abc.ABC, Generic[M, L]):
     `model_config` M, `loss_config` L: the dataclasses of cfg.model and cfg.loss. `networks`: every network by name.
     Parameters are one flat dict, {"network/path": array}, of which `trainable` says what is trained. `best`: the metric
     that decides by default, `rising` those of which more is better. `sampling_steps`: of what it exports, if that makes
-    pictures of LR pictures alone, else 0.
+    pictures of LR pictures alone, else 0. `after_update`: as in `step.make_train_step`.
     """
 
     model_config: ClassVar[type[Dataclass]]
@@ -58,6 +58,7 @@ class Task(abc.ABC, Generic[M, L]):
     best = "psnr_y"
     rising = ("psnr_y", "accuracy")
     sampling_steps = 0
+    after_update: AfterUpdate | None = None
 
     def __init__(self, cfg: TrainConfig):
         self.cfg = cfg

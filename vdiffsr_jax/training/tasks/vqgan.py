@@ -3,9 +3,10 @@
 from vdiffsr_jax.config import VQGANConfig
 from vdiffsr_jax.models.vqgan import VQGAN
 from vdiffsr_jax.training.tasks.autoencoder import AutoencoderTask
+from vdiffsr_jax.training.vqgan_game import AutoencoderLoss
 
 
-class VQGANTask(AutoencoderTask[VQGANConfig]):
+class VQGANTask(AutoencoderTask[VQGANConfig, AutoencoderLoss]):
     """Crops of any size that divides by the downsampling factor."""
 
     network = kind = "vqgan"

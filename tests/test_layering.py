@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "diffusion": {"ops", "config"},
     "weights": {"models", "config", "runtime"},
     "conversion": {"ops", "models", "config", "weights", "diffusion"},
-    "photos": {"config"},
+    "photos": {"ops", "config"},
     "metrics": {"ops", "models", "config", "weights", "photos"},
     "data": {"ops", "config", "photos", "config_file"},
     "sampling": {"ops", "models", "diffusion", "metrics", "config", "weights", "runtime", "photos"},

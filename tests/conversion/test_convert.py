@@ -54,7 +54,7 @@ def test_a_published_file_converts_strictly_and_back(file: Path):
     config, notes = configure(part, None, {})
     assert "assumed preset" in notes[0]
     want = flatten(kinds.network(part.kind, part.kind, config).abstract)
-    table = recognise.table(part.kind, config)
+    table = recognise.KINDS[part.kind].table(config)
     flat = convert_lazily(table, part.tensors, want, file.stem)
     assert flat.keys() == want.keys()
     assert sum(array.size for array in flat.values()) == manifest["parameters"]
@@ -246,4 +246,4 @@ def test_missing_names_are_in_the_files_own_spelling():
     want = flatten(kinds.network("swin_unet", "swin_unet", config).abstract)
     tensors = {name: tensor for name, tensor in part.tensors.items() if name != "out.0.weight"}
     with pytest.raises(ConversionError, match=r"missing: out\.0\.weight \(160,\), which would fill norm_out/scale"):
-        convert_lazily(recognise.table("swin_unet", config), tensors, want, "sinsr")
+        convert_lazily(recognise.KINDS["swin_unet"].table(config), tensors, want, "sinsr")

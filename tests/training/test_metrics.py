@@ -13,11 +13,10 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from vdiffsr_jax.metrics.psnr_ssim import luma, psnr
+from vdiffsr_jax.metrics.psnr_ssim import luma, psnr, psnr_y
 from vdiffsr_jax.photos import sheet
 from vdiffsr_jax.training import grids, plot
 from vdiffsr_jax.training.events import EventFile
-from vdiffsr_jax.training.heldout import psnr_y
 from vdiffsr_jax.training.metrics import Log, NonFiniteError, Window, duration, progress_line, read_log
 
 

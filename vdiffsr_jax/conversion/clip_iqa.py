@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vdiffsr_jax.config import parse
-from vdiffsr_jax.conversion.rules import CONV, LINEAR, ConversionError, Drop, Rule
+from vdiffsr_jax.conversion.rules import CONV, LINEAR, ConversionError, Drop, FileKind, Rule, Table
 from vdiffsr_jax.models.clip_iqa import CLIPIQAConfig
-
-MARKS = ("visual.attnpool.c_proj.weight", "token_embedding.weight", "logit_scale")
 
 
 def _norm(theirs: str, ours: str) -> list[Rule]:
@@ -55,7 +53,7 @@ def _text() -> list[Rule]:
     return rules
 
 
-TABLE = (
+TABLE: Table = (
     *_image(),
     *_text(),
     Rule("logit_scale", "log_scale"),
@@ -90,3 +88,7 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]], **overrides: Any) -> CLI
         "vocabulary": vocabulary,
     }
     return parse(CLIPIQAConfig, values | overrides)
+
+
+MARKS = ("visual.attnpool.c_proj.weight", "token_embedding.weight", "logit_scale")
+KIND = FileKind("CLIP (ResNet kind)", (MARKS,), infer_config, lambda config: TABLE)

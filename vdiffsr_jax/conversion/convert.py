@@ -86,7 +86,7 @@ def configure(part: Part, preset: str | None, settings: Mapping[str, Any]) -> tu
     if name is not None and preset is None:
         notes.append(f"{part.title}: assumed preset {name}, for its file name")
     shapes = {key: tensor.shape for key, tensor in part.tensors.items()}
-    return recognise.infer(part.kind, shapes, merge(values, settings)), notes
+    return recognise.KINDS[part.kind].infer(shapes, **merge(values, settings)), notes
 
 
 def doubts(part: Part, config: Any, preset: str | None, settings: Mapping[str, Any]) -> list[str]:
@@ -119,7 +119,7 @@ def convert(
             f'state the depth: --config with {{"depth": {config.depth}}}'
         )
     abstract = kinds.network(part.kind, part.kind, config).abstract
-    flat = convert_lazily(recognise.table(part.kind, config), part.tensors, flatten(abstract), part.title)
+    flat = convert_lazily(recognise.KINDS[part.kind].table(config), part.tensors, flatten(abstract), part.title)
     gone = dropped(part, config)
     for reason in dict.fromkeys(gone.values()):
         names = [name for name in gone if gone[name] == reason]
@@ -154,7 +154,7 @@ def dropped(part: Part, config: Any) -> dict[str, str]:
 
     Names that no rule knows are not in it.
     """
-    rules = recognise.table(part.kind, config)
+    rules = recognise.KINDS[part.kind].table(config)
     result: dict[str, str] = {}
     for name in part.tensors:
         try:

@@ -43,7 +43,8 @@ def _state_dict(
         notes += [
             f"note: {doubt}; this is refused without --config" for doubt in doubts(part, config, preset, settings)
         ]
-        lines = [f"{title}: {recognise.WHAT[kind]} ({kind})", *notes, f"configuration: {json.dumps(to_dict(config))}"]
+        told = f"configuration: {json.dumps(to_dict(config))}"
+        lines = [f"{title}: {recognise.KINDS[kind].what} ({kind})", *notes, told]
     except (ConversionError, ConfigError) as error:
         lines = [f"{title}: not convertible as it is: {error}"]
     width = max(map(len, tensors))

@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from vdiffsr_jax.config import parse
-from vdiffsr_jax.conversion.rules import CONV, LINEAR, ConversionError, Drop, Op, Rule, squeeze
+from vdiffsr_jax.conversion.rules import CONV, LINEAR, ConversionError, Drop, FileKind, Op, Rule, Table, squeeze
 from vdiffsr_jax.models.musiq import MUSIQConfig
 
-MARKS = (("conv_root.weight", "transformer_encoder.cls"), ("opt/target/conv_root/kernel", "opt/target/Transformer/cls"))
 # Flax keeps heads apart: (width, heads, 64) and back, biases (heads, 64), gains of GroupNorm (1, 1, 1, c).
 _TO_HEADS = Op(lambda x: x.reshape(x.shape[0], -1), lambda x: x.reshape(x.shape[0], -1, 64))
 _FROM_HEADS = Op(lambda x: x.reshape(-1, x.shape[-1]), lambda x: x.reshape(-1, 64, x.shape[-1]))
 _FLAT = Op(lambda x: x.reshape(-1), lambda x: x)
 
 _BLOCK = r"transformer_encoder\.transformer\.encoderblock_(\d+)\."
-_PYIQA = (
+_PYIQA: Table = (
     Rule(r"conv_root\.weight", "stem/root/kernel", CONV),
     Rule(r"gn_root\.weight", "stem/root_norm/scale"),
     Rule(r"gn_root\.bias", "stem/root_norm/bias"),
@@ -49,7 +48,7 @@ _UNIT = _TARGET + "block1/unit1/"
 _ENCODER = _TARGET + "Transformer/"
 _LAYER = _ENCODER + r"encoderblock_(\d+)/"
 _ATTENTION = _LAYER + r"(?:MultiHeadDotProductAttention|SelfAttention)_1/"
-_GOOGLE = (
+_GOOGLE: Table = (
     Rule(_TARGET + "conv_root/kernel", "stem/root/kernel"),
     Rule(_TARGET + "gn_root/(scale|bias)", r"stem/root_norm/\1", _FLAT),
     *(Rule(_UNIT + f"conv{i + 1}/kernel", f"stem/convs/{i}/kernel") for i in range(3)),
@@ -71,7 +70,7 @@ _GOOGLE = (
     Rule(_TARGET + "head/(kernel|bias)", r"head/\1"),
     Drop("(?!opt/target/).*/.*", "the optimizer's state"),
 )
-TABLE = (*_PYIQA, *_GOOGLE)
+TABLE: Table = (*_PYIQA, *_GOOGLE)
 
 
 def infer_config(shapes: Mapping[str, tuple[int, ...]], **overrides: Any) -> MUSIQConfig:
@@ -92,3 +91,7 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]], **overrides: Any) -> MUS
     depth = 1 + max((int(m[1]) for name in shapes if (m := re.search(r"encoderblock_(\d+)", name))), default=-1)
     values = {"depth": depth, "width": shapes[embed][out], "mlp_width": shapes[mlp][out], "classes": shapes[head][out]}
     return parse(MUSIQConfig, values | overrides)
+
+
+MARKS = (("conv_root.weight", "transformer_encoder.cls"), ("opt/target/conv_root/kernel", "opt/target/Transformer/cls"))
+KIND = FileKind("MUSIQ", MARKS, infer_config, lambda config: TABLE)

@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from vdiffsr_jax.conversion.rules import CONV, ConversionError, Drop, Op, Rule, Table
+from vdiffsr_jax.config import parse
+from vdiffsr_jax.conversion.rules import CONV, ConversionError, Drop, FileKind, Op, Rule, Table
+from vdiffsr_jax.models.kinds import PerceptualConfig
 
 _DEPTHWISE = Op(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))  # C1kk <-> kk1C
 _HEAD = Op(lambda x: x.reshape(-1), lambda x: x.reshape(1, -1, 1, 1))
@@ -67,12 +70,6 @@ TABLES: dict[str, Table] = {
 }
 
 
-def is_perceptual(names: Iterable[str]) -> bool:
-    """Whether a file holds one of the backbones."""
-    first = ("features.0.weight", "_conv_stem.weight", "VGG16_0/Conv_0/kernel", "AlexNet_0/Conv_0/kernel")
-    return not set(first).isdisjoint(names)
-
-
 def infer_backbone(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Which distance a file holds, from its names and the first kernel's size: VGG16 is DISTS's with alpha and beta.
 
@@ -94,3 +91,14 @@ def heads_of(names: Iterable[str]) -> str | None:
     if names == {"alpha", "beta"}:
         return "DISTS"
     return "LPIPS" if all(re.fullmatch(r"lin\d\.model\.1\.weight", name) for name in names) else None
+
+
+def infer_config(shapes: Mapping[str, tuple[int, ...]], **overrides: Any) -> PerceptualConfig:
+    """The configuration with the backbone that the file holds. Raises: ConversionError, ConfigError."""
+    return parse(PerceptualConfig, {"backbone": infer_backbone(shapes), **overrides})
+
+
+FIRST = ("features.0.weight", "_conv_stem.weight", "VGG16_0/Conv_0/kernel", "AlexNet_0/Conv_0/kernel")
+KIND = FileKind(
+    "perceptual network", tuple((name,) for name in FIRST), infer_config, lambda config: TABLES[config.backbone]
+)

@@ -78,6 +78,20 @@ Table = Sequence[Rule | Drop]
 
 
 @dataclasses.dataclass(frozen=True)
+class FileKind:
+    """How files of one kind of network are recognised, configured and converted.
+
+    `what`: its name in messages. `marks`: sets of tensor names, of which such a file has one whole. `infer`: (shapes by
+    name, **settings in the place of what shapes tell) -> configuration. `table`: configuration -> rules.
+    """
+
+    what: str
+    marks: tuple[tuple[str, ...], ...]
+    infer: Callable[..., Any]
+    table: Callable[[Any], Table]
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """What a table makes of a file: {our path: (torch name, op)} and {dropped name: reason}."""
 

@@ -11,8 +11,20 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from vdiffsr_jax.config import SwinUNetConfig, parse
-from vdiffsr_jax.conversion.rules import CONV, CONV1X1, IDENTITY, LINEAR, ConversionError, Drop, Op, Rule, Table
+from vdiffsr_jax.config import ConfigError, SwinUNetConfig, parse, to_dict
+from vdiffsr_jax.conversion.rules import (
+    CONV,
+    CONV1X1,
+    IDENTITY,
+    LINEAR,
+    ConversionError,
+    Drop,
+    FileKind,
+    Op,
+    Rule,
+    Table,
+)
+from vdiffsr_jax.models.kinds import DenoiserConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -145,3 +157,17 @@ def _image_size(shapes: Shapes, layers: Mapping[int, str], windows: Mapping[int,
             return (math.isqrt(mask[0]) * windows[level]) << level
     level, window = max(windows.items())
     return window << level
+
+
+def infer_denoiser(shapes: Shapes, **overrides: Any) -> DenoiserConfig:
+    """As `infer_config`, with the schedule that shapes do not tell; `overrides` are DenoiserConfig fields."""
+    given = overrides.get("denoiser", {})
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"denoiser={given!r} must be a mapping of settings")
+    if "image_size" in given:  # its type is checked before it is computed with
+        parse(SwinUNetConfig, {"image_size": given["image_size"]}, "denoiser.")
+    return parse(DenoiserConfig, {**overrides, "denoiser": to_dict(infer_config(shapes, **given))})
+
+
+MARKS = ("time_embed.0.weight", "input_blocks.0.0.weight")
+KIND = FileKind("Swin UNet of ResShift or SinSR", (MARKS,), infer_denoiser, lambda config: TABLE)

@@ -51,7 +51,7 @@ def to_torch(directory: Path, output: Path, *, item: str | None = None, dtype: A
         return LazyArray(shape, array.dtype, lambda: op.inverse(array.read()))
 
     flat = flatten(params)
-    names = original_names(recognise.table(kind, config), flat)
+    names = original_names(recognise.KINDS[kind].table(config), flat)
     tensors = {name: back(path, op) for name, (path, op) in names.items()}
     tensors |= added
     if dtype is not None:

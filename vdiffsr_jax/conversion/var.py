@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vdiffsr_jax.config import ConfigError, VARConfig, parse
-from vdiffsr_jax.conversion.rules import LINEAR, ConversionError, Drop, Op, Rule, squeeze
+from vdiffsr_jax.conversion.rules import LINEAR, ConversionError, Drop, FileKind, Op, Rule, squeeze
 
 PER_HEAD = Op(lambda x: x.reshape(-1), lambda x: x.reshape(1, -1, 1, 1))
 BLOCK = r"blocks\.(\d+)\."
@@ -111,3 +111,6 @@ def depth_doubts(names: Iterable[str], config: VARConfig, told_by: Mapping[str, 
         if (m := re.search(r"var[-_]?d(\d+)", name, re.IGNORECASE)) and int(m[1]) != config.depth:
             found.append(f"{what} says depth {int(m[1])}, and it has {config.depth} blocks")
     return found
+
+
+KIND = FileKind("VAR transformer", (("pos_1LC", "word_embed.weight"),), infer_config, lambda config: TABLE)

@@ -8,7 +8,7 @@ from typing import Any
 
 from vdiffsr_jax.config import ConfigError, VARTokenizerConfig, parse
 from vdiffsr_jax.conversion import autoencoder
-from vdiffsr_jax.conversion.rules import CONV, ConversionError, Drop, Rule, Table
+from vdiffsr_jax.conversion.rules import CONV, ConversionError, Drop, FileKind, Rule, Table
 
 _PHI = r"quantize\.quant_resi\.qresi_ls\.(\d+)"
 
@@ -41,3 +41,7 @@ def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VARTo
         return parse(VARTokenizerConfig, values | overrides)
     except ConfigError as error:
         raise ConversionError(str(error)) from None
+
+
+MARKS = ("encoder.conv_in.weight", "quantize.embedding.weight", "quantize.quant_resi.qresi_ls.0.weight")
+KIND = FileKind("VAR tokenizer", (MARKS,), infer_config, lambda config: TABLE)

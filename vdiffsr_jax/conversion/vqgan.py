@@ -7,7 +7,7 @@ from typing import Any
 
 from vdiffsr_jax.config import ConfigError, VQGANConfig, parse
 from vdiffsr_jax.conversion import autoencoder
-from vdiffsr_jax.conversion.rules import CONV1X1, ConversionError, Drop, Rule, Table
+from vdiffsr_jax.conversion.rules import CONV1X1, ConversionError, Drop, FileKind, Rule, Table
 
 TABLE: Table = (
     *autoencoder.TABLE,
@@ -35,3 +35,7 @@ def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VQGAN
         return parse(VQGANConfig, values | overrides)
     except ConfigError as error:
         raise ConversionError(str(error)) from None
+
+
+MARKS = ("encoder.conv_in.weight", "quantize.embedding.weight")
+KIND = FileKind("VQGAN first stage", (MARKS,), infer_config, lambda config: TABLE)

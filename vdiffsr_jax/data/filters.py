@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import fft, sparse
 
+from vdiffsr_jax.ops.kernels import cubic, tent
+
 
 def blur(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Convolution with a (k, k) kernel, k odd, borders mirrored without repeating the edge; same shape, float32."""
@@ -76,21 +78,9 @@ def weights(n_in: int, n_out: int, mode: str) -> sparse.csr_array:
     return matrix
 
 
-def _tent(t: np.ndarray) -> np.ndarray:
-    weight: np.ndarray = np.maximum(0.0, 1 - np.abs(t))
-    return weight
-
-
-def _cubic(t: np.ndarray, a: float) -> np.ndarray:
-    t = np.abs(t)
-    near = (a + 2) * t**3 - (a + 3) * t**2 + 1
-    far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
-    return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
-
-
 _FILTERS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int, bool]] = {
-    "bilinear": (_tent, 1, False),
-    "bicubic": (functools.partial(_cubic, a=-0.75), 2, False),
-    "antialiased_bilinear": (_tent, 1, True),
-    "antialiased_bicubic": (functools.partial(_cubic, a=-0.5), 2, True),
+    "bilinear": (tent, 1, False),
+    "bicubic": (cubic, 2, False),
+    "antialiased_bilinear": (tent, 1, True),
+    "antialiased_bicubic": (functools.partial(cubic, a=-0.5), 2, True),
 }

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 
 from vdiffsr_jax.evaluation.models import BICUBIC
 from vdiffsr_jax.metrics.catalog import METRICS
-from vdiffsr_jax.metrics.report import Report
+from vdiffsr_jax.metrics.report import Report, csv_text
 
 _DIGITS = {metric.column: metric.digits for metric in METRICS.values()}
 
@@ -45,11 +43,8 @@ def _cell(column: str, value: float, base: float | None) -> str:
 
 def per_image(reports: Mapping[str, Report], weights: Mapping[str, str]) -> str:
     """CSV: method, image, its scores, which weights each column of `weights` has; a method's mean is its last line."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = next(iter(reports.values())).columns
-    writer.writerow(["method", "image", *columns, *(f"{c} weights" for c in weights)])
+    rows = [["method", "image", *columns, *(f"{c} weights" for c in weights)]]
     for method, report in reports.items():
-        for image, scores in [*report.rows.items(), ("mean", report.mean())]:
-            writer.writerow([method, image, *(f"{scores[c]:.6g}" for c in columns), *weights.values()])
-    return text.getvalue()
+        rows += [[method, *line, *weights.values()] for line in report.lines()]
+    return csv_text(rows)

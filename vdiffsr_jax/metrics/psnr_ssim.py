@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vdiffsr_jax.metrics.precision import in_float64
+from vdiffsr_jax.ops import precision
 
+LUMA = np.array([65.481, 128.553, 24.966])  # BT.601, studio swing
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 _BAND = 512
 
@@ -17,8 +19,7 @@ def luma(image: np.ndarray, *, rounded: bool = False) -> np.ndarray:
 
     Args: image: (h, w, 3) uint8 or uint16. rounded: to whole numbers, as MATLAB's rgb2ycbcr gives of uint8.
     """
-    weights = np.array([65.481, 128.553, 24.966]) / np.iinfo(image.dtype).max
-    y = np.stack([16.0 + row @ weights for row in image])
+    y = np.stack([16.0 + row @ (LUMA / np.iinfo(image.dtype).max) for row in image])
     return np.round(y) if rounded else y
 
 
@@ -35,6 +36,19 @@ def psnr(a: np.ndarray, b: np.ndarray, *, peak: float = 255.0) -> float:
 def _psnr(a: jax.Array, b: jax.Array, *, peak: float) -> jax.Array:
     difference = a.astype(jnp.float64) - b.astype(jnp.float64)
     return 10 * jnp.log10(peak**2 / jnp.mean(difference**2))
+
+
+def eight_bit(image: jax.Array) -> jax.Array:
+    """[-1, 1] -> whole numbers in 0..255, float32."""
+    return jnp.round((jnp.clip(image, -1, 1) + 1) * 127.5)
+
+
+def psnr_y(a: jax.Array, b: jax.Array) -> jax.Array:
+    """`psnr` of the `luma` of 8-bit images within a compiled program, (b, h, w, 3) in [-1, 1] -> (b,) float32."""
+    difference = eight_bit(a) - eight_bit(b)
+    with precision.exact():
+        mse = jnp.square(difference @ (jnp.array(LUMA) / 255)).mean(axis=(1, 2))
+    return 10 * jnp.log10(255.0**2 / jnp.maximum(mse, 1e-10))
 
 
 def ssim(a: np.ndarray, b: np.ndarray, *, peak: float = 255.0, clipped: bool = False) -> float:

@@ -6,7 +6,14 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+
+def csv_text(rows: Iterable[Sequence[str]]) -> str:
+    """Rows of cells as the text of a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 @dataclasses.dataclass
@@ -31,14 +38,14 @@ class Report:
         count = len(self.rows)
         return {c: math.fsum(r[c] for r in self.rows.values()) / count if count else math.nan for c in self.columns}
 
+    def lines(self) -> list[list[str]]:
+        """[image, its scores], the mean last."""
+        rows = [*self.rows.items(), ("mean", self.mean())]
+        return [[name, *(f"{scores[c]:.6g}" for c in self.columns)] for name, scores in rows]
+
     def csv(self) -> str:
         """Header, one line per image, the mean last."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["image", *self.columns])
-        for name, scores in [*self.rows.items(), ("mean", self.mean())]:
-            writer.writerow([name, *(f"{scores[c]:.6g}" for c in self.columns)])
-        return text.getvalue()
+        return csv_text([["image", *self.columns], *self.lines()])
 
     def markdown(self) -> str:
         """The protocol, then a table, the mean last."""

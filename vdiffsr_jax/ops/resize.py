@@ -13,6 +13,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Float32
 
+from vdiffsr_jax.ops.kernels import cubic, tent
+
 MODES = ("bicubic", "bilinear", "area")
 Map = Float[Array, "batch height width channels"]
 Resized = Float[Array, "batch {size[0]} {size[1]} channels"]
@@ -26,7 +28,6 @@ def resize_matrix(n_in: int, n_out: int, mode: str) -> Float32[np.ndarray, "{n_o
     tent. area: adaptive average pooling, bin i covers floor(i n_in / n_out) .. ceil((i + 1) n_in / n_out).
 
     Raises: ValueError for an unknown mode or a size below one.
-    Source: R. Keys, Cubic Convolution Interpolation (1981), eq. 15, for bicubic.
     """
     if mode not in MODES:
         raise ValueError(f"unknown resize mode {mode!r}; known: {', '.join(MODES)}")
@@ -42,7 +43,7 @@ def resize_matrix(n_in: int, n_out: int, mode: str) -> Float32[np.ndarray, "{n_o
         if mode == "bilinear":
             centre = np.clip(centre, 0, n_in - 1)
         first = np.floor(centre).astype(int)
-        kernel, reach = (_cubic, 2) if mode == "bicubic" else (_tent, 1)
+        kernel, reach = (cubic, 2) if mode == "bicubic" else (tent, 1)
         for tap in range(1 - reach, 1 + reach):
             pixel = np.clip(first + tap, 0, n_in - 1)
             np.add.at(weights, (np.arange(n_out), pixel), kernel(centre - (first + tap)))
@@ -73,15 +74,3 @@ def _resize(x: jax.Array, size: tuple[int, int], mode: str) -> jax.Array:
     high = lax.Precision.HIGHEST
     y = jnp.einsum("Hh,bhwc->bHwc", rows, x.astype(jnp.float32), precision=high)
     return jnp.einsum("Ww,bHwc->bHWc", cols, y, precision=high).astype(x.dtype)
-
-
-def _cubic(t: np.ndarray, a: float = -0.75) -> np.ndarray:
-    t = np.abs(t)
-    near = (a + 2) * t**3 - (a + 3) * t**2 + 1
-    far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
-    return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
-
-
-def _tent(t: np.ndarray) -> np.ndarray:
-    weight: np.ndarray = np.maximum(1 - np.abs(t), 0.0)
-    return weight

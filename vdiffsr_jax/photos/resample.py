@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from vdiffsr_jax.ops.kernels import cubic
+
 
 def cubic_rows(image: np.ndarray, scale: int, start: int, stop: int) -> np.ndarray:
     """Rows start..stop of an image (h, w, c) upscaled by the network's own bicubic (a = -0.75), float32.
@@ -17,14 +19,11 @@ def cubic_rows(image: np.ndarray, scale: int, start: int, stop: int) -> np.ndarr
     return np.asarray(sum(tall[:, columns[:, k]] * column_weights[None, :, k, None] for k in range(4)), np.float32)
 
 
-def _cubic_taps(length: int, scale: int, start: int, stop: int, a: float = -0.75) -> tuple[np.ndarray, np.ndarray]:
+def _cubic_taps(length: int, scale: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
     """Source pixels and float32 weights, both (stop - start, 4)."""
     centre = (np.arange(start, stop) + 0.5) / scale - 0.5
     first = np.floor(centre).astype(int)[:, None] + np.arange(-1, 3)[None]
-    t = np.abs(centre[:, None] - first)
-    near = (a + 2) * t**3 - (a + 3) * t**2 + 1
-    far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
-    return np.clip(first, 0, length - 1), np.where(t <= 1, near, far).astype(np.float32)
+    return np.clip(first, 0, length - 1), cubic(centre[:, None] - first).astype(np.float32)
 
 
 def lanczos(image: np.ndarray, height: int, width: int) -> np.ndarray:

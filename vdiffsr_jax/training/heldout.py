@@ -11,27 +11,13 @@ import numpy as np
 from PIL import Image
 
 from vdiffsr_jax.metrics.catalog import Measure
+from vdiffsr_jax.metrics.psnr_ssim import eight_bit, psnr_y
 from vdiffsr_jax.models.build import Params
-from vdiffsr_jax.ops import precision
 from vdiffsr_jax.training import grids, named
 from vdiffsr_jax.training.optim import Flat, Metrics
 from vdiffsr_jax.training.sharding import Layout
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks.task import Task, upsampled
-
-
-def eight_bit(image: jax.Array) -> jax.Array:
-    """[-1, 1] -> whole numbers in 0..255, float32."""
-    return jnp.round((jnp.clip(image, -1, 1) + 1) * 127.5)
-
-
-def psnr_y(a: jax.Array, b: jax.Array) -> jax.Array:
-    """PSNR of the luma of 8-bit images, (b, h, w, 3) in [-1, 1] -> (b,); the same as `metrics.psnr_ssim`."""
-    weights = jnp.array([65.481, 128.553, 24.966]) / 255
-    difference = eight_bit(a) - eight_bit(b)
-    with precision.exact():
-        mse = jnp.square(difference @ weights).mean(axis=(1, 2))
-    return 10 * jnp.log10(255.0**2 / jnp.maximum(mse, 1e-10))
 
 
 class WholePictures(Protocol):

@@ -9,31 +9,33 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray
 
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.diffusion import resshift
+from vdiffsr_jax.diffusion.resshift import Latent
 from vdiffsr_jax.diffusion.sampler import Denoise, predict_both, predict_z_T
 from vdiffsr_jax.diffusion.schedule import Schedule
 
 GT_STARTS = ("predicted", "sampled")
 
 
-def squared_error(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Mean of (a - b)^2 over all axes but the first, (b, ...) -> (b,)."""
+def squared_error(a: Float[Array, " b *rest"], b: Float[Array, " b *rest"]) -> Float[Array, " b"]:
+    """Mean of (a - b)^2 over all axes but the first."""
     return jnp.square(a - b).mean(axis=tuple(range(1, a.ndim)))
 
 
-def uniform_t(key: jax.Array, batch: int, schedule: Schedule) -> jax.Array:
-    """(batch,) int32 steps, uniform in 0..T-1."""
+def uniform_t(key: PRNGKeyArray, batch: int, schedule: Schedule) -> Int32[Array, " {batch}"]:
+    """Steps, uniform in 0..T-1."""
     return jax.random.randint(key, (batch,), 0, schedule.num_steps, jnp.int32)
 
 
 def teacher_loss(
-    teacher: Denoise, schedule: Schedule, z_0: jax.Array, z_y: jax.Array, t: jax.Array, noise: jax.Array
-) -> jax.Array:
-    """|f(z_t, t) - z_0|^2 per sample, (b,).
+    teacher: Denoise, schedule: Schedule, z_0: Latent, z_y: Latent, t: Int[Array, " b"], noise: Latent
+) -> Float[Array, " b"]:
+    """|f(z_t, t) - z_0|^2 per sample.
 
-    Args: z_0, z_y, noise: (b, h, w, c). t: (b,) int32 in 0..T-1, see `uniform_t`.
+    Args: t: in 0..T-1, see `uniform_t`.
     Raises: ValueError if the latents differ in shape.
     Source: ResShift (arXiv:2307.12348), section 2.1; unweighted, as published.
     """
@@ -46,14 +48,14 @@ def teacher_loss(
 def student_terms(
     student: Denoise,
     schedule: Schedule,
-    z_T: jax.Array,
-    z_0_teacher: jax.Array | None,
-    z_0: jax.Array,
+    z_T: Latent,
+    z_0_teacher: Latent | None,
+    z_0: Latent,
     *,
     inverse: bool = True,
     gt_start: str = "predicted",
-) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Terms of the one-step student, each (b,): `distil`, `inverse`, `gt`; and f(z_T, T), for terms of its picture.
+) -> tuple[dict[str, Float[Array, " b"]], Latent]:
+    """Terms of the one-step student per sample: `distil`, `inverse`, `gt`; and f(z_T, T), for terms of its picture.
 
     distil = |f(z_T, T) - z_0_teacher|^2;  inverse = |f(z_0_teacher, 0) - z_T|^2;
     gt = |f(sg z_T', T) - z_0|^2 with z_T' = f(z_0, 0), the noise that the student itself predicts for the real HR.
@@ -63,7 +65,7 @@ def student_terms(
     Without a teacher there is no `distil`, and the inverse starts from z_0.
 
     Args: student: takes several latents a sample, see `predict_both`. z_T, z_0_teacher (the teacher's chain from z_T,
-        None without one), z_0 (the latent of the real HR): (b, h, w, c).
+        None without one), z_0 (the latent of the real HR).
     Raises: ConfigError if gt_start is not "predicted" or "sampled".
     Source: SinSR (arXiv:2311.14760), consistency-preserving distillation.
     """
@@ -85,7 +87,7 @@ def student_terms(
     return terms, z_0_student
 
 
-def total(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
-    """Weighted sum of the terms per sample, (b,); its batch mean is what is differentiated."""
+def total(terms: Mapping[str, Float[Array, " b"]], weights: Mapping[str, float]) -> Float[Array, " b"]:
+    """Weighted sum of the terms per sample; its batch mean is what is differentiated."""
     weighted = [weights[name] * term for name, term in terms.items()]
     return jnp.stack(weighted).sum(axis=0)

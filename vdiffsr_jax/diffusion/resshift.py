@@ -1,6 +1,6 @@
 """Residual shifting, one equation per function (ResShift, arXiv:2307.12348; SinSR, arXiv:2311.14760).
 
-Latents are (b, h, w, c). A coefficient is one number for the batch, (), or one per sample, (b,).
+A coefficient is one number for the batch, (), or one per sample, (b,).
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+Latent = Float[Array, "b h w c"]
 
 
 def _like(coefficient: ArrayLike, z: jax.Array) -> jax.Array:
@@ -23,10 +26,10 @@ def _same_shape(*latents: jax.Array) -> None:
         raise ValueError(f"latents differ in shape: {', '.join(str(z.shape) for z in latents)}")
 
 
-def q_sample(z_0: jax.Array, z_y: jax.Array, sqrt_eta: ArrayLike, noise: jax.Array, *, kappa: float) -> jax.Array:
+def q_sample(z_0: Latent, z_y: Latent, sqrt_eta: ArrayLike, noise: Latent, *, kappa: float) -> Latent:
     """Latent at one step between HR and LR: z_t = z_0 + eta (z_y - z_0) + kappa sqrt(eta) noise.
 
-    Args: z_0, z_y, noise: (b, h, w, c). sqrt_eta: () or (b,) in (0, 1].
+    Args: sqrt_eta: in (0, 1].
     Raises: ValueError if the latents differ in shape.
     Source: ResShift, eq. 2.
     """
@@ -35,10 +38,10 @@ def q_sample(z_0: jax.Array, z_y: jax.Array, sqrt_eta: ArrayLike, noise: jax.Arr
     return z_0 + sqrt_eta**2 * (z_y - z_0) + kappa * sqrt_eta * noise
 
 
-def prior_sample(z_y: jax.Array, sqrt_eta: ArrayLike, noise: jax.Array, *, kappa: float) -> jax.Array:
+def prior_sample(z_y: Latent, sqrt_eta: ArrayLike, noise: Latent, *, kappa: float) -> Latent:
     """Start of the reverse chain, which knows no z_0: z_T = z_y + kappa sqrt(eta_T) noise.
 
-    Args: z_y, noise: (b, h, w, c). sqrt_eta: that of the last kept step.
+    Args: sqrt_eta: that of the last kept step.
     Raises: ValueError if the latents differ in shape.
     Source: ResShift, section 2.1: eq. 2 in the limit eta_T -> 1.
     """
@@ -46,12 +49,12 @@ def prior_sample(z_y: jax.Array, sqrt_eta: ArrayLike, noise: jax.Array, *, kappa
     return z_y + kappa * _like(sqrt_eta, z_y) * noise
 
 
-def scale_input(z_t: jax.Array, input_std: ArrayLike) -> jax.Array:
+def scale_input(z_t: Latent, input_std: ArrayLike) -> Latent:
     """What the network sees: z_t / sqrt(kappa^2 eta_t + 1), about unit variance at every step."""
     return z_t / _like(input_std, z_t)
 
 
-def posterior_mean(z_t: jax.Array, z_0: jax.Array, weight_z_t: ArrayLike, weight_z_0: ArrayLike) -> jax.Array:
+def posterior_mean(z_t: Latent, z_0: Latent, weight_z_t: ArrayLike, weight_z_0: ArrayLike) -> Latent:
     """Mean of q(z_{t-1} | z_t, z_0): (eta_{t-1} / eta_t) z_t + (alpha_t / eta_t) z_0.
 
     Args: weights: `Schedule.posterior_z_t`, `Schedule.posterior_z_0` at t.
@@ -62,19 +65,17 @@ def posterior_mean(z_t: jax.Array, z_0: jax.Array, weight_z_t: ArrayLike, weight
     return _like(weight_z_t, z_t) * z_t + _like(weight_z_0, z_0) * z_0
 
 
-def ancestral_step(mean: jax.Array, log_variance: ArrayLike, noise: jax.Array) -> jax.Array:
+def ancestral_step(mean: Latent, log_variance: ArrayLike, noise: Latent) -> Latent:
     """Draw from the posterior: z_{t-1} = mean + exp(log_variance / 2) noise.
 
-    Args: mean, noise: (b, h, w, c); the noise is zero at t = 0. log_variance: `Schedule.posterior_log_variance` at t.
+    Args: noise: zero at t = 0. log_variance: `Schedule.posterior_log_variance` at t.
     Raises: ValueError if the latents differ in shape.
     """
     _same_shape(mean, noise)
     return mean + jnp.exp(0.5 * _like(log_variance, mean)) * noise
 
 
-def deterministic_step(
-    z_t: jax.Array, z_0: jax.Array, z_y: jax.Array, k: ArrayLike, m: ArrayLike, j: ArrayLike
-) -> jax.Array:
+def deterministic_step(z_t: Latent, z_0: Latent, z_y: Latent, k: ArrayLike, m: ArrayLike, j: ArrayLike) -> Latent:
     """The step without noise that keeps every marginal: z_{t-1} = k z_0 + m z_t + j z_y.
 
     Args: k, m, j: of the schedule at t.
@@ -85,9 +86,7 @@ def deterministic_step(
     return _like(k, z_t) * z_0 + _like(m, z_t) * z_t + _like(j, z_t) * z_y
 
 
-def inverse_step(
-    z_prev: jax.Array, z_0: jax.Array, z_y: jax.Array, k: ArrayLike, m: ArrayLike, j: ArrayLike
-) -> jax.Array:
+def inverse_step(z_prev: Latent, z_0: Latent, z_y: Latent, k: ArrayLike, m: ArrayLike, j: ArrayLike) -> Latent:
     """`deterministic_step` solved for its input: z_t = (z_{t-1} - k z_0 - j z_y) / m.
 
     Args: k, m, j: of the schedule at t > 0 (m = 0 at t = 0: the clean latent keeps nothing of its noise).

@@ -1,7 +1,7 @@
 """From LR latent and noise to z_0: one step, the ancestral chain, the deterministic chain.
 
-Every function takes `denoise(x, t) -> z_0` with x (b, h, w, c) already scaled and t (b,) int32 as the network knows
-it: a closure over parameters, LR and prior, which all stay the same along a chain.
+Every function takes `denoise(x, t) -> z_0` with x already scaled and t as the network knows it: a closure over
+parameters, LR and prior, which all stay the same along a chain.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vdiffsr_jax.diffusion import resshift
+from vdiffsr_jax.diffusion.resshift import Latent
 from vdiffsr_jax.diffusion.schedule import Schedule
 
-Denoise = Callable[[jax.Array, jax.Array], jax.Array]
+Denoise = Callable[[Latent, Int[Array, " b"]], Latent]
+StepNoise = Float[Array, "T b h w c"] | PRNGKeyArray
 
 
 class Trajectory(NamedTuple):
-    """Every step of a chain, first t = T-1: the latents z_{t-1} it reached and the z_0 predicted there.
+    """Every step of a chain, first t = T-1: the latents z_{t-1} it reached and the z_0 predicted there."""
 
-    Both (T, b, h, w, c).
-    """
-
-    z: jax.Array
-    z_0: jax.Array
+    z: Float[Array, "T b h w c"]
+    z_0: Float[Array, "T b h w c"]
 
 
-def start(schedule: Schedule, z_y: jax.Array, noise: jax.Array) -> jax.Array:
-    """z_T of a chain on this schedule, from z_y and unit `noise`, both (b, h, w, c)."""
+def start(schedule: Schedule, z_y: Latent, noise: Latent) -> Latent:
+    """z_T of a chain on this schedule, from z_y and unit `noise`."""
     return resshift.prior_sample(z_y, schedule.sqrt_eta[-1], noise, kappa=schedule.kappa)
 
 
-def predict_z_0(denoise: Denoise, schedule: Schedule, z_t: jax.Array, t: int) -> jax.Array:
+def predict_z_0(denoise: Denoise, schedule: Schedule, z_t: Latent, t: int) -> Latent:
     """The network's z_0 for the whole batch at step `t` of the schedule, in z_t's dtype."""
     step = jnp.full(z_t.shape[:1], schedule.timestep_map[t], jnp.int32)
     return denoise(resshift.scale_input(z_t, schedule.input_std[t]), step).astype(z_t.dtype)
 
 
-def predict_z_T(denoise: Denoise, schedule: Schedule, z_0: jax.Array) -> jax.Array:  # noqa: N802
+def predict_z_T(denoise: Denoise, schedule: Schedule, z_0: Latent) -> Latent:  # noqa: N802
     """Inverse noise prediction: asked at t = 0, a one-step student returns the z_T that leads to `z_0`.
 
     As published, the input is scaled by the standard deviation of the last step, not of t = 0.
@@ -50,15 +50,11 @@ def predict_z_T(denoise: Denoise, schedule: Schedule, z_0: jax.Array) -> jax.Arr
     return denoise(resshift.scale_input(z_0, schedule.input_std[-1]), step).astype(z_0.dtype)
 
 
-def predict_both(
-    denoise: Denoise, schedule: Schedule, z_T: Sequence[jax.Array], z_0: Sequence[jax.Array]
-) -> list[jax.Array]:
+def predict_both(denoise: Denoise, schedule: Schedule, z_T: Sequence[Latent], z_0: Sequence[Latent]) -> list[Latent]:
     """`predict_z_0` at the last step of every one of `z_T`, then `predict_z_T` of every one of `z_0`, in one call.
 
     The k latents of a sample follow each other in the batch, so that each device keeps its own samples: `denoise` gets
     x (k b, h, w, c) and t (k b,), of which i k ... i k + k - 1 belong to sample i.
-
-    Args: z_T, z_0: latents (b, h, w, c), together k.
     """
     k, b = len(z_T) + len(z_0), z_T[0].shape[0]
     x = jnp.stack([resshift.scale_input(z, schedule.input_std[-1]) for z in (*z_T, *z_0)], axis=1)
@@ -68,21 +64,18 @@ def predict_both(
     return [predicted[:, i] for i in range(k)]
 
 
-def sample_one_step(denoise: Denoise, schedule: Schedule, z_y: jax.Array, noise: jax.Array) -> jax.Array:
+def sample_one_step(denoise: Denoise, schedule: Schedule, z_y: Latent, noise: Latent) -> Latent:
     """z_0 = f(z_T, T-1).
 
-    Args: z_y, noise: (b, h, w, c).
     Source: SinSR (arXiv:2311.14760).
     """
     return predict_z_0(denoise, schedule, start(schedule, z_y, noise), schedule.num_steps - 1)
 
 
-def sample_ancestral(
-    denoise: Denoise, schedule: Schedule, z_y: jax.Array, noise: jax.Array, step_noise: jax.Array
-) -> jax.Array:
+def sample_ancestral(denoise: Denoise, schedule: Schedule, z_y: Latent, noise: Latent, step_noise: StepNoise) -> Latent:
     """z_0 after a draw from every posterior, t = T-1..0; nothing is added at t = 0.
 
-    Args: z_y, noise: (b, h, w, c). step_noise: (T, b, h, w, c), entry s for t = T-1-s, or a key (`jax.random.key`).
+    Args: step_noise: entry s for t = T-1-s, or a key (`jax.random.key`).
     Raises: ValueError if step_noise is neither.
     Source: ResShift (arXiv:2307.12348), section 2.1.
     """
@@ -90,7 +83,7 @@ def sample_ancestral(
 
 
 def trace_ancestral(
-    denoise: Denoise, schedule: Schedule, z_y: jax.Array, noise: jax.Array, step_noise: jax.Array
+    denoise: Denoise, schedule: Schedule, z_y: Latent, noise: Latent, step_noise: StepNoise
 ) -> Trajectory:
     """As `sample_ancestral`, but every step is kept: T times the memory."""
     rule = _ancestral(schedule, z_y, step_noise)
@@ -98,16 +91,15 @@ def trace_ancestral(
     return kept
 
 
-def sample_deterministic(denoise: Denoise, schedule: Schedule, z_y: jax.Array, noise: jax.Array) -> jax.Array:
+def sample_deterministic(denoise: Denoise, schedule: Schedule, z_y: Latent, noise: Latent) -> Latent:
     """z_0 by the noise-free chain z_{t-1} = k z_0 + m z_t + j z_y: a function of z_T, which a student can learn.
 
-    Args: z_y, noise: (b, h, w, c).
     Source: SinSR (arXiv:2311.14760), deterministic sampling.
     """
     return _chain(denoise, schedule, start(schedule, z_y, noise), _deterministic(schedule, z_y), False)[0]
 
 
-def trace_deterministic(denoise: Denoise, schedule: Schedule, z_y: jax.Array, noise: jax.Array) -> Trajectory:
+def trace_deterministic(denoise: Denoise, schedule: Schedule, z_y: Latent, noise: Latent) -> Trajectory:
     """As `sample_deterministic`, but every step is kept: T times the memory."""
     kept: Trajectory = _chain(denoise, schedule, start(schedule, z_y, noise), _deterministic(schedule, z_y), True)[1]
     return kept
@@ -118,10 +110,10 @@ class _Rule(NamedTuple):
 
     coefficients: tuple[np.ndarray, ...]
     step: Callable[..., jax.Array]
-    noise: jax.Array | None = None
+    noise: Latent | None = None
 
 
-def _ancestral(schedule: Schedule, z_y: jax.Array, step_noise: jax.Array) -> _Rule:
+def _ancestral(schedule: Schedule, z_y: Latent, step_noise: StepNoise) -> _Rule:
     keyed = jnp.issubdtype(step_noise.dtype, jax.dtypes.prng_key) and step_noise.ndim == 0
     if not keyed and step_noise.shape != (schedule.num_steps, *z_y.shape):
         raise ValueError(
@@ -130,7 +122,7 @@ def _ancestral(schedule: Schedule, z_y: jax.Array, step_noise: jax.Array) -> _Ru
         )
     moving = np.arange(schedule.num_steps) > 0
 
-    def step(z_t: jax.Array, z_0: jax.Array, coefficients: Any, s: jax.Array, noise: jax.Array | None) -> jax.Array:
+    def step(z_t: Latent, z_0: Latent, coefficients: Any, s: jax.Array, noise: Latent | None) -> jax.Array:
         weight_z_t, weight_z_0, log_variance, moves = coefficients
         if noise is None:
             noise = jax.random.normal(jax.random.fold_in(step_noise, s), z_t.shape, z_t.dtype)
@@ -141,17 +133,17 @@ def _ancestral(schedule: Schedule, z_y: jax.Array, step_noise: jax.Array) -> _Ru
     return _Rule(coefficients, step, None if keyed else step_noise)
 
 
-def _deterministic(schedule: Schedule, z_y: jax.Array) -> _Rule:
-    def step(z_t: jax.Array, z_0: jax.Array, coefficients: Any, s: jax.Array, noise: None) -> jax.Array:
+def _deterministic(schedule: Schedule, z_y: Latent) -> _Rule:
+    def step(z_t: Latent, z_0: Latent, coefficients: Any, s: jax.Array, noise: None) -> jax.Array:
         return resshift.deterministic_step(z_t, z_0, z_y, *coefficients)
 
     return _Rule((schedule.k, schedule.m, schedule.j), step)
 
 
-def _chain(denoise: Denoise, schedule: Schedule, z_T: jax.Array, rule: _Rule, keep: bool) -> tuple[jax.Array, Any]:
+def _chain(denoise: Denoise, schedule: Schedule, z_T: Latent, rule: _Rule, keep: bool) -> tuple[jax.Array, Any]:
     """Scan `rule` from t = T-1 to 0: (z_0, the `Trajectory`, or None without `keep`)."""
 
-    def body(z_t: jax.Array, xs: Any) -> tuple[jax.Array, Any]:
+    def body(z_t: Latent, xs: Any) -> tuple[jax.Array, Any]:
         s, t_network, input_std, coefficients, noise = xs
         t = jnp.full(z_t.shape[:1], t_network)
         z_0 = denoise(resshift.scale_input(z_t, input_std), t).astype(z_t.dtype)

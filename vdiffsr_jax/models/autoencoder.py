@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from vdiffsr_jax.config import VARTokenizerConfig, VQGANConfig
 from vdiffsr_jax.models.layers import KERNEL_INIT, ZEROS, Conv, GroupNorm, Linear
@@ -22,11 +24,11 @@ EPS = 1e-6
 
 
 class Reconstruction(NamedTuple):
-    """What training needs of an autoencoder: image (b, h, w, 3), the scalar VQ loss, {name: scalar} of codebook use."""
+    """What training needs of an autoencoder; `usage`: scalars that tell how much of the codebook is used."""
 
-    image: jax.Array
-    vq_loss: jax.Array
-    usage: dict[str, jax.Array]
+    image: Float[Array, "b H W 3"]
+    vq_loss: Float[Array, ""]
+    usage: dict[str, Float[Array, ""]]
 
 
 class Identity(nnx.Module):
@@ -36,7 +38,7 @@ class Identity(nnx.Module):
         return x
 
 
-def make_norm(c: int, *, num_groups: int, dtype: jnp.dtype) -> GroupNorm | Identity:
+def make_norm(c: int, *, num_groups: int, dtype: DTypeLike) -> GroupNorm | Identity:
     """GroupNorm, or nothing where `num_groups` is 0."""
     return GroupNorm(c, eps=EPS, num_groups=num_groups, dtype=dtype) if num_groups else Identity()
 
@@ -47,14 +49,14 @@ class ResBlock(nnx.Module):
     Without normalisation the second convolution starts at zero, so that a deep stack starts as the identity.
     """
 
-    def __init__(self, c: int, o: int, *, num_groups: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, c: int, o: int, *, num_groups: int, dtype: DTypeLike, rngs: nnx.Rngs):
         self.norm1 = make_norm(c, num_groups=num_groups, dtype=dtype)
         self.conv1 = Conv(c, o, 3, dtype=dtype, rngs=rngs)
         self.norm2 = make_norm(o, num_groups=num_groups, dtype=dtype)
         self.conv2 = Conv(o, o, 3, dtype=dtype, kernel_init=KERNEL_INIT if num_groups else ZEROS, rngs=rngs)
         self.shortcut = Linear(c, o, dtype=dtype, rngs=rngs) if c != o else None
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w o"]:
         h = self.conv1(jax.nn.silu(self.norm1(x)))
         h = self.conv2(jax.nn.silu(self.norm2(h)))
         return h + (x if self.shortcut is None else self.shortcut(x))
@@ -63,7 +65,7 @@ class ResBlock(nnx.Module):
 class AttentionBlock(nnx.Module):
     """x + W_o attention(q, k, v) over all h*w positions, one head; q, k, v from one map or from three."""
 
-    def __init__(self, c: int, *, fused_qkv: bool, num_groups: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, c: int, *, fused_qkv: bool, num_groups: int, dtype: DTypeLike, rngs: nnx.Rngs):
         self.norm = make_norm(c, num_groups=num_groups, dtype=dtype)
         if fused_qkv:
             self.qkv = Linear(c, 3 * c, dtype=dtype, rngs=rngs)
@@ -72,7 +74,7 @@ class AttentionBlock(nnx.Module):
         self.fused_qkv = fused_qkv
         self.proj_out = Linear(c, c, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         b, h, w, c = x.shape
         y = self.norm(x)
         parts = jnp.split(self.qkv(y), 3, axis=-1) if self.fused_qkv else (self.q(y), self.k(y), self.v(y))
@@ -84,7 +86,7 @@ class AttentionBlock(nnx.Module):
 class Downsample(Conv):
     """3x3 convolution with stride 2; zeros below and to the right only."""
 
-    def __init__(self, c: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, c: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         super().__init__(c, c, 3, stride=2, padding=((0, 1), (0, 1)), dtype=dtype, rngs=rngs)
 
 
@@ -97,10 +99,10 @@ class _SummedConv(Conv):
 class Upsample(nnx.Module):
     """Nearest x2, then a 3x3 convolution."""
 
-    def __init__(self, c: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, c: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.conv = _SummedConv(c, c, 3, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
         bias = None if self.conv.bias is None else self.conv.bias[...]
         return upsample2x_conv2d(x.astype(self.conv.dtype), self.conv.kernel[...], bias)
 
@@ -117,7 +119,7 @@ class Resolution(nnx.Module):
         attention: bool,
         resample: type[Downsample] | type[Upsample] | None,
         num_groups: int,
-        dtype: jnp.dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         self.block = nnx.List(
@@ -129,7 +131,7 @@ class Resolution(nnx.Module):
         )
         self.resample = None if resample is None else resample(o, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b H W o"]:
         for i, block in enumerate(self.block):
             x = block(x)
             if self.attn:
@@ -141,7 +143,7 @@ class Middle(nnx.Module):
     """ResBlock, attention if `attention`, ResBlock."""
 
     def __init__(
-        self, c: int, *, attention: bool, fused_qkv: bool, num_groups: int, dtype: jnp.dtype, rngs: nnx.Rngs
+        self, c: int, *, attention: bool, fused_qkv: bool, num_groups: int, dtype: DTypeLike, rngs: nnx.Rngs
     ):  # fmt: skip
         self.block_1 = ResBlock(c, c, num_groups=num_groups, dtype=dtype, rngs=rngs)
         self.attn_1 = (
@@ -151,7 +153,7 @@ class Middle(nnx.Module):
         )
         self.block_2 = ResBlock(c, c, num_groups=num_groups, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         return self.block_2(self.attn_1(self.block_1(x)))
 
 
@@ -168,7 +170,7 @@ class Encoder(nnx.Module):
         out_channels: int,
         *,
         deep_attention: bool,
-        dtype: jnp.dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         widths = [cfg.ch * m for m in cfg.ch_mult]
@@ -201,7 +203,7 @@ class Encoder(nnx.Module):
         self.norm_out = make_norm(widths[-1], num_groups=cfg.num_groups, dtype=dtype)
         self.conv_out = Conv(widths[-1], out_channels, 3, dtype=dtype, rngs=rngs)
 
-    def __call__(self, image: jax.Array) -> jax.Array:
+    def __call__(self, image: Float[Array, "b H W c"]) -> Float[Array, "b h w o"]:
         """(b, h, w, in_channels), h and w divisible by the factor -> (b, h / factor, w / factor, out_channels).
 
         Raises: ValueError if the size does not divide.
@@ -225,7 +227,7 @@ class Decoder(nnx.Module):
         out_channels: int,
         *,
         deep_attention: bool,
-        dtype: jnp.dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         widths = [cfg.ch * m for m in cfg.ch_mult]
@@ -258,7 +260,7 @@ class Decoder(nnx.Module):
         self.patch_size = cfg.patch_size
         self.conv_out = Conv(widths[0], out_channels * cfg.patch_size**2, 3, dtype=dtype, rngs=rngs)
 
-    def __call__(self, z: jax.Array) -> jax.Array:
+    def __call__(self, z: Float[Array, "b h w c"]) -> Float[Array, "b H W o"]:
         """(b, h, w, in_channels) -> (b, factor h, factor w, out_channels)."""
         x = self.mid(self.conv_in(z))
         for stage in reversed(list(self.up)):

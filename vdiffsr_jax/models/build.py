@@ -10,6 +10,8 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import PRNGKeyArray
 
 from vdiffsr_jax.ops import precision
 
@@ -30,10 +32,10 @@ class Network(Generic[M]):
     graphdef: nnx.GraphDef[Any]
     abstract: Params
     rounded: Mapping[str, jnp.dtype]
-    _init: Callable[[jax.Array], Params]
-    dtype: jnp.dtype = jnp.float32
+    _init: Callable[[PRNGKeyArray], Params]
+    dtype: DTypeLike = jnp.float32
 
-    def init(self, key: jax.Array) -> Params:
+    def init(self, key: PRNGKeyArray) -> Params:
         """Fresh parameters, float32."""
         return self._init(key)
 
@@ -107,7 +109,7 @@ def unflatten(flat: dict[str, Any], like: Params) -> Params:
     return params
 
 
-def cast(params: Params, dtype: jnp.dtype) -> Params:
+def cast(params: Params, dtype: DTypeLike) -> Params:
     """Every floating array in `dtype`: frozen networks may live in bfloat16."""
     rounded: Params = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params)
     return rounded

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32
 
 from vdiffsr_jax.models.layers import Conv, LayerNorm, Linear
 from vdiffsr_jax.models.perceptual import FrozenBatchNorm
@@ -55,7 +57,7 @@ def average_pool(x: jax.Array) -> jax.Array:
 class ConvNorm(nnx.Module):
     """Convolution without bias and BatchNorm as it was trained to."""
 
-    def __init__(self, c: int, o: int, kernel_size: int, *, stride: int = 1, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, c: int, o: int, kernel_size: int, *, stride: int = 1, dtype: DTypeLike, rngs: nnx.Rngs):
         self.conv = Conv(c, o, kernel_size, stride=stride, use_bias=False, dtype=dtype, rngs=rngs)
         self.norm = FrozenBatchNorm(o, eps=_EPS)
 
@@ -66,7 +68,7 @@ class ConvNorm(nnx.Module):
 class Bottleneck(nnx.Module):
     """ResNet's bottleneck; where it halves the map, a mean over 2x2 pixels does, and no stride."""
 
-    def __init__(self, c: int, width: int, *, halve: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, c: int, width: int, *, halve: bool, dtype: DTypeLike, rngs: nnx.Rngs):
         self.halve = halve
         sizes = ((c, width, 1), (width, width, 3), (width, 4 * width, 1))
         self.convs = nnx.List([ConvNorm(*size, dtype=dtype, rngs=rngs) for size in sizes])
@@ -87,7 +89,7 @@ class ImageTower(nnx.Module):
     size will do.
     """
 
-    def __init__(self, cfg: CLIPIQAConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, cfg: CLIPIQAConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         half = cfg.width // 2
         stem = ((3, half, 2), (half, half, 1), (half, cfg.width, 1))
         self.stem = nnx.List([ConvNorm(c, o, 3, stride=s, dtype=dtype, rngs=rngs) for c, o, s in stem])
@@ -119,7 +121,7 @@ class ImageTower(nnx.Module):
 class TextBlock(nnx.Module):
     """Pre-norm attention of every token to those before it, and an MLP with CLIP's x sigmoid(1.702 x)."""
 
-    def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.norm1, self.norm2 = (LayerNorm(width, eps=_EPS, dtype=dtype) for _ in range(2))
         self.qkv, self.out = (Linear(width, n * width, dtype=dtype, rngs=rngs) for n in (3, 1))
         self.fc1 = Linear(width, 4 * width, dtype=dtype, rngs=rngs)
@@ -137,7 +139,7 @@ class TextBlock(nnx.Module):
 class TextTower(nnx.Module):
     """Token numbers (b, n) and where each sentence ends (b,) -> (b, embed)."""
 
-    def __init__(self, cfg: CLIPIQAConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, cfg: CLIPIQAConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.token = nnx.Param(jnp.zeros((cfg.vocabulary, cfg.text_width)))
         self.position = nnx.Param(jnp.zeros((cfg.context, cfg.text_width)))
         self.blocks = nnx.List([TextBlock(cfg.text_width, dtype=dtype, rngs=rngs) for _ in range(cfg.text_depth)])
@@ -154,21 +156,23 @@ class TextTower(nnx.Module):
 class CLIPIQA(nnx.Module):
     """The mean over five pairs of how probable the good prompt is beside the bad one."""
 
-    def __init__(self, cfg: CLIPIQAConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, cfg: CLIPIQAConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.image = ImageTower(cfg, dtype=dtype, rngs=rngs)
         self.text = TextTower(cfg, dtype=dtype, rngs=rngs)
         self.log_scale = nnx.Param(jnp.zeros(()))
 
-    def __call__(self, x: jax.Array, prompts: jax.Array | None = None) -> jax.Array:
-        """Marks (b,) in 0..1 of pictures (b, h, w, 3) in [-1, 1]; `prompts`: of `embed_prompts`, (10, embed)."""
+    def __call__(
+        self, x: Float[Array, "b h w 3"], prompts: Float[Array, "10 embed"] | None = None
+    ) -> Float32[Array, " b"]:
+        """Marks in 0..1 of pictures in [-1, 1]; `prompts`: of `embed_prompts`."""
         prompts = self.embed_prompts() if prompts is None else prompts
         mean, std = (jnp.asarray(v).reshape(1, 1, 1, 3) for v in (_MEAN, _STD))
         image = _unit(self.image(((x + 1) / 2 - mean) / std))
         logits = jnp.exp(self.log_scale[...]) * image @ prompts.T
         return jax.nn.softmax(logits.reshape(len(x), -1, 2), axis=-1)[..., 0].mean(-1)
 
-    def embed_prompts(self) -> jax.Array:
-        """The ten prompts, (10, embed) of unit length: the same for every picture."""
+    def embed_prompts(self) -> Float32[Array, "10 embed"]:
+        """The ten prompts, of unit length: the same for every picture."""
         tokens, ends = prompt_tokens()
         return _unit(self.text(tokens, ends))
 

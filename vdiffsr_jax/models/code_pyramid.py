@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vdiffsr_jax.config import PriorConfig
 from vdiffsr_jax.models.build import Params, build, flatten, unflatten
@@ -22,12 +24,12 @@ class CodePyramid(TokenPrior):
 
     parts = ("tokenizer",)
 
-    def __init__(self, cfg: PriorConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
+    def __init__(self, cfg: PriorConfig, *, dtype: DTypeLike = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
         self.cfg = cfg
         self.tokenizer = VARTokenizer(cfg.tokenizer, decoder=False, dtype=dtype, rngs=rngs)
         self.read_out = CodeReadOut(cfg, dtype=dtype, rngs=rngs)
 
-    def from_tokens(self, tokens: list[jax.Array]) -> Pyramid:
+    def from_tokens(self, tokens: list[Int[Array, "b _"]]) -> Pyramid:
         return self.read_out([jax.lax.stop_gradient(f) for f in self.tokenizer.f_hats(tokens)])
 
     @classmethod
@@ -36,7 +38,7 @@ class CodePyramid(TokenPrior):
         return cfg.train != "none" and not path.startswith("tokenizer/")
 
     @classmethod
-    def assemble(cls, parts: Mapping[str, Params], cfg: PriorConfig, key: jax.Array) -> Params:
+    def assemble(cls, parts: Mapping[str, Params], cfg: PriorConfig, key: PRNGKeyArray) -> Params:
         """A fresh read-out around the tokenizer's encoder and codebook."""
         network = build(cls, cfg)
         given: dict[str, Any] = flatten(dict(parts)) | flatten({"read_out": build(CodeReadOut, cfg).init(key)})
@@ -50,14 +52,14 @@ class CodePyramid(TokenPrior):
 class CodeReadOut(nnx.Module):
     """One norm and one projection for all levels, and a level embedding."""
 
-    def __init__(self, cfg: PriorConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, cfg: PriorConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.patch_nums = cfg.tokenizer.patch_nums
         self.norm = LayerNorm(cfg.tokenizer.z_channels, eps=1e-6, dtype=dtype)
         self.linear = Linear(cfg.tokenizer.z_channels, cfg.dim, dtype=dtype, rngs=rngs)
         shape = (len(self.patch_nums), cfg.dim)
         self.level_embed = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape, jnp.float32))
 
-    def __call__(self, f_hats: list[jax.Array]) -> Pyramid:
+    def __call__(self, f_hats: list[Float[Array, "b S S z"]]) -> Pyramid:
         """One (b, P, P, z_channels) per level, at the finest size, -> the pyramid."""
         maps = []
         for k, (p, f_hat) in enumerate(zip(self.patch_nums, f_hats, strict=True)):

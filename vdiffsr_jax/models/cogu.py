@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from vdiffsr_jax.config import CoGUConfig
 from vdiffsr_jax.models.layers import ZEROS, Conv, GroupNorm, LayerNorm, Linear
@@ -31,7 +33,7 @@ class CoGU(nnx.Module):
         cfg: CoGUConfig,
         *,
         num_groups: int,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         dim = min(channels, cfg.max_dim)
@@ -46,18 +48,14 @@ class CoGU(nnx.Module):
         self.w_c = Linear(condition_dim, 3 * dim, dtype=dtype, kernel_init=ZEROS, rngs=rngs)
         self.w_o = Linear(dim, channels, dtype=dtype, kernel_init=ZEROS, rngs=rngs)
 
-    def prepare(self, p: jax.Array) -> jax.Array:
-        """W_p LN(p), p resized to the stage: all that depends on the prior alone.
-
-        (b, p_k, p_k, prior_dim) -> (b, R, R, D).
-        """
+    def prepare(self, p: Float[Array, "b p p prior_dim"]) -> Float[Array, "b {self.size} {self.size} dim"]:
+        """W_p LN(p), p resized to the stage: all that depends on the prior alone."""
         return self.w_p(self.norm_p(bilinear(p, (self.size, self.size))))
 
-    def __call__(self, h: jax.Array, prepared: jax.Array, condition: jax.Array) -> jax.Array:
-        """h' of the equations above.
-
-        Args: h: (b, R, R, channels). prepared: (b, R, R, D) from `prepare`. condition: (b, condition_dim).
-        """
+    def __call__(
+        self, h: Float[Array, "b R R c"], prepared: Float[Array, "b R R dim"], condition: Float[Array, "b cond"]
+    ) -> Float[Array, "b R R c"]:
+        """h' of the equations above; `prepared` comes from `prepare`."""
         u = self.w_h(self.norm_h(h)) + prepared
         v = u + self.mix(u)
         b, gamma, beta = jnp.split(self.w_c(jax.nn.silu(condition))[:, None, None, :], 3, axis=-1)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32, Int
 
 from vdiffsr_jax.config import CSPAConfig
 from vdiffsr_jax.models.layers import ZEROS, GroupNorm, KeyValue, Linear
@@ -30,12 +32,12 @@ class Prepared(NamedTuple):
 class Reading(NamedTuple):
     """How much n queries read of every cell, the softmax of each branch; None where a branch is off.
 
-    `same`: (b, n, heads, p, p), the aligned level, zero outside of a query's window. `cross`: one (b, n, heads, p_k,
-    p_k) per level, coarse to fine, zero where a level is out of reach. Each branch sums to 1 for a query and head.
+    `same`: the aligned level, zero outside of a query's window. `cross`: all levels, coarse to fine, zero where one is
+    out of reach. Each branch sums to 1 for a query and head.
     """
 
-    same: jax.Array | None
-    cross: tuple[jax.Array, ...] | None
+    same: Float32[Array, "b *n heads p p"] | None
+    cross: tuple[Float32[Array, "b *n heads _ _"], ...] | None
 
 
 class Places(NamedTuple):
@@ -45,17 +47,17 @@ class Places(NamedTuple):
     head_dim: int
     finest: int
 
-    def rotate(self, x: jax.Array, places: np.ndarray) -> jax.Array:
-        """Heads of (b, n, dim) at `places` (n, 2), rotated: (b, n, heads, head_dim)."""
+    def rotate(self, x: Float[Array, "b n dim"], places: Float[np.ndarray, "n 2"]) -> Float[Array, "b n heads d"]:
+        """Heads of tokens at `places`, rotated."""
         heads = x.reshape(*x.shape[:2], self.heads, self.head_dim)
         return rotate(heads, rotary_angles(places, self.head_dim, finest=self.finest))
 
-    def rotate_map(self, x: jax.Array) -> jax.Array:
-        """(b, s, s, dim) -> the same, every cell rotated by its own centre."""
+    def rotate_map(self, x: Float[Array, "b s s dim"]) -> Float[Array, "b s s dim"]:
+        """Every cell rotated by its own centre."""
         return self.rotate(x.reshape(x.shape[0], -1, x.shape[-1]), grid_centres(x.shape[1])).reshape(x.shape)
 
-    def heads_at(self, q: jax.Array, at: jax.Array) -> jax.Array:
-        """Queries of a map (b, R, R, dim) at cells (n, 2): (b, n, heads, head_dim)."""
+    def heads_at(self, q: Float[Array, "b R R dim"], at: Int[Array, "n 2"]) -> Float[Array, "b n heads d"]:
+        """Queries of a map at cells (row, column)."""
         return q[:, at[:, 0], at[:, 1]].reshape(q.shape[0], -1, self.heads, self.head_dim)
 
 
@@ -75,7 +77,7 @@ class SameScale(nnx.Module):
         cfg: CSPAConfig,
         places: Places,
         *,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.window = cells if cells % cfg.window_size else cfg.window_size
@@ -88,17 +90,19 @@ class SameScale(nnx.Module):
         table = ((2 * self.window - 1) ** 2, places.heads)
         self.bias_table = nnx.Param(BIAS_TABLE_INIT(rngs.params(), table, jnp.float32))
 
-    def prepare(self, p: jax.Array) -> KeyValue:
-        """Rotated keys, and values, of the aligned level, (b, p_k, p_k, prior_dim) -> two of (b, p_k, p_k, dim)."""
+    def prepare(self, p: Float[Array, "b p p prior_dim"]) -> KeyValue:
+        """Rotated keys, and values, of the aligned level, both (b, p, p, dim)."""
         k, v = jnp.split(self.kv(p), 2, axis=-1)
         return KeyValue(self.places.rotate_map(k), v)
 
-    def __call__(self, q: jax.Array, prepared: KeyValue) -> jax.Array:
-        """Rotated queries (b, R, R, dim) -> (b, R, R, dim)."""
+    def __call__(self, q: Float[Array, "b R R dim"], prepared: KeyValue) -> Float[Array, "b R R dim"]:
+        """What rotated queries read."""
         bias = relative_position_bias(self.bias_table[...], self.window, self.queries)
         return window_attention(q, *prepared, bias, window=self.queries)
 
-    def weights(self, q: jax.Array, prepared: KeyValue, at: jax.Array) -> jax.Array:
+    def weights(
+        self, q: Float[Array, "b R R dim"], prepared: KeyValue, at: Int[Array, "n 2"]
+    ) -> Float32[Array, "b n heads p p"]:
         """`Reading.same` of the queries at (n, 2), (row, column) in the rotated map q (b, R, R, dim)."""
         b, p = q.shape[0], prepared[0].shape[1]
         side, windows, d = self.window, p // self.window, self.places.head_dim
@@ -129,7 +133,7 @@ class CrossScale(nnx.Module):
         cfg: CSPAConfig,
         places: Places,
         *,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.patch_nums = patch_nums
@@ -138,7 +142,7 @@ class CrossScale(nnx.Module):
         self.kv = Linear(prior_dim, 2 * cfg.dim, dtype=dtype, rngs=rngs)
         self.level_bias = Linear(emb_dim, places.heads * len(patch_nums), kernel_init=ZEROS, rngs=rngs)
 
-    def prepare(self, pyramid: tuple[jax.Array, ...]) -> KeyValue:
+    def prepare(self, pyramid: tuple[Float[Array, "b _ _ prior_dim"], ...]) -> KeyValue:
         """Rotated keys and values of all tokens read: two of (b, tokens, heads, head_dim)."""
         tokens = jnp.concatenate(
             [pyramid[k].reshape(pyramid[k].shape[0], -1, pyramid[k].shape[-1]) for k in self.levels], 1
@@ -147,17 +151,18 @@ class CrossScale(nnx.Module):
         k = self.places.rotate(k, np.concatenate([grid_centres(self.patch_nums[k]) for k in self.levels]))
         return KeyValue(k, v.reshape(k.shape))
 
-    def __call__(self, q: jax.Array, prepared: KeyValue, emb: jax.Array) -> jax.Array:
-        """softmax(q k^T / sqrt(d) + level bias) v, the softmax in float32.
-
-        Args: q: (b, R, R, dim), rotated. emb: (b, emb_dim). Returns: (b, R, R, dim).
-        """
+    def __call__(
+        self, q: Float[Array, "b R R dim"], prepared: KeyValue, emb: Float[Array, "b emb_dim"]
+    ) -> Float[Array, "b R R dim"]:
+        """softmax(q k^T / sqrt(d) + level bias) v of rotated queries, the softmax in float32."""
         k, v = prepared
         heads, d = self.places.heads, self.places.head_dim
         queries = q.reshape(q.shape[0], -1, heads, d)
         return attention(queries, k, v, scale=d**-0.5, bias=self._bias(emb)).reshape(q.shape)
 
-    def weights(self, q: jax.Array, prepared: KeyValue, emb: jax.Array, at: jax.Array) -> tuple[jax.Array, ...]:
+    def weights(
+        self, q: Float[Array, "b R R dim"], prepared: KeyValue, emb: Float[Array, "b emb_dim"], at: Int[Array, "n 2"]
+    ) -> tuple[Float32[Array, "b n heads _ _"], ...]:
         """`Reading.cross` of the queries at (n, 2), (row, column) in the rotated map q (b, R, R, dim)."""
         queries, scale = self.places.heads_at(q, at), self.places.head_dim**-0.5
         seen = attention_weights(queries, prepared[0], scale=scale, bias=self._bias(emb)).swapaxes(1, 2)
@@ -166,8 +171,8 @@ class CrossScale(nnx.Module):
         shapes = [(*seen.shape[:3], p, p) for p in self.patch_nums]
         return tuple(reached[k].reshape(s) if k in reached else jnp.zeros(s) for k, s in enumerate(shapes))
 
-    def _bias(self, emb: jax.Array) -> jax.Array:
-        """Of every token in reach, by its level: (b, heads, 1, tokens)."""
+    def _bias(self, emb: Float[Array, "b emb_dim"]) -> Float[Array, "b heads 1 tokens"]:
+        """Of every token in reach, by its level."""
         level_of_token = np.concatenate([np.full(self.patch_nums[level] ** 2, level) for level in self.levels])
         by_level = self.level_bias(emb).reshape(-1, self.places.heads, 1, len(self.patch_nums))
         return by_level[..., level_of_token]
@@ -200,7 +205,7 @@ class CSPA(nnx.Module):
         cfg: CSPAConfig,
         *,
         num_groups: int,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         if not (cfg.same or cfg.cross):
@@ -215,21 +220,22 @@ class CSPA(nnx.Module):
         )
         self.w_o = Linear((cfg.same + cfg.cross) * cfg.dim, channels, dtype=dtype, kernel_init=ZEROS, rngs=rngs)
 
-    def prepare(self, p: jax.Array, pyramid: tuple[jax.Array, ...]) -> Prepared:
+    def prepare(
+        self, p: Float[Array, "b p p prior_dim"], pyramid: tuple[Float[Array, "b _ _ prior_dim"], ...]
+    ) -> Prepared:
         """What depends on the prior only, keys and values of each branch that is on.
 
-        Args: p: (b, p_k, p_k, prior_dim), the level aligned with the stage. pyramid: all levels, coarse to fine.
+        Args: p: the level aligned with the stage. pyramid: all levels, coarse to fine.
         """
         return Prepared(
             None if self.same is None else self.same.prepare(p),
             None if self.cross is None else self.cross.prepare(pyramid),
         )
 
-    def __call__(self, h: jax.Array, prepared: Prepared, emb: jax.Array) -> jax.Array:
-        """h'' of the equation above.
-
-        Args: h: (b, R, R, channels). prepared: from `prepare`. emb: (b, emb_dim), the timestep embedding.
-        """
+    def __call__(
+        self, h: Float[Array, "b R R c"], prepared: Prepared, emb: Float[Array, "b emb_dim"]
+    ) -> Float[Array, "b R R c"]:
+        """h'' of the equation above; `prepared` comes from `prepare`, `emb` is the timestep embedding."""
         same, cross = prepared
         q = self._queries(h)
         read = []
@@ -239,7 +245,9 @@ class CSPA(nnx.Module):
             read.append(self.cross(q, cross, emb))
         return h + self.w_o(jnp.concatenate(read, axis=-1))
 
-    def read(self, h: jax.Array, prepared: Prepared, emb: jax.Array, at: jax.Array) -> Reading:
+    def read(
+        self, h: Float[Array, "b R R c"], prepared: Prepared, emb: Float[Array, "b emb_dim"], at: Int[Array, "n 2"]
+    ) -> Reading:
         """What a call with the same arguments weighs the prior with, for the queries at `at` (n, 2)."""
         same, cross = prepared
         q = self._queries(h)
@@ -248,5 +256,5 @@ class CSPA(nnx.Module):
             None if self.cross is None or cross is None else self.cross.weights(q, cross, emb, at),
         )
 
-    def _queries(self, h: jax.Array) -> jax.Array:
+    def _queries(self, h: Float[Array, "b R R c"]) -> Float[Array, "b R R dim"]:
         return self.places.rotate_map(self.w_q(self.norm(h)))

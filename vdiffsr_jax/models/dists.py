@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32
 
-from vdiffsr_jax.models.perceptual import VGG16, Distance
+from vdiffsr_jax.models.perceptual import VGG16, Distance, Map
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _C1 = _C2 = 1e-6
@@ -39,19 +41,19 @@ class DISTS(Distance):
     Source: eq. 5 to 8.
     """
 
-    def __init__(self, backbone: str = "dists", *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, backbone: str = "dists", *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.backbone = VGG16(dtype=dtype, rngs=rngs)
         channels = 3 + sum(VGG16.channels)
         self.alpha = nnx.Param(jnp.full((channels,), 0.1))
         self.beta = nnx.Param(jnp.full((channels,), 0.1))
 
-    def features(self, x: jax.Array) -> list[jax.Array]:
-        """(b, h, w, 3) in [-1, 1] -> the image in [0, 1] and five maps, float32."""
+    def features(self, x: Float[Array, "b h w 3"]) -> list[Map]:
+        """The image in [0, 1] and five maps, of images in [-1, 1]."""
         x = (x + 1) / 2
         mean, std = (jnp.asarray(v).reshape(1, 1, 1, 3) for v in (IMAGENET_MEAN, IMAGENET_STD))
         return [f.astype(jnp.float32) for f in (x, *self.backbone((x - mean) / std, pool=l2_pool))]
 
-    def compare(self, a: Sequence[jax.Array], b: Sequence[jax.Array]) -> jax.Array:
+    def compare(self, a: Sequence[Map], b: Sequence[Map]) -> Float32[Array, " b"]:
         alpha, beta = self.alpha[...], self.beta[...]
         total = alpha.sum() + beta.sum()
         terms = [_statistics(x, y) for x, y in zip(a, b, strict=True)]

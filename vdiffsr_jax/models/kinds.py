@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from vdiffsr_jax.config import (
     ConfigError,
@@ -125,7 +126,7 @@ def item_names(kind: str, config: Any) -> list[str]:
     return [name for name, item in KINDS[kind].items.items() if item.part(config) is not None]
 
 
-def network(kind: str, item: str, config: Any, *, dtype: jnp.dtype = jnp.float32, remat: str = "none") -> Network[Any]:
+def network(kind: str, item: str, config: Any, *, dtype: DTypeLike = jnp.float32, remat: str = "none") -> Network[Any]:
     """The network behind one item of a checkpoint, computing in `dtype`.
 
     Args: remat: what the backward pass keeps, for the networks that know it (`models.remat`).
@@ -141,7 +142,7 @@ def network(kind: str, item: str, config: Any, *, dtype: jnp.dtype = jnp.float32
     return build(make, part, dtype=dtype, **options)
 
 
-def networks(kind: str, config: Any, *, dtype: jnp.dtype = jnp.float32, remat: str = "none") -> dict[str, Network[Any]]:
+def networks(kind: str, config: Any, *, dtype: DTypeLike = jnp.float32, remat: str = "none") -> dict[str, Network[Any]]:
     """All networks of a checkpoint, computing in `dtype`."""
     return {item: network(kind, item, config, dtype=dtype, remat=remat) for item in item_names(kind, config)}
 

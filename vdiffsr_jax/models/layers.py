@@ -10,6 +10,8 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from vdiffsr_jax.ops.conv import Padding, conv2d
 from vdiffsr_jax.ops.depthwise import depthwise_conv2d
@@ -23,12 +25,12 @@ ZEROS = jax.nn.initializers.zeros
 class KeyValue(NamedTuple):
     """What attention reads: keys and values of the same tokens (b, n, heads, d), or of a map (b, h, w, heads d)."""
 
-    k: jax.Array
-    v: jax.Array
+    k: Float[Array, "b *tokens d"]
+    v: Float[Array, "b *tokens d"]
 
 
 class Conv(nnx.Module):
-    """2-D convolution, (b, h, w, in) -> (b, h', w', out); `padding` is symmetric unless given per side.
+    """2-D convolution; `padding` is symmetric unless given per side.
 
     `depthwise` gives every channel its own kernel, in = out.
     """
@@ -45,7 +47,7 @@ class Conv(nnx.Module):
         padding: Padding | None = None,
         depthwise: bool = False,
         use_bias: bool = True,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         kernel_init: Initializer = KERNEL_INIT,
         rngs: nnx.Rngs,
     ):
@@ -58,7 +60,7 @@ class Conv(nnx.Module):
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros((out_channels,), jnp.float32)) if use_bias else None
 
-    def __call__(self, x: jax.Array, *, padding: Padding | None = None) -> jax.Array:
+    def __call__(self, x: Float[Array, "b h w c"], *, padding: Padding | None = None) -> Float[Array, "b H W o"]:
         """`padding` replaces the constructor's where it depends on the size of the map."""
         padding = self.padding if padding is None else padding
         kernel = self.kernel[...].astype(self.dtype)
@@ -68,7 +70,7 @@ class Conv(nnx.Module):
 
 
 class Linear(nnx.Module):
-    """Affine map of the last axis, (..., in) -> (..., out), with an optional low-rank update x A B (LoRA)."""
+    """Affine map of the last axis, with an optional low-rank update x A B (LoRA)."""
 
     ROUNDED: ClassVar[tuple[str, ...]] = ("kernel", "bias", "lora_a", "lora_b")
 
@@ -79,7 +81,7 @@ class Linear(nnx.Module):
         *,
         use_bias: bool = True,
         lora_rank: int = 0,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         kernel_init: Initializer = KERNEL_INIT,
         rngs: nnx.Rngs,
     ):
@@ -91,7 +93,7 @@ class Linear(nnx.Module):
             self.lora_a = nnx.Param(KERNEL_INIT(rngs.params(), (in_features, lora_rank), jnp.float32))
             self.lora_b = nnx.Param(jnp.zeros((lora_rank, out_features), jnp.float32))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*rest c"]) -> Float[Array, "*rest o"]:
         x = x.astype(self.dtype)
         y = x @ self.kernel[...].astype(self.dtype)
         if self.lora_a is not None and self.lora_b is not None:
@@ -102,14 +104,14 @@ class Linear(nnx.Module):
 class GroupNorm(nnx.Module):
     """GroupNorm over (h, w, c / groups) with statistics in float32; `eps` has no default on purpose."""
 
-    def __init__(self, channels: int, *, eps: float, num_groups: int, dtype: jnp.dtype = jnp.float32):
+    def __init__(self, channels: int, *, eps: float, num_groups: int, dtype: DTypeLike = jnp.float32):
         self.num_groups = num_groups
         self.eps = eps
         self.dtype = dtype
         self.scale = nnx.Param(jnp.ones((channels,), jnp.float32))
         self.bias = nnx.Param(jnp.zeros((channels,), jnp.float32))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         y = group_norm(x, self.scale[...], self.bias[...], num_groups=self.num_groups, eps=self.eps)
         return y.astype(self.dtype)
 
@@ -117,13 +119,13 @@ class GroupNorm(nnx.Module):
 class LayerNorm(nnx.Module):
     """LayerNorm over the last axis with statistics in float32; without parameters if not `affine`."""
 
-    def __init__(self, features: int, *, eps: float, affine: bool = True, dtype: jnp.dtype = jnp.float32):
+    def __init__(self, features: int, *, eps: float, affine: bool = True, dtype: DTypeLike = jnp.float32):
         self.eps = eps
         self.dtype = dtype
         self.scale = nnx.Param(jnp.ones((features,), jnp.float32)) if affine else None
         self.bias = nnx.Param(jnp.zeros((features,), jnp.float32)) if affine else None
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*rest c"]) -> Float[Array, "*rest c"]:
         y = layer_norm(x, eps=self.eps)
         if self.scale is not None and self.bias is not None:
             y = y * _like(self.scale[...], y) + _like(self.bias[...], y)

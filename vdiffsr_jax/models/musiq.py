@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32, Int32
 
 from vdiffsr_jax.models.layers import Conv, GroupNorm, LayerNorm, Linear
 from vdiffsr_jax.ops import resize
@@ -44,7 +46,7 @@ class MUSIQConfig:
 class StdConv(Conv):
     """Convolution with standardised kernels, k = (w - mean(w)) / (std(w) + 1e-5) per output channel, 'same' padding."""
 
-    def __init__(self, c: int, o: int, kernel_size: int, *, stride: int = 1, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, c: int, o: int, kernel_size: int, *, stride: int = 1, dtype: DTypeLike, rngs: nnx.Rngs):
         total = kernel_size - stride  # of sides that `stride` divides
         pad = (max(total, 0) // 2, max(total, 0) - max(total, 0) // 2)
         super().__init__(
@@ -61,7 +63,7 @@ class StdConv(Conv):
 class Stem(nnx.Module):
     """Patches (n, 32, 32, 3) -> (n, 8, 8, 256): a root convolution, a maximum, one bottleneck of a ResNet."""
 
-    def __init__(self, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, *, dtype: DTypeLike, rngs: nnx.Rngs):
         def norm(channels: int, eps: float) -> GroupNorm:
             return GroupNorm(channels, eps=eps, num_groups=32, dtype=dtype)
 
@@ -85,7 +87,7 @@ class Stem(nnx.Module):
 class PatchBlock(nnx.Module):
     """Pre-norm attention of every token to every token, and an MLP; (b, n, width) -> the same."""
 
-    def __init__(self, cfg: MUSIQConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, cfg: MUSIQConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         def linear(c: int, o: int) -> Linear:
             return Linear(c, o, dtype=dtype, rngs=rngs)
 
@@ -102,13 +104,13 @@ class PatchBlock(nnx.Module):
 
 
 class MUSIQ(nnx.Module):
-    """Marks (b,) of pictures (b, h, w, 3) in [-1, 1], of any size, all of one size.
+    """Marks of pictures in [-1, 1], of any size, all of one size.
 
     Every size has its own number of patches; no sequence is filled up, so there is no padding to mask.
     Source: section 3; fig. 2.
     """
 
-    def __init__(self, cfg: MUSIQConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, cfg: MUSIQConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.stem = Stem(dtype=dtype, rngs=rngs)
         side = PATCH // _STRIDE
         self.embed = Linear(side * side * 4 * _STEM, cfg.width, dtype=dtype, rngs=rngs)
@@ -119,7 +121,7 @@ class MUSIQ(nnx.Module):
         self.norm = LayerNorm(cfg.width, eps=1e-6, dtype=dtype)
         self.head = Linear(cfg.width, cfg.classes, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b h w 3"]) -> Float32[Array, " b"]:
         b, h, w, _ = x.shape
         sizes = [_fitted(h, w, longer) for longer in LONGER_SIDES]
         pictures = [*(resize.bicubic(x, size) for size in sizes), x]
@@ -139,8 +141,8 @@ class MUSIQ(nnx.Module):
         return jax.nn.softmax(marks) @ jnp.arange(1.0, marks.shape[-1] + 1)
 
 
-def patches(x: jax.Array) -> jax.Array:
-    """(b, h, w, 3) -> (b, n, 32, 32, 3), row by row, with zeros around the picture where 32 does not divide it."""
+def patches(x: Float[Array, "b h w c"]) -> Float[Array, "b n 32 32 c"]:
+    """Patches of 32x32 pixels, row by row, with zeros around the picture where 32 does not divide it."""
     b, h, w, c = x.shape
     rows, columns = -(-h // PATCH), -(-w // PATCH)
     around = [((rows * PATCH - h) // 2, -(-(rows * PATCH - h) // 2)),
@@ -149,8 +151,8 @@ def patches(x: jax.Array) -> jax.Array:
     return x.swapaxes(2, 3).reshape(b, rows * columns, PATCH, PATCH, c)
 
 
-def hashed_positions(h: int, w: int) -> np.ndarray:
-    """For every patch of an (h, w) picture its cell in the 10x10 table of positions, (n,).
+def hashed_positions(h: int, w: int) -> Int32[np.ndarray, " n"]:
+    """For every patch of an (h, w) picture its cell in the 10x10 table of positions.
 
     Source: section 3.3, eq. 1.
     """

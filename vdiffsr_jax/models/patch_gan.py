@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32
 
 from vdiffsr_jax.models.layers import Conv, GroupNorm
 from vdiffsr_jax.ops.conv import Padding
@@ -27,7 +29,7 @@ class PatchGAN(nnx.Module):
     """
 
     def __init__(
-        self, *, channels: int = 64, layers: int = 3, in_channels: int = 3, dtype: jnp.dtype = jnp.float32,
+        self, *, channels: int = 64, layers: int = 3, in_channels: int = 3, dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):  # fmt: skip
         if channels % 32:
@@ -43,14 +45,14 @@ class PatchGAN(nnx.Module):
         self.norms = nnx.List([GroupNorm(width, eps=1e-5, num_groups=32, dtype=dtype) for width in widths[1:]])
         self.head = conv(widths[-1], 1, 1)
 
-    def __call__(self, image: jax.Array) -> jax.Array:
-        """(b, h, w, 3) in [-1, 1] -> one score per patch, (b, h', w', 1) float32; high means real.
+    def __call__(self, image: Float[Array, "b H W c"]) -> Float32[Array, "b h w 1"]:
+        """Images in [-1, 1] -> one score per patch; high means real.
 
         Raises: ValueError if the image is too small to hold a patch.
         """
         return self.layers(image)[-1]
 
-    def layers(self, image: jax.Array) -> list[jax.Array]:
+    def layers(self, image: Float[Array, "b H W c"]) -> list[Float[Array, "b _ _ _"]]:
         """The map after every convolution, the scores last."""
         smallest = 3 * 2 ** (len(self.convs) - 1)
         if min(image.shape[1:3]) < smallest:
@@ -70,16 +72,16 @@ class FeatureGAN(nnx.Module):
     """
 
     def __init__(
-        self, in_channels: Sequence[int], *, channels: int = 64, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs
+        self, in_channels: Sequence[int], *, channels: int = 64, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
     ):  # fmt: skip
         self.reduce = nnx.List([Conv(c, channels, 1, dtype=dtype, rngs=rngs) for c in in_channels])
         self.head = nnx.List([Conv(channels, 1, 3, dtype=dtype, rngs=rngs) for _ in in_channels])
 
-    def __call__(self, maps: Sequence[jax.Array]) -> jax.Array:
-        """One (b, h_k, w_k, c_k) per frozen map -> the scores of all places of all maps, (b, n) float32."""
+    def __call__(self, maps: Sequence[Float[Array, "b _ _ _"]]) -> Float32[Array, "b n"]:
+        """The frozen maps -> the scores of all places of all maps."""
         return self.layers(maps)[-1]
 
-    def layers(self, maps: Sequence[jax.Array]) -> list[jax.Array]:
+    def layers(self, maps: Sequence[Float[Array, "b _ _ _"]]) -> list[Float[Array, "b ..."]]:
         """The reduced maps, the scores last."""
         reduced = [jax.nn.leaky_relu(conv(x), SLOPE) for conv, x in zip(self.reduce, maps, strict=True)]
         scores = [head(x).reshape(x.shape[0], -1) for head, x in zip(self.head, reduced, strict=True)]

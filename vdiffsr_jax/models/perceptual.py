@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32
 
 from vdiffsr_jax.models.layers import Conv
 from vdiffsr_jax.ops.conv import Padding
@@ -21,6 +23,7 @@ from vdiffsr_jax.ops.conv import Padding
 # LPIPS standardises images in [-1, 1] with these (its `ScalingLayer`).
 LPIPS_SHIFT = (-0.030, -0.088, -0.188)
 LPIPS_SCALE = (0.458, 0.448, 0.450)
+Map = Float32[Array, "b _ _ _"]
 
 
 def max_pool(x: jax.Array, size: int = 2) -> jax.Array:
@@ -35,7 +38,7 @@ class VGG16(nnx.Module):
     stages = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
     channels = (64, 128, 256, 512, 512)
 
-    def __init__(self, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         widths = [width for stage in self.stages for width in stage]
         self.convs = nnx.List(
             [Conv(c, o, 3, dtype=dtype, rngs=rngs) for c, o in zip([3, *widths[:-1]], widths, strict=True)]
@@ -59,7 +62,7 @@ class AlexNet(nnx.Module):
 
     channels = (64, 192, 384, 256, 256)
 
-    def __init__(self, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.convs = nnx.List(
             [
                 Conv(3, 64, 11, stride=4, padding=((2, 2), (2, 2)), dtype=dtype, rngs=rngs),
@@ -109,7 +112,7 @@ class ConvNorm(nnx.Module):
         stride: int = 1,
         depthwise: bool = False,
         activate: bool = True,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.activate = activate
@@ -135,7 +138,7 @@ class ConvNorm(nnx.Module):
 class InvertedResidual(nnx.Module):
     """MBConv without squeeze-and-excitation: expand 1x1, depthwise k x k, project 1x1, skip where shapes agree."""
 
-    def __init__(self, c: int, o: int, *, expand: int, kernel_size: int, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, c: int, o: int, *, expand: int, kernel_size: int, stride: int, dtype: DTypeLike, rngs: nnx.Rngs):
         hidden = c * expand
         self.expand = ConvNorm(c, hidden, 1, dtype=dtype, rngs=rngs) if expand > 1 else None
         self.depthwise = ConvNorm(
@@ -165,7 +168,7 @@ class EfficientNetLite0(nnx.Module):
     )
     channels = (16, 24, 40, 112, 320)
 
-    def __init__(self, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.stem = ConvNorm(3, 32, 3, stride=2, dtype=dtype, rngs=rngs)
         blocks: list[InvertedResidual] = []
         taps = []
@@ -206,15 +209,15 @@ class Distance(nnx.Module, abc.ABC):
     """How far apart two images look, by features that are computed once for an image."""
 
     @abc.abstractmethod
-    def features(self, x: jax.Array) -> list[jax.Array]:
-        """What is compared of images (b, h, w, 3) in [-1, 1]: several maps, float32."""
+    def features(self, x: Float[Array, "b h w 3"]) -> list[Map]:
+        """What is compared of images in [-1, 1]: several maps."""
 
     @abc.abstractmethod
-    def compare(self, a: Sequence[jax.Array], b: Sequence[jax.Array]) -> jax.Array:
-        """Distance per pair of features, (b,); 0 for equal images."""
+    def compare(self, a: Sequence[Map], b: Sequence[Map]) -> Float32[Array, " b"]:
+        """Distance per pair of features; 0 for equal images."""
 
-    def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array:
-        """Distance per pair, (b,), of images (b, h, w, 3) in [-1, 1]."""
+    def __call__(self, a: Float[Array, "b h w 3"], b: Float[Array, "b h w 3"]) -> Float32[Array, " b"]:
+        """Distance per pair of images in [-1, 1]."""
         return self.compare(self.features(a), self.features(b))
 
 
@@ -225,7 +228,7 @@ class PerceptualDistance(Distance):
     for efficientnet_lite0: unit-normalised channels, squared difference, mean over positions, mean over five stages.
     """
 
-    def __init__(self, backbone: str, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, backbone: str, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         if backbone not in BACKBONES:
             raise ValueError(f"unknown perceptual backbone {backbone!r}; known: {', '.join(BACKBONES)}")
         self.backbone = BACKBONES[backbone](dtype=dtype, rngs=rngs)
@@ -234,17 +237,17 @@ class PerceptualDistance(Distance):
             nnx.List([nnx.Param(jnp.ones((c,)) / c) for c in self.backbone.channels]) if self.is_lpips else None
         )
 
-    def raw_features(self, x: jax.Array) -> list[jax.Array]:
-        """(b, h, w, 3) in [-1, 1] -> the backbone's five maps, float32."""
+    def raw_features(self, x: Float[Array, "b h w 3"]) -> list[Map]:
+        """The backbone's five maps of images in [-1, 1]."""
         if self.is_lpips:
             x = (x - jnp.asarray(LPIPS_SHIFT).reshape(1, 1, 1, 3)) / jnp.asarray(LPIPS_SCALE).reshape(1, 1, 1, 3)
         return [f.astype(jnp.float32) for f in self.backbone(x)]
 
-    def features(self, x: jax.Array) -> list[jax.Array]:
+    def features(self, x: Float[Array, "b h w 3"]) -> list[Map]:
         """`raw_features` with channels of unit length."""
         return [_unit(f) for f in self.raw_features(x)]
 
-    def compare(self, a: Sequence[jax.Array], b: Sequence[jax.Array]) -> jax.Array:
+    def compare(self, a: Sequence[Map], b: Sequence[Map]) -> Float32[Array, " b"]:
         squared = [jnp.square(x - y) for x, y in zip(a, b, strict=True)]
         if self.heads is None:
             return _total(d.sum(axis=-1).mean(axis=(1, 2)) for d in squared) / len(squared)

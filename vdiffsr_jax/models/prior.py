@@ -7,15 +7,15 @@ import dataclasses
 import pkgutil
 from collections.abc import Mapping
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray
 
 from vdiffsr_jax.config import ConfigError, PriorConfig, VDiffSRConfig
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
 
-Pyramid = tuple[jax.Array, ...]  # one (b, p_k, p_k, dim) per level, coarse to fine
+Pyramid = tuple[Float[Array, "b _ _ dim"], ...]  # one map of p_k cells a side per level, coarse to fine
 
 
 class Prior(nnx.Module, abc.ABC):
@@ -27,11 +27,11 @@ class Prior(nnx.Module, abc.ABC):
     parts: tuple[str, ...] = ()
 
     @abc.abstractmethod
-    def __init__(self, cfg: PriorConfig, *, dtype: jnp.dtype, remat: str, rngs: nnx.Rngs):
+    def __init__(self, cfg: PriorConfig, *, dtype: DTypeLike, remat: str, rngs: nnx.Rngs):
         """A prior computing in `dtype`."""
 
     @abc.abstractmethod
-    def __call__(self, window: jax.Array) -> Pyramid:
+    def __call__(self, window: Float[Array, "b S S 3"]) -> Pyramid:
         """(b, S, S, 3) in [-1, 1], S = cfg.tokenizer.window_size, -> one (b, p_k, p_k, cfg.dim) per level."""
 
     @classmethod
@@ -41,7 +41,7 @@ class Prior(nnx.Module, abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def assemble(cls, parts: Mapping[str, Params], cfg: PriorConfig, key: jax.Array) -> Params:
+    def assemble(cls, parts: Mapping[str, Params], cfg: PriorConfig, key: PRNGKeyArray) -> Params:
         """Its parameters around those of trained `parts`; what they do not hold is drawn from `key`.
 
         Raises: ValueError listing what is missing or has another shape.
@@ -64,14 +64,14 @@ class TokenPrior(Prior):
     cfg: PriorConfig
     tokenizer: VARTokenizer
 
-    def __call__(self, window: jax.Array) -> Pyramid:
+    def __call__(self, window: Float[Array, "b S S 3"]) -> Pyramid:
         """The prior of each window.
 
         Raises: ValueError for another size (VAR has absolute positions).
         """
         return self.from_tokens(self.tokens(window))
 
-    def tokens(self, window: jax.Array) -> list[jax.Array]:
+    def tokens(self, window: Float[Array, "b S S 3"]) -> list[Int32[Array, "b _"]]:
         """The windows' own codes, one (b, p_k^2) int32 per level."""
         size = self.cfg.tokenizer.window_size
         if window.shape[1:] != (size, size, 3):
@@ -79,7 +79,7 @@ class TokenPrior(Prior):
         return self.tokenizer.tokens(self.tokenizer.encode(window))
 
     @abc.abstractmethod
-    def from_tokens(self, tokens: list[jax.Array]) -> Pyramid:
+    def from_tokens(self, tokens: list[Int[Array, "b _"]]) -> Pyramid:
         """The prior from code indices, one (b, p_k^2) int32 per level."""
 
 

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vdiffsr_jax.config import PriorConfig, VARConfig
 from vdiffsr_jax.models.build import Params, build, flatten, unflatten
@@ -34,7 +36,7 @@ class ReadOut(nnx.Module):
     trainable total is 4.5 M, 0.27 M of them here; a hidden layer would double this part.
     """
 
-    def __init__(self, cfg: PriorConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, cfg: PriorConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         levels = len(cfg.var.patch_nums)
         self.dtype = dtype
         self.level = tuple(int(k) for k in np.repeat(np.arange(levels), [p * p for p in cfg.var.patch_nums]))
@@ -43,8 +45,8 @@ class ReadOut(nnx.Module):
         self.linear = Linear(cfg.var.width, cfg.dim, dtype=dtype, rngs=rngs)
         self.level_embed = nnx.Param(0.02 * jax.random.normal(rngs.params(), (levels, cfg.dim), jnp.float32))
 
-    def __call__(self, hidden: list[jax.Array]) -> jax.Array:
-        """One (b, L, width) per tap -> (b, L, dim)."""
+    def __call__(self, hidden: list[Float[Array, "b n width"]]) -> Float[Array, "b n dim"]:
+        """One map per tap -> all tokens of the pyramid."""
         level = np.asarray(self.level)
         weights = jax.nn.softmax(self.mix[...], axis=-1)[level].astype(self.dtype)
         mixed = sum((h * weights[None, :, t, None] for t, h in enumerate(hidden)), jnp.zeros((), self.dtype))
@@ -56,19 +58,19 @@ class PyramidVAR(TokenPrior):
 
     parts = ("tokenizer", "var")
 
-    def __init__(self, cfg: PriorConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
+    def __init__(self, cfg: PriorConfig, *, dtype: DTypeLike = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
         self.cfg = cfg
         self.tokenizer = VARTokenizer(cfg.tokenizer, decoder=False, dtype=dtype, rngs=rngs)
         self.var = VARTrunk(trunk_config(cfg), dtype=dtype, remat=remat, rngs=rngs)
         self.adapter = ReadOut(cfg, dtype=dtype, rngs=rngs)
         self.code_proj = Linear(cfg.tokenizer.z_channels, cfg.dim, dtype=dtype, rngs=rngs)
 
-    def from_tokens(self, tokens: list[jax.Array]) -> Pyramid:
+    def from_tokens(self, tokens: list[Int[Array, "b _"]]) -> Pyramid:
         """The prior from code indices, one (b, p_k^2) int32 per level."""
         return self.read(tokens)[0]
 
-    def read(self, tokens: list[jax.Array]) -> tuple[Pyramid, jax.Array]:
-        """`from_tokens`, and the residual stream at the last tap, (b, L, width), which VAR's head takes."""
+    def read(self, tokens: list[Int[Array, "b _"]]) -> tuple[Pyramid, Float[Array, "b n width"]]:
+        """`from_tokens`, and the residual stream at the last tap, which VAR's head takes."""
         x_in, f_hat = (jax.lax.stop_gradient(a) for a in self.tokenizer.var_input_and_f_hat(tokens))
         null = None if self.cfg.var.folded else jnp.array([self.cfg.var.num_classes], jnp.int32)
         hidden = self.var.hidden_states(null, x_in, self.cfg.tap_layers)
@@ -99,7 +101,7 @@ class PyramidVAR(TokenPrior):
         return cfg.var.folded
 
     @classmethod
-    def assemble(cls, parts: Mapping[str, Params], cfg: PriorConfig, key: jax.Array) -> Params:
+    def assemble(cls, parts: Mapping[str, Params], cfg: PriorConfig, key: PRNGKeyArray) -> Params:
         """Around a trained VAR and tokenizer, of which only the needed parts are kept.
 
         The read-out and LoRA's A come from `key`, LoRA's B is zero; with prior.mode=random_weights all of VAR does.
@@ -132,7 +134,7 @@ class PyramidVAR(TokenPrior):
         return params
 
 
-def split_levels(tokens: jax.Array, patch_nums: tuple[int, ...]) -> Pyramid:
+def split_levels(tokens: Float[Array, "b n dim"], patch_nums: tuple[int, ...]) -> Pyramid:
     """(b, L, d) -> one (b, p_k, p_k, d) per level, row by row."""
     edges = np.cumsum([p * p for p in patch_nums])[:-1]
     parts = jnp.split(tokens, edges, axis=1)

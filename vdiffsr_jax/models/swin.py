@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from vdiffsr_jax.config import SwinUNetConfig
 from vdiffsr_jax.models.layers import GroupNorm, Linear
@@ -17,14 +19,14 @@ BIAS_TABLE_INIT = jax.nn.initializers.truncated_normal(0.02)
 class WindowAttention(nnx.Module):
     """Multi-head self-attention within windows, with a learned bias per relative position."""
 
-    def __init__(self, width: int, num_heads: int, window: int, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, width: int, num_heads: int, window: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.window = window
         self.qkv = Linear(width, 3 * width, dtype=dtype, rngs=rngs)
         self.proj = Linear(width, width, dtype=dtype, rngs=rngs)
         self.bias_table = nnx.Param(BIAS_TABLE_INIT(rngs.params(), ((2 * window - 1) ** 2, num_heads), jnp.float32))
 
-    def __call__(self, x: jax.Array, shift: int = 0) -> jax.Array:
-        """(b, h, w, c) -> (b, h, w, c); with a shift the windows are cut from the map rolled up and left by it."""
+    def __call__(self, x: Float[Array, "b h w c"], shift: int = 0) -> Float[Array, "b h w c"]:
+        """With a shift the windows are cut from the map rolled up and left by it."""
         mask = shift_mask(x.shape[1], x.shape[2], self.window, shift) if shift else None
         x = jnp.roll(x, (-shift, -shift), axis=(1, 2)) if shift else x
         bias = relative_position_bias(self.bias_table[...], self.window)
@@ -48,7 +50,7 @@ class SwinBlock(nnx.Module):
         mlp_ratio: float,
         *,
         num_groups: int,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         hidden = int(width * mlp_ratio)
@@ -59,7 +61,7 @@ class SwinBlock(nnx.Module):
         self.fc1 = Linear(width, hidden, dtype=dtype, rngs=rngs)
         self.fc2 = Linear(hidden, width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         x = x + self.attn(self.norm1(x), self.shift)
         return x + self.fc2(jax.nn.gelu(self.fc1(self.norm2(x)), approximate=False))
 
@@ -71,7 +73,7 @@ class SwinLayer(nnx.Module):
     """
 
     def __init__(
-        self, channels: int, size: int, cfg: SwinUNetConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs
+        self, channels: int, size: int, cfg: SwinUNetConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
     ):
         width = cfg.swin_embed_dim
         window = min(cfg.window_size, size)
@@ -94,8 +96,8 @@ class SwinLayer(nnx.Module):
         )
         self.unembed = Linear(width, channels, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(b, h, w, channels) -> (b, h, w, channels). Raises ValueError if the map does not divide into windows."""
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Raises ValueError if the map does not divide into windows."""
         x = self.embed(x)
         for block in self.blocks:
             x = block(x)

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32, Int
 
 from vdiffsr_jax.config import SwinUNetConfig
 from vdiffsr_jax.models.autoencoder import Upsample
@@ -20,7 +22,8 @@ from vdiffsr_jax.models.remat import remat_block
 from vdiffsr_jax.models.swin import NORM_EPS, SwinLayer
 from vdiffsr_jax.ops.embed import timestep_embedding
 
-Fuse = Callable[[int, jax.Array, jax.Array], jax.Array]
+Map = Float[Array, "b h w c"]
+Fuse = Callable[[int, Map, Float[Array, "b emb"]], Map]
 
 
 def swin_places(cfg: SwinUNetConfig) -> tuple[tuple[int, int], ...]:
@@ -31,14 +34,14 @@ def swin_places(cfg: SwinUNetConfig) -> tuple[tuple[int, int], ...]:
 
 
 class TimeEmbed(nnx.Module):
-    """Sinusoids of t through two linear maps, (b,) -> (b, 4 * model_channels)."""
+    """Sinusoids of t through two linear maps, to 4 * model_channels numbers."""
 
-    def __init__(self, channels: int, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, channels: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.channels = channels
         self.fc1 = Linear(channels, 4 * channels, dtype=dtype, rngs=rngs)
         self.fc2 = Linear(4 * channels, 4 * channels, dtype=dtype, rngs=rngs)
 
-    def __call__(self, t: jax.Array) -> jax.Array:
+    def __call__(self, t: Int[Array, " b"]) -> Float[Array, "b {4*self.channels}"]:
         return self.fc2(jax.nn.silu(self.fc1(timestep_embedding(t, self.channels))))
 
 
@@ -52,7 +55,7 @@ class TimedResBlock(nnx.Module):
         emb_channels: int,
         *,
         num_groups: int,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.norm1 = GroupNorm(in_channels, eps=NORM_EPS, num_groups=num_groups, dtype=dtype)
@@ -62,7 +65,7 @@ class TimedResBlock(nnx.Module):
         self.conv2 = Conv(out_channels, out_channels, dtype=dtype, kernel_init=ZEROS, rngs=rngs)
         self.skip = Linear(in_channels, out_channels, dtype=dtype, rngs=rngs) if in_channels != out_channels else None
 
-    def __call__(self, x: jax.Array, emb: jax.Array) -> jax.Array:
+    def __call__(self, x: Map, emb: Float[Array, "b emb"]) -> Float[Array, "b h w o"]:
         h = self.conv1(jax.nn.silu(self.norm1(x)))
         scale, shift = jnp.split(self.emb(jax.nn.silu(emb))[:, None, None, :], 2, axis=-1)
         h = self.conv2(jax.nn.silu(self.norm2(h) * (1 + scale) + shift))
@@ -85,7 +88,7 @@ class SwinUNet(nnx.Module):
     Raises: ValueError if a level of `channel_mult` has no residual block.
     """
 
-    def __init__(self, cfg: SwinUNetConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
+    def __init__(self, cfg: SwinUNetConfig, *, dtype: DTypeLike = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
         if min(cfg.num_res_blocks) < 1:
             raise ValueError(f"denoiser.num_res_blocks={cfg.num_res_blocks} needs at least one block per level")
         emb_channels = 4 * cfg.model_channels
@@ -134,18 +137,19 @@ class SwinUNet(nnx.Module):
         self.norm_out = GroupNorm(channels, eps=NORM_EPS, num_groups=cfg.num_groups, dtype=dtype)
         self.conv_out = Conv(channels, cfg.out_channels, dtype=dtype, kernel_init=ZEROS, rngs=rngs)
 
-    def __call__(self, x: jax.Array, t: jax.Array, lr: jax.Array, fuse: Fuse | None = None) -> jax.Array:
+    def __call__(
+        self, x: Map, t: Int[Array, " b"], lr: Float[Array, "b h w 3"], fuse: Fuse | None = None
+    ) -> Float32[Array, "b h w o"]:
         """Prediction of z_0.
 
-        Args: x: (b, h, w, c), z_t already divided by its standard deviation. t: (b,) int, the network's own steps.
-            lr: (b, h, w, 3) in [-1, 1]. fuse: `fuse(i, h, emb) -> h` is applied after the i-th Swin layer.
-        Returns: (b, h, w, out_channels) float32.
+        Args: x: z_t already divided by its standard deviation. t: the network's own steps. lr: in [-1, 1]. fuse:
+            `fuse(i, h, emb) -> h` is applied after the i-th Swin layer.
         Raises: ValueError if the map does not fit downsampling or windows, or if x and lr differ in size.
         """
         return dict(self.blocks(x, t, lr, fuse))["out"]
 
     def blocks(
-        self, x: jax.Array, t: jax.Array, lr: jax.Array, fuse: Fuse | None = None
+        self, x: Map, t: Int[Array, " b"], lr: Float[Array, "b h w 3"], fuse: Fuse | None = None
     ) -> Iterator[tuple[str, jax.Array]]:
         """The forward pass, block by block: (name, output) from "time_embed" to "out". Arguments as for a call."""
         self._check(x, lr)

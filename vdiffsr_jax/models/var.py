@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32, Int, Int32, PRNGKeyArray
 
 from vdiffsr_jax.config import VARConfig
 from vdiffsr_jax.models.layers import KeyValue, LayerNorm, Linear
@@ -21,11 +23,11 @@ from vdiffsr_jax.ops.sampling import sample
 
 
 class Generated(NamedTuple):
-    """What generation gives, levels coarse to fine: tokens[k] (b, p_k^2) int32, guided logits[k] (b, p_k^2, vocab)."""
+    """What generation gives, levels coarse to fine, of p_k squared tokens each; the logits are the guided ones."""
 
-    tokens: tuple[jax.Array, ...]
-    logits: tuple[jax.Array, ...]
-    f_hat: jax.Array
+    tokens: tuple[Int32[Array, "b _"], ...]
+    logits: tuple[Float32[Array, "b _ vocab"], ...]
+    f_hat: Float32[Array, "b S S z"]
 
 
 class VARTrunk(nnx.Module):
@@ -34,7 +36,7 @@ class VARTrunk(nnx.Module):
     `remat` says what of each block the backward pass keeps, see `models.remat`.
     """
 
-    def __init__(self, cfg: VARConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
+    def __init__(self, cfg: VARConfig, *, dtype: DTypeLike = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
         width, normal = cfg.width, normal_init(cfg)
 
         def table(*shape: int) -> nnx.Param[jax.Array]:
@@ -52,7 +54,7 @@ class VARTrunk(nnx.Module):
         self.shared_ada = Linear(width, 6 * width, kernel_init=normal, rngs=rngs) if shared else None
         self.blocks = nnx.List([VARBlock(cfg, dtype=dtype, rngs=rngs) for _ in range(cfg.depth)])
 
-    def condition(self, label: jax.Array | None) -> jax.Array | None:
+    def condition(self, label: Int[Array, " b"] | None) -> Float[Array, "b width"] | None:
         """Class embedding (b, width) of `label` (b,); the index `num_classes` is the null class. None if folded."""
         if self.class_embed is None:
             return None
@@ -60,25 +62,27 @@ class VARTrunk(nnx.Module):
             raise ValueError("this VAR is not folded: it needs a class label")
         return self.class_embed[...][label]
 
-    def modulations(self, cond: jax.Array | None) -> list[jax.Array]:
+    def modulations(self, cond: Float[Array, "b width"] | None) -> list[Float[Array, "6 _ 1 width"]]:
         """The six AdaLN vectors of every block, each (6, b, 1, width)."""
         shared = None
         if self.shared_ada is not None and cond is not None:
             shared = self.shared_ada(jax.nn.silu(cond)).reshape(cond.shape[0], 6, -1)
         return [block.modulation(cond, shared) for block in self.blocks]
 
-    def start(self, cond: jax.Array | None, batch: int) -> jax.Array:
+    def start(self, cond: Float[Array, "_ width"] | None, batch: int) -> Float[Array, "{batch} n width"]:
         """Input of the coarsest level without its position, (batch, p_0^2, width): class embedding + start position."""
         start = self.pos_start[...][None]
         start = start if cond is None else start + cond[:, None]
         return jnp.broadcast_to(start, (batch, *start.shape[1:]))
 
-    def positions(self) -> jax.Array:
+    def positions(self) -> Float[Array, "1 n width"]:
         """(1, L, width): level embedding + absolute position of every token."""
         level = np.repeat(np.arange(len(self.cfg.patch_nums)), level_sizes(self.cfg))
         return (self.level_embed[...][level] + self.pos[...])[None]
 
-    def hidden_states(self, label: jax.Array | None, x_in: jax.Array, taps: Sequence[int]) -> list[jax.Array]:
+    def hidden_states(
+        self, label: Int[Array, " _"] | None, x_in: Float[Array, "b m z"], taps: Sequence[int]
+    ) -> list[Float[Array, "b n width"]]:
         """Residual stream after the blocks numbered `taps` (1-based, ascending); blocks above the last do not run.
 
         Args: label: (b,) or (1,) int32 in 0..num_classes, where num_classes is the null class; ignored if folded.
@@ -88,7 +92,9 @@ class VARTrunk(nnx.Module):
         """
         return self._hidden_states(self.condition(label), x_in, taps)
 
-    def _hidden_states(self, cond: jax.Array | None, x_in: jax.Array, taps: Sequence[int]) -> list[jax.Array]:
+    def _hidden_states(
+        self, cond: Float[Array, "_ width"] | None, x_in: Float[Array, "b m z"], taps: Sequence[int]
+    ) -> list[Float[Array, "b n width"]]:
         want = (self.cfg.num_tokens - self.cfg.patch_nums[0] ** 2, self.cfg.code_dim)
         if x_in.shape[1:] != want:
             raise ValueError(f"x_in has shape {x_in.shape}; this VAR needs (b, {want[0]}, {want[1]})")
@@ -111,7 +117,7 @@ class VARTrunk(nnx.Module):
 class VAR(VARTrunk):
     """The full transformer: trunk, AdaLN and the head over the codebook."""
 
-    def __init__(self, cfg: VARConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
+    def __init__(self, cfg: VARConfig, *, dtype: DTypeLike = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
         super().__init__(cfg, dtype=dtype, remat=remat, rngs=rngs)
         self.head_norm = LayerNorm(cfg.width, eps=cfg.norm_eps, affine=False)
         width = cfg.width
@@ -121,12 +127,12 @@ class VAR(VARTrunk):
 
     def __call__(
         self,
-        label: jax.Array | None,
-        x_in: jax.Array,
+        label: Int[Array, " _"] | None,
+        x_in: Float[Array, "b m z"],
         *,
-        dropout_key: jax.Array | None = None,
+        dropout_key: PRNGKeyArray | None = None,
         class_dropout: float = 0.1,
-    ) -> jax.Array:
+    ) -> Float32[Array, "b n vocab"]:
         """Teacher-forced logits (b, L, vocab), float32; arguments as `hidden_states`.
 
         With `dropout_key` each label becomes the null class with probability `class_dropout`.
@@ -138,7 +144,9 @@ class VAR(VARTrunk):
         (hidden,) = self._hidden_states(cond, x_in, [self.cfg.depth])
         return self.logits(hidden, cond)
 
-    def logits(self, hidden: jax.Array, cond: jax.Array | None) -> jax.Array:
+    def logits(
+        self, hidden: Float[Array, "b n width"], cond: Float[Array, "_ width"] | None
+    ) -> Float32[Array, "b n vocab"]:
         """Head over the last block's output, (b, n, width) -> (b, n, vocab), float32."""
         if self.head_ada is not None and cond is not None:
             scale_shift = self.head_ada(jax.nn.silu(cond)).reshape(cond.shape[0], 2, -1)
@@ -151,8 +159,8 @@ class VAR(VARTrunk):
     def generate(
         self,
         next_input: Callable[[int, jax.Array, jax.Array], tuple[jax.Array, jax.Array | None]],
-        label: jax.Array,
-        key: jax.Array,
+        label: Int[Array, " b"],
+        key: PRNGKeyArray,
         *,
         guidance: float = 1.5,
         top_k: int = 0,

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from vdiffsr_jax.config import VARConfig
 from vdiffsr_jax.models.layers import Initializer, KeyValue, LayerNorm, Linear
@@ -28,7 +30,7 @@ def level_sizes(cfg: VARConfig) -> tuple[int, ...]:
 class SelfAttention(nnx.Module):
     """Cosine attention with a learned log scale per head, or scaled dot-product if not `cfg.attn_l2_norm`."""
 
-    def __init__(self, cfg: VARConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, cfg: VARConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         width = cfg.width
         self.heads = cfg.num_heads
         self.dtype = dtype
@@ -42,7 +44,9 @@ class SelfAttention(nnx.Module):
         self.log_scale = nnx.Param(jnp.full((self.heads,), math.log(4.0), jnp.float32)) if cfg.attn_l2_norm else None
         self.proj = Linear(width, width, kernel_init=normal_init(cfg, 1 / math.sqrt(2 * cfg.depth)), **lora)
 
-    def __call__(self, x: jax.Array, past: KeyValue | None = None) -> tuple[jax.Array, KeyValue]:
+    def __call__(
+        self, x: Float[Array, "b n width"], past: KeyValue | None = None
+    ) -> tuple[Float[Array, "b n width"], KeyValue]:
         """All levels at once, (b, n, width); or with `past` the next level alone, which sees all of `past`."""
         q, k, v = self._qkv(x)
         if past is None and not self.full:
@@ -72,7 +76,7 @@ class VARBlock(nnx.Module):
     share (`cfg.shared_aln`) or, if `cfg.folded`, the six vectors themselves.
     """
 
-    def __init__(self, cfg: VARConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, cfg: VARConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         width, hidden = cfg.width, round(cfg.width * cfg.mlp_ratio)
         self.dtype = dtype
         self.norm = LayerNorm(width, eps=cfg.norm_eps, affine=False)
@@ -84,8 +88,10 @@ class VARBlock(nnx.Module):
         self.ada = None if constants else Linear(width, 6 * width, kernel_init=_ada_init, rngs=rngs)
         self.ada_gss = nnx.Param(_ada_init(rngs.params(), (1, 6 * width)).reshape(6, width)) if constants else None
 
-    def modulation(self, cond: jax.Array | None, shared: jax.Array | None) -> jax.Array:
-        """(6, b or 1, 1, width): gamma_1, gamma_2, scale_1, scale_2, shift_1, shift_2."""
+    def modulation(
+        self, cond: Float[Array, "b width"] | None, shared: Float[Array, "b 6 width"] | None
+    ) -> Float[Array, "6 _ 1 width"]:
+        """Of each sample, or one for all: gamma_1, gamma_2, scale_1, scale_2, shift_1, shift_2."""
         if self.ada is not None and cond is not None:
             six = self.ada(jax.nn.silu(cond)).reshape(cond.shape[0], 6, -1)
         else:
@@ -94,7 +100,9 @@ class VARBlock(nnx.Module):
             six = six if shared is None else six + shared
         return six.transpose(1, 0, 2)[:, :, None]
 
-    def __call__(self, x: jax.Array, modulation: jax.Array, past: KeyValue | None = None) -> tuple[jax.Array, KeyValue]:
+    def __call__(
+        self, x: Float[Array, "b n width"], modulation: Float[Array, "6 _ 1 width"], past: KeyValue | None = None
+    ) -> tuple[Float[Array, "b n width"], KeyValue]:
         gamma_1, gamma_2, scale_1, scale_2, shift_1, shift_2 = modulation
         y, cache = self.attn(self.norm(x) * (1 + scale_1) + shift_1, past)
         x = x + (gamma_1 * y).astype(self.dtype)

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float32, Int, PRNGKeyArray
 
 from vdiffsr_jax.models.build import Network, Params
 from vdiffsr_jax.models.var import VAR, Generated
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
 
-Generate = Callable[[Params, Params, jax.Array, jax.Array], tuple[Generated, jax.Array]]
+Generate = Callable[[Params, Params, Int[Array, " b"], PRNGKeyArray], tuple[Generated, Float32[Array, "b H W 3"]]]
 
 
 def make_generate(
@@ -20,7 +21,7 @@ def make_generate(
     """Compile generation for a VAR and the tokenizer whose codes it predicts.
 
     Args: guidance, top_k, top_p: as in `VAR.generate`.
-    Returns: (var params, tokenizer params, label (b,) int32, key) -> (Generated, images (b, H, W, 3) in [-1, 1]).
+    Returns: (var params, tokenizer params, label, key) -> (Generated, images in [-1, 1]).
     """
 
     @jax.jit

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32, Int, Int32, PRNGKeyArray
 
 from vdiffsr_jax.config import VARTokenizerConfig
 from vdiffsr_jax.models.autoencoder import Decoder, Encoder, Reconstruction
@@ -18,6 +20,9 @@ from vdiffsr_jax.models.layers import Conv
 from vdiffsr_jax.ops import precision
 from vdiffsr_jax.ops.quantize import codebook_usage, nearest_code, straight_through, vq_loss
 from vdiffsr_jax.ops.resize import area, bicubic
+
+Tokens = Int[Array, "b _"]  # of one level, p_k squared
+CodeMap = Float32[Array, "b S S z"]
 
 
 class MultiScaleQuantizer(nnx.Module):
@@ -32,7 +37,7 @@ class MultiScaleQuantizer(nnx.Module):
         self.codebook = nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32) / np.sqrt(cfg.z_channels))
         self.phi = nnx.List([Conv(cfg.z_channels, cfg.z_channels, 3, rngs=rngs) for _ in range(cfg.share_quant_resi)])
 
-    def contribution(self, k: int, tokens: jax.Array) -> jax.Array:
+    def contribution(self, k: int, tokens: Tokens) -> CodeMap:
         """What level k adds to f_hat: (b, p_k^2) int32 -> (b, S, S, z), S = p of the last level."""
         p, size = self.cfg.patch_nums[k], self.cfg.patch_nums[-1]
         up = bicubic(self.codebook[...][tokens].reshape(-1, p, p, self.cfg.z_channels), (size, size))
@@ -40,12 +45,12 @@ class MultiScaleQuantizer(nnx.Module):
         with precision.exact():
             return (1 - r) * up + r * self.phi[phi_index(self.cfg, k)](up)
 
-    def tokens(self, f: jax.Array) -> list[jax.Array]:
-        """Code indices of every level, (b, S, S, z) -> one (b, p_k^2) int32 per level, coarse to fine."""
+    def tokens(self, f: Float[Array, "b S S z"]) -> list[Int32[Array, "b _"]]:
+        """Code indices of every level, coarse to fine."""
         return self.look_up(f)[0]
 
-    def look_up(self, f: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
-        """The tokens of every level, (b, p_k^2) int32, and the vectors they stand for, (b, p_k^2, z) float32.
+    def look_up(self, f: Float[Array, "b S S z"]) -> tuple[list[Int32[Array, "b _"]], list[Float32[Array, "b _ z"]]]:
+        """The tokens of every level, coarse to fine, and the vectors they stand for.
 
         Raises: ValueError for another S than the last level's (levels are absolute).
         """
@@ -60,20 +65,22 @@ class MultiScaleQuantizer(nnx.Module):
             rest = rest - self.contribution(k, tokens[-1])
         return tokens, vectors
 
-    def f_hats(self, tokens: Sequence[jax.Array]) -> list[jax.Array]:
+    def f_hats(self, tokens: Sequence[Tokens]) -> list[CodeMap]:
         """The sum up to each level given, one (b, S, S, z) per level."""
-        sums: list[jax.Array] = []
+        sums: list[CodeMap] = []
         for k, level in enumerate(tokens):
             part = self.contribution(k, level)
             sums.append(sums[-1] + part if sums else part)
         return sums
 
-    def level_input(self, k: int, f_hat: jax.Array) -> jax.Array:
+    def level_input(self, k: int, f_hat: CodeMap) -> Float32[Array, "b n z"]:
         """What VAR reads at level k > 0: the sum of all coarser levels at that level's size, (b, p_k^2, z)."""
         p = self.cfg.patch_nums[k]
         return area(f_hat, (p, p)).reshape(-1, p * p, self.cfg.z_channels)
 
-    def __call__(self, f: jax.Array) -> tuple[jax.Array, jax.Array, list[jax.Array]]:
+    def __call__(
+        self, f: Float[Array, "b S S z"]
+    ) -> tuple[Float[Array, "b S S z"], Float[Array, ""], list[Int32[Array, "b _"]]]:
         """f_hat of the last level with the gradient passed straight to f, the loss, and the tokens.
 
         The loss is the mean over levels of beta mean (sg[f_hat_k] - f)^2 + mean (f_hat_k - sg[f])^2.
@@ -91,7 +98,7 @@ class VARTokenizer(nnx.Module):
     """
 
     def __init__(
-        self, cfg: VARTokenizerConfig, *, decoder: bool = True, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs
+        self, cfg: VARTokenizerConfig, *, decoder: bool = True, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
     ):
         z = cfg.z_channels
         self.cfg = cfg
@@ -101,16 +108,16 @@ class VARTokenizer(nnx.Module):
         self.post_quant_conv = Conv(z, z, 3, dtype=dtype, rngs=rngs) if decoder else None
         self.decoder = Decoder(cfg, z, 3, deep_attention=True, dtype=dtype, rngs=rngs) if decoder else None
 
-    def encode(self, image: jax.Array) -> jax.Array:
+    def encode(self, image: Float[Array, "b H W 3"]) -> Float32[Array, "b H//{self.cfg.factor} W//{self.cfg.factor} z"]:
         """Image -> features f, not quantised; raises ValueError if a side does not divide by cfg.factor."""
         return self.quant_conv(self.encoder(image)).astype(jnp.float32)
 
-    def tokens(self, f: jax.Array) -> list[jax.Array]:
+    def tokens(self, f: Float[Array, "b S S z"]) -> list[Int32[Array, "b _"]]:
         """f -> one (b, p_k^2) int32 per level, coarse to fine."""
         return self.quantizer.tokens(f)
 
-    def revived(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        """The codebook, (vocab, z), with a random vector of this batch in the place of every code it does not use.
+    def revived(self, image: Float[Array, "b H W 3"], key: PRNGKeyArray) -> Float32[Array, "vocab z"]:
+        """The codebook, with a random vector of this batch in the place of every code it does not use.
 
         Codes that nothing is near never get a gradient; of a fresh codebook few would live on.
         Source: SoundStream (arXiv:2107.03312), section III-C.
@@ -121,41 +128,41 @@ class VARTokenizer(nnx.Module):
         drawn = seen[jax.random.randint(key, used.shape, 0, len(seen))]
         return jnp.where(used[:, None], self.quantizer.codebook[...], drawn)
 
-    def f_hats(self, tokens: Sequence[jax.Array]) -> list[jax.Array]:
+    def f_hats(self, tokens: Sequence[Tokens]) -> list[CodeMap]:
         """The sum of codes up to each level."""
         return self.quantizer.f_hats(tokens)
 
-    def var_input(self, tokens: Sequence[jax.Array]) -> jax.Array:
+    def var_input(self, tokens: Sequence[Tokens]) -> Float32[Array, "b n z"]:
         """VAR's teacher-forcing input, (b, L - p_0^2, z): at every level but the first, the sum of the coarser ones."""
         return self.var_input_and_f_hat(tokens)[0]
 
-    def var_input_and_f_hat(self, tokens: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def var_input_and_f_hat(self, tokens: Sequence[Tokens]) -> tuple[Float32[Array, "b n z"], CodeMap]:
         """`var_input(tokens)` and the last of `f_hats(tokens)`, which share their work."""
         f_hats = self.f_hats(tokens)
         inputs = [self.quantizer.level_input(k + 1, f_hat) for k, f_hat in enumerate(f_hats[:-1])]
         return jnp.concatenate(inputs, axis=1), f_hats[-1]
 
-    def next_f_hat(self, k: int, f_hat: jax.Array, tokens: jax.Array) -> jax.Array:
+    def next_f_hat(self, k: int, f_hat: CodeMap, tokens: Tokens) -> CodeMap:
         """Add level k, given as (b, p_k^2) tokens, to the sum of the coarser levels."""
         return f_hat + self.quantizer.contribution(k, tokens)
 
-    def next_input(self, k: int, f_hat: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    def next_input(self, k: int, f_hat: CodeMap, tokens: Tokens) -> tuple[CodeMap, Float32[Array, "b n z"] | None]:
         """One step of generation: `next_f_hat`, and VAR's input at level k + 1, None after the last level."""
         f_hat = self.next_f_hat(k, f_hat, tokens)
         last = k + 1 == len(self.cfg.patch_nums)
         return f_hat, None if last else self.quantizer.level_input(k + 1, f_hat)
 
-    def decode(self, f_hat: jax.Array) -> jax.Array:
+    def decode(self, f_hat: Float[Array, "b h w z"]) -> Float32[Array, "b {self.cfg.factor}*h {self.cfg.factor}*w 3"]:
         """Sum of codes -> image, not clamped; raises ValueError without a decoder."""
         if self.decoder is None or self.post_quant_conv is None:
             raise ValueError("this tokenizer was built with decoder=False: it cannot make images")
         return self.decoder(self.post_quant_conv(f_hat)).astype(jnp.float32)
 
-    def tokens_to_image(self, tokens: Sequence[jax.Array]) -> jax.Array:
+    def tokens_to_image(self, tokens: Sequence[Tokens]) -> Float32[Array, "b H W 3"]:
         """Tokens of all levels -> image, clamped to [-1, 1]."""
         return jnp.clip(self.decode(self.f_hats(tokens)[-1]), -1, 1)
 
-    def __call__(self, image: jax.Array, quantized: float | jax.Array = 1.0) -> Reconstruction:
+    def __call__(self, image: Float[Array, "b H W 3"], quantized: float | Float[Array, ""] = 1.0) -> Reconstruction:
         """Training forward: encode, quantise, decode; the usage counts the codes of all levels together.
 
         `quantized`: the share in 0..1 of the codes in what is decoded, the rest are the features themselves.

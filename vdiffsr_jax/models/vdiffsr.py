@@ -8,30 +8,32 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.models.build import Params, build
 from vdiffsr_jax.models.cogu import CoGU
 from vdiffsr_jax.models.cspa import CSPA, Prepared, Reading, aligned_level
 from vdiffsr_jax.models.remat import remat_block
-from vdiffsr_jax.models.swin_unet import SwinUNet, swin_places
+from vdiffsr_jax.models.swin_unet import Map, SwinUNet, swin_places
 
 
 class PriorCache(NamedTuple):
     """Everything the denoiser computes from the prior alone, once per tile, for every step and place.
 
-    `mean`: (b, prior_dim), over all tokens. `cogu`, `cspa`: what each unit's `prepare` gives, in forward order.
+    `mean`: over all tokens. `cogu`, `cspa`: what each unit's `prepare` gives, in forward order.
     """
 
-    mean: jax.Array
-    cogu: tuple[jax.Array, ...]
+    mean: Float32[Array, "b prior_dim"]
+    cogu: tuple[Float[Array, "b _ _ _"], ...]
     cspa: tuple[Prepared, ...]
 
 
 class Units(nnx.Module):
     """CoGU and CSPA of every place, None where switched off; apart, so that fresh ones are made without a UNet."""
 
-    def __init__(self, cfg: VDiffSRConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, cfg: VDiffSRConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.cogu = self.cspa = nnx.data(None)
         if cfg.prior is None:
             return
@@ -60,7 +62,7 @@ class VDiffSR(nnx.Module):
     Freshly made units are the identity, so converted ResShift or SinSR weights compute the same function as before.
     """
 
-    def __init__(self, cfg: VDiffSRConfig, *, dtype: jnp.dtype = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
+    def __init__(self, cfg: VDiffSRConfig, *, dtype: DTypeLike = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
         self.unet = SwinUNet(cfg.denoiser, dtype=dtype, remat=remat, rngs=rngs)
         self.remat = remat
         self.patch_nums = () if cfg.prior is None else cfg.prior.tokenizer.patch_nums
@@ -69,10 +71,9 @@ class VDiffSR(nnx.Module):
         units = Units(cfg, dtype=dtype, rngs=rngs)
         self.cogu, self.cspa = nnx.data(units.cogu), nnx.data(units.cspa)
 
-    def encode_prior(self, pyramid: Sequence[jax.Array]) -> PriorCache:
-        """The part of CoGU and CSPA that no diffusion step changes.
+    def encode_prior(self, pyramid: Sequence[Float[Array, "b _ _ prior_dim"]]) -> PriorCache:
+        """The part of CoGU and CSPA that no diffusion step changes, of a pyramid's levels, coarse to fine.
 
-        Args: pyramid: one (b, p_k, p_k, prior_dim) per level, coarse to fine.
         Raises: ValueError if the model has no prior or the levels are not those of the configuration.
         """
         if tuple(p.shape[1] for p in pyramid) != self.patch_nums:
@@ -86,12 +87,13 @@ class VDiffSR(nnx.Module):
             cspa=tuple(unit.prepare(p, levels) for unit, p in zip(self.cspa or (), aligned, strict=False)),
         )
 
-    def __call__(self, x: jax.Array, t: jax.Array, lr: jax.Array, cache: PriorCache | None = None) -> jax.Array:
+    def __call__(
+        self, x: Map, t: Int[Array, " b"], lr: Float[Array, "b h w 3"], cache: PriorCache | None = None
+    ) -> Float32[Array, "b h w c"]:
         """Prediction of z_0.
 
-        Args: x: (b, h, w, c), z_t already divided by its standard deviation. t: (b,) int. lr: (b, h, w, 3) in [-1, 1].
-            cache: from `encode_prior`, with the same batch; then h = w = image_size, one VAR window.
-        Returns: (b, h, w, c) float32.
+        Args: x: z_t already divided by its standard deviation. lr: in [-1, 1]. cache: from `encode_prior`, with the
+            same batch; then h = w = image_size, one VAR window.
         Raises: ValueError if a cache is needed and absent or given and unused, or the map is not one VAR window.
         """
         self._check(x, cache)
@@ -108,11 +110,11 @@ class VDiffSR(nnx.Module):
         return self.unet(x, t, lr, fuse_remat)
 
     def attention(
-        self, x: jax.Array, t: jax.Array, lr: jax.Array, cache: PriorCache, queries: jax.Array
+        self, x: Map, t: Int[Array, " b"], lr: Float[Array, "b h w 3"], cache: PriorCache, queries: Int[Array, "n 2"]
     ) -> tuple[Reading, ...]:
         """What CSPA reads of the prior in every place, in forward order; arguments as for a call.
 
-        Args: queries: (n, 2), row and column in the latent; each stage answers for the cell that holds it.
+        Args: queries: row and column in the latent; each stage answers for the cell that holds it.
         Raises: ValueError as a call does, or if the model has no CSPA.
         """
         self._check(x, cache)
@@ -129,7 +131,7 @@ class VDiffSR(nnx.Module):
         self.unet(x, t, lr, fuse)
         return tuple(readings)
 
-    def _gate(self, i: int, h: jax.Array, emb: jax.Array, cache: PriorCache) -> jax.Array:
+    def _gate(self, i: int, h: Map, emb: Float[Array, "b emb"], cache: PriorCache) -> Map:
         """CoGU of place i, where it is on."""
         if self.cogu is None:
             return h
@@ -145,7 +147,7 @@ class VDiffSR(nnx.Module):
             raise ValueError(f"a latent of {x.shape[1]}x{x.shape[2]} is not one VAR window, {self.tile_size} squared")
 
 
-def from_unet(unet_params: Params, cfg: VDiffSRConfig, key: jax.Array) -> Params:
+def from_unet(unet_params: Params, cfg: VDiffSRConfig, key: PRNGKeyArray) -> Params:
     """Denoiser parameters: the given UNet weights with fresh CoGU and CSPA, the same function as the UNet alone.
 
     Raises: ValueError listing what does not fit if the weights are not those of `cfg.denoiser`.

@@ -8,6 +8,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32, Int32
 
 from vdiffsr_jax.config import VQGANConfig
 from vdiffsr_jax.models.autoencoder import Decoder, Encoder, Reconstruction
@@ -24,7 +26,7 @@ DECODER = ("decoder/", "post_quant_conv/")
 class VQGAN(nnx.Module):
     """Encoder, codebook and decoder. Images (b, h, w, 3) in [-1, 1]; latents (b, h / f, w / f, embed_dim), float32."""
 
-    def __init__(self, cfg: VQGANConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, cfg: VQGANConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.cfg = cfg
         self.encoder = Encoder(cfg, cfg.in_channels, cfg.z_channels, deep_attention=False, dtype=dtype, rngs=rngs)
         # A random 3x3 matrix is often nearly singular, and training never finds the lost latent dimension again.
@@ -36,11 +38,13 @@ class VQGAN(nnx.Module):
         self.post_quant_conv = Linear(cfg.embed_dim, cfg.z_channels, dtype=dtype, kernel_init=orthogonal, rngs=rngs)
         self.decoder = Decoder(cfg, cfg.z_channels, cfg.out_channels, deep_attention=False, dtype=dtype, rngs=rngs)
 
-    def encode(self, image: jax.Array) -> jax.Array:
+    def encode(self, image: Float[Array, "b H W 3"]) -> Float32[Array, "b H//{self.cfg.factor} W//{self.cfg.factor} c"]:
         """Image -> latent, not quantised; raises ValueError if a side does not divide by cfg.factor."""
         return self.quant_conv(self.encoder(image)).astype(jnp.float32)
 
-    def quantize(self, z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def quantize(
+        self, z: Float[Array, "b h w c"]
+    ) -> tuple[Float[Array, "b h w c"], Int32[Array, "b h {self.cfg.num_codebooks}*w"], Float[Array, ""]]:
         """Nearest codes.
 
         Returns: z_q (the codes, with the gradient passed straight to z), indices (b, h, w num_codebooks) int32, and the
@@ -51,13 +55,15 @@ class VQGAN(nnx.Module):
         z_q = self.codebook[...][indices].reshape(b, h, w, c)
         return straight_through(z, z_q), indices, vq_loss(z, z_q, commitment=COMMITMENT, codebook=CODEBOOK)
 
-    def decode(self, z: jax.Array, quantize: bool = True) -> jax.Array:
+    def decode(
+        self, z: Float[Array, "b h w c"], quantize: bool = True
+    ) -> Float32[Array, "b {self.cfg.factor}*h {self.cfg.factor}*w 3"]:
         """Latent -> image, not clamped; `quantize` first moves every latent to its nearest code."""
         if quantize:
             z = self.quantize(z)[0]
         return self.decoder(self.post_quant_conv(z)).astype(jnp.float32)
 
-    def __call__(self, image: jax.Array) -> Reconstruction:
+    def __call__(self, image: Float[Array, "b H W 3"]) -> Reconstruction:
         """Training forward: encode, quantise, decode."""
         z_q, indices, loss = self.quantize(self.encode(image))
         return Reconstruction(self.decode(z_q, quantize=False), loss, codebook_usage(indices, self.cfg.n_embed))

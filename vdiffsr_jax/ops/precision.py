@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 @contextlib.contextmanager
@@ -16,6 +17,6 @@ def exact() -> Iterator[None]:
         yield
 
 
-def products(dtype: jnp.dtype) -> contextlib.AbstractContextManager[None]:
+def products(dtype: DTypeLike) -> contextlib.AbstractContextManager[None]:
     """For a network that computes in `dtype`: float32 means it; in a bfloat16 one nobody asked for more digits."""
     return exact() if jnp.dtype(dtype) == jnp.float32 else contextlib.nullcontext()

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float32, Int, Int32
 from PIL import Image
 
 from vdiffsr_jax.diffusion import resshift, sampler, schedule
-from vdiffsr_jax.models.assembled import Items
 from vdiffsr_jax.models.cspa import Reading
 from vdiffsr_jax.models.prior import Pyramid
 from vdiffsr_jax.models.swin_unet import swin_places
@@ -23,17 +23,19 @@ from vdiffsr_jax.photos.read import read
 from vdiffsr_jax.sampling.errors import SamplingError
 from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
 
+Given = Array | np.ndarray
+Tiles = Float[Given, "b t t 3"]
 Picture = np.ndarray | Image.Image | str | os.PathLike[str]
 
 
 class _Parts(NamedTuple):
     """The parts of the model, each compiled when it is first called."""
 
-    encode: Callable[[Items, jax.Array], jax.Array]
-    decode: Callable[[Items, jax.Array], jax.Array]
-    prior: Callable[[Items, jax.Array], Pyramid]
-    denoise: Callable[[Items, jax.Array, jax.Array, jax.Array], jax.Array]
-    attention: Callable[[Items, jax.Array, jax.Array, jax.Array, Pyramid, jax.Array], tuple[Reading, ...]]
+    encode: Callable[..., jax.Array]
+    decode: Callable[..., jax.Array]
+    prior: Callable[..., Pyramid]
+    denoise: Callable[..., jax.Array]
+    attention: Callable[..., tuple[Reading, ...]]
 
 
 class Model(Upscaler):
@@ -59,16 +61,16 @@ class Model(Upscaler):
         ]
         return results if isinstance(image, list | tuple) else results[0]
 
-    def encode(self, image: jax.Array) -> jax.Array:
-        """(b, 4h, 4w, 3) -> latent (b, h, w, c), not quantised."""
+    def encode(self, image: Float[Given, "b H W 3"]) -> Float32[Array, "b h w c"]:
+        """Image -> latent, not quantised."""
         return self._parts.encode(self._model.at(None).params, image)
 
-    def decode(self, z_0: jax.Array) -> jax.Array:
-        """Latent (b, h, w, c), through its nearest codes, -> image (b, 4h, 4w, 3), not clamped."""
+    def decode(self, z_0: Float[Given, "b h w c"]) -> Float32[Array, "b H W 3"]:
+        """Latent, through its nearest codes, -> image, not clamped."""
         return self._parts.decode(self._model.at(None).params, z_0)
 
-    def prior(self, lr: jax.Array) -> Pyramid:
-        """What the prior knows of LR tiles (b, t, t, 3): one (b, p_k, p_k, dim) per level, coarse to fine.
+    def prior(self, lr: Tiles) -> Pyramid:
+        """What the prior knows of LR tiles: one map per level, coarse to fine.
 
         Raises: SamplingError if the model has none.
         """
@@ -76,22 +78,22 @@ class Model(Upscaler):
             raise SamplingError("this model has no prior")
         return self._parts.prior(self._model.at(None).params, lr)
 
-    def denoise(self, x: jax.Array, t: jax.Array, lr: jax.Array) -> jax.Array:
-        """f(x, t, lr; prior of lr): z_t / its std (b, t, t, c) at steps t (b,) int32 -> prediction of z_0."""
+    def denoise(self, x: Float[Given, "b t t c"], t: Int[Given, " b"], lr: Tiles) -> Float32[Array, "b t t c"]:
+        """f(x, t, lr; prior of lr): z_t / its std at steps t -> prediction of z_0."""
         return self._parts.denoise(self._model.at(None).params, x, t, lr)
 
     def attention(
         self,
-        lr: jax.Array,
+        lr: Tiles,
         place: int,
         query: Sequence[int] | np.ndarray,
         *,
-        x: jax.Array | None = None,
-        t: jax.Array | None = None,
+        x: Float[Given, "b t t c"] | None = None,
+        t: Int[Given, " b"] | None = None,
     ) -> Reading:
         """Which cells of which level of the prior CSPA reads at one place of the denoiser, for one pixel of the tiles.
 
-        Args: lr: tiles (b, t, t, 3). place: of the denoiser's CSPA units, in forward order from 0, negative from the
+        Args: place: of the denoiser's CSPA units, in forward order from 0, negative from the
             last. query: (row, column) in LR pixels, or several (n, 2); a coarser stage answers for the cell that holds
             the pixel. x, t: as for `denoise`; without them, where sampling with seed 0 starts.
         Returns: weights per head, which sum to 1 over the cells of each branch: `same`, (b, heads, p, p) of the level
@@ -114,8 +116,8 @@ class Model(Upscaler):
         one: Reading = jax.tree.map(lambda w: w if np.ndim(query) == 2 else w[:, 0], reading)
         return one
 
-    def _start(self, lr: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What the denoiser is first asked of tiles (b, t, t, 3): z_T / its std with the noise of seed 0, and T."""
+    def _start(self, lr: Float[Array, "b t t 3"]) -> tuple[Float32[Array, "b t t c"], Int32[Array, " b"]]:
+        """What the denoiser is first asked of tiles: z_T / its std with the noise of seed 0, and T."""
         steps, z_y = schedule.make(self.config.schedule), self.encode(self._model.assembled.enlarge(lr))
         key, origins = jnp.asarray(noise.field_key(0)), jnp.zeros((lr.shape[0], 2), jnp.int32)
         eps = noise.noise_at(key, origins, fields=1, side=lr.shape[1], channels=z_y.shape[-1])[:, 0]

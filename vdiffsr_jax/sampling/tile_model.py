@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float32, Int32
 
 from vdiffsr_jax.config import VDiffSRConfig
 from vdiffsr_jax.models import fidelity
@@ -41,7 +43,7 @@ class TileModel:
     """
 
     def __init__(
-        self, config: VDiffSRConfig, items: Mapping[str, Params], *, mesh: Mesh, dtype: jnp.dtype = jnp.float32
+        self, config: VDiffSRConfig, items: Mapping[str, Params], *, mesh: Mesh, dtype: DTypeLike = jnp.float32
     ) -> None:
         self.config, self.mesh = config, mesh
         self.assembled = assemble(dataclasses.replace(config, sharp=None), dtype=dtype)
@@ -77,20 +79,18 @@ class TileModel:
 
     def launch(
         self,
-        lr: np.ndarray,
-        origins: np.ndarray,
+        lr: Float32[np.ndarray, "b t t 3"],
+        origins: Int32[np.ndarray, "b 2"],
         *,
-        prior_lr: np.ndarray | None,
+        prior_lr: Float32[np.ndarray, "b t t 3"] | None,
         seed: int,
         steps: int,
         method: str,
-    ) -> jax.Array:
+    ) -> Float32[Array, "b {self.config.scale}*t {self.config.scale}*t 3"]:
         """Start one batch; the result is fetched by whoever reads it.
 
-        Args: lr: (b, t, t, 3) float32 in [-1, 1]. origins: (b, 2) int32, each tile's top and left in its
-            photo. prior_lr: the tiles (b, t, t, 3) whose prior is taken; None: their own. seed: of the noise field.
-            method: one of SAMPLERS.
-        Returns: (b, scale t, scale t, 3) float32 in [-1, 1].
+        Args: lr: in [-1, 1], as is what returns. origins: each tile's top and left in its photo. prior_lr: the tiles
+            whose prior is taken; None: their own. seed: of the noise field. method: one of SAMPLERS.
         Raises: jax.errors.JaxRuntimeError with RESOURCE_EXHAUSTED, here or when fetched, if a device is out of memory.
         """
         split, whole = NamedSharding(self.mesh, P("tiles")), NamedSharding(self.mesh, P())

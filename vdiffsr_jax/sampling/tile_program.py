@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Float32, Int32, PRNGKeyArray
 
 from vdiffsr_jax.diffusion import sampler, schedule
 from vdiffsr_jax.models.assembled import Assembled, Items
 from vdiffsr_jax.ops import noise
+
+Tiles = Float[Array, "b t t 3"]
 
 
 def noise_fields(steps: int, method: str) -> int:
@@ -28,9 +31,9 @@ def tile_program(model: Assembled, mesh: Mesh, *, steps: int, method: str) -> ja
     fields = noise_fields(steps, method)
 
     def device_batch(
-        params: Items, lr: jax.Array, prior_lr: jax.Array | None, origins: jax.Array, key: jax.Array
+        params: Items, lr: Tiles, prior_lr: Tiles | None, origins: Int32[Array, "b 2"], key: PRNGKeyArray
     ) -> jax.Array:
-        def upscale(lr: jax.Array, prior_lr: jax.Array | None, origins: jax.Array) -> jax.Array:
+        def upscale(lr: Tiles, prior_lr: Tiles | None, origins: Int32[Array, "b 2"]) -> jax.Array:
             channels = model.config.first_stage.embed_dim
             eps = noise.noise_at(key, origins, fields=fields, side=lr.shape[1], channels=channels)
             return upscale_tiles(model, params, lr, prior_lr, eps, steps=steps, method=method)
@@ -50,18 +53,17 @@ def tile_program(model: Assembled, mesh: Mesh, *, steps: int, method: str) -> ja
 def upscale_tiles(
     model: Assembled,
     params: Items,
-    lr: jax.Array,
-    prior_lr: jax.Array | None,
-    eps: jax.Array,
+    lr: Tiles,
+    prior_lr: Tiles | None,
+    eps: Float[Array, "b fields t t c"],
     *,
     steps: int,
     method: str,
-) -> jax.Array:
+) -> Float32[Array, "b {model.config.scale}*t {model.config.scale}*t 3"]:
     """x4 bicubic, first stage, prior once per tile, diffusion, quantised decode (design section 1).
 
-    Args: lr: (b, t, t, 3) in [-1, 1]. prior_lr: the tiles (b, t, t, 3) whose prior is taken; None: their own. eps: (b,
-        fields, t, t, c) standard normal: the start, then one for each ancestral step but the last.
-    Returns: (b, scale t, scale t, 3) float32 in [-1, 1].
+    Args: lr: in [-1, 1], as is what returns. prior_lr: the tiles whose prior is taken; None: their own. eps: standard
+        normal: the start, then one for each ancestral step but the last.
     """
     window = model.enlarge(lr)
     z_y = model.encode(params, window).astype(jnp.float32)

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 
 import numpy as np
+from jaxtyping import Float, Float32, Shaped
 
 BLENDS = ("cosine", "uniform")
 
@@ -72,8 +73,8 @@ def same_place(grid: Grid, index: int, height: int, width: int) -> tuple[int, in
     return along(top, grid.height, height), along(left, grid.width, width)
 
 
-def cut(image: np.ndarray, place: tuple[int, int], side: int) -> np.ndarray:
-    """The tile (side, side, c) of an image (h, w, c) at `place` = (top, left).
+def cut(image: Shaped[np.ndarray, "h w c"], place: tuple[int, int], side: int) -> Shaped[np.ndarray, "{side} {side} c"]:
+    """The tile of an image at `place` = (top, left).
 
     Where the image is smaller it is padded to the right and the bottom.
 
@@ -86,8 +87,8 @@ def cut(image: np.ndarray, place: tuple[int, int], side: int) -> np.ndarray:
     return np.pad(tile, [*missing, (0, 0)], mode="reflect") if any(m for _, m in missing) else tile
 
 
-def blend_weights(starts: tuple[int, ...], tile: int, blend: str) -> np.ndarray:
-    """Weights (tiles, tile) of every tile along one axis; at each pixel they sum to one over the tiles covering it.
+def blend_weights(starts: tuple[int, ...], tile: int, blend: str) -> Float[np.ndarray, "tiles {tile}"]:
+    """Weights of every tile along one axis; at each pixel they sum to one over the tiles covering it.
 
     `cosine`: a raised-cosine ramp as wide as the overlap with each neighbour, flat between. `uniform`: the plain
     average of the original implementations. The weight of a pixel is the product of its two axes' weights.
@@ -122,10 +123,10 @@ class Blender:
         self._sum = np.zeros((side, max(self.width, side), channels), np.float32)
         self._next = 0
 
-    def add(self, tile: np.ndarray) -> tuple[int, np.ndarray] | None:
-        """Add the next tile (tile * scale, tile * scale, channels).
+    def add(self, tile: Float32[np.ndarray, "side side c"]) -> tuple[int, Float32[np.ndarray, "n width c"]] | None:
+        """Add the next tile, of tile * scale pixels a side.
 
-        Returns: after the last tile of a row, (first HR row, finished rows (n, width, channels) float32).
+        Returns: after the last tile of a row, (first HR row, finished rows).
         """
         row, column = divmod(self._next, len(self.grid.columns))
         self._next += 1

@@ -6,7 +6,7 @@ Source: Taming Transformers (arXiv:2012.09841), appendix, table 7.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -122,13 +122,9 @@ class Resolution(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        self.block = nnx.List(
-            [ResBlock(c if i == 0 else o, o, num_groups=num_groups, dtype=dtype, rngs=rngs) for i in range(num_blocks)]
-        )
-        num_attn = num_blocks if attention else 0
-        self.attn = nnx.List(
-            [AttentionBlock(o, fused_qkv=True, num_groups=num_groups, dtype=dtype, rngs=rngs) for _ in range(num_attn)]
-        )
+        how: dict[str, Any] = {"num_groups": num_groups, "dtype": dtype, "rngs": rngs}
+        self.block = nnx.List([ResBlock(o if i else c, o, **how) for i in range(num_blocks)])
+        self.attn = nnx.List([AttentionBlock(o, fused_qkv=True, **how) for _ in range(num_blocks * attention)])
         self.resample = None if resample is None else resample(o, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b H W o"]:
@@ -145,13 +141,10 @@ class Middle(nnx.Module):
     def __init__(
         self, c: int, *, attention: bool, fused_qkv: bool, num_groups: int, dtype: DTypeLike, rngs: nnx.Rngs
     ):  # fmt: skip
-        self.block_1 = ResBlock(c, c, num_groups=num_groups, dtype=dtype, rngs=rngs)
-        self.attn_1 = (
-            AttentionBlock(c, fused_qkv=fused_qkv, num_groups=num_groups, dtype=dtype, rngs=rngs)
-            if attention
-            else Identity()
-        )
-        self.block_2 = ResBlock(c, c, num_groups=num_groups, dtype=dtype, rngs=rngs)
+        how: dict[str, Any] = {"num_groups": num_groups, "dtype": dtype, "rngs": rngs}
+        self.block_1 = ResBlock(c, c, **how)
+        self.attn_1 = AttentionBlock(c, fused_qkv=fused_qkv, **how) if attention else Identity()
+        self.block_2 = ResBlock(c, c, **how)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         return self.block_2(self.attn_1(self.block_1(x)))
@@ -175,31 +168,18 @@ class Encoder(nnx.Module):
     ):
         widths = [cfg.ch * m for m in cfg.ch_mult]
         last = len(widths) - 1
+        how: dict[str, Any] = {"num_groups": cfg.num_groups, "dtype": dtype, "rngs": rngs}
         self.patch_size = cfg.patch_size
         self.conv_in = Conv(in_channels * cfg.patch_size**2, cfg.ch, 3, dtype=dtype, rngs=rngs)
-        self.down = nnx.List(
-            [
-                Resolution(
-                    widths[i - 1] if i else cfg.ch,
-                    widths[i],
-                    cfg.num_res_blocks,
-                    attention=cfg.attention and deep_attention and i == last,
-                    resample=None if i == last else Downsample,
-                    num_groups=cfg.num_groups,
-                    dtype=dtype,
-                    rngs=rngs,
-                )
-                for i in range(len(widths))
-            ]
-        )
-        self.mid = Middle(
-            widths[-1],
-            attention=cfg.attention,
-            fused_qkv=deep_attention,
-            num_groups=cfg.num_groups,
-            dtype=dtype,
-            rngs=rngs,
-        )
+
+        def level(i: int) -> Resolution:
+            attention = cfg.attention and deep_attention and i == last
+            resample = None if i == last else Downsample
+            before = widths[i - 1] if i else cfg.ch
+            return Resolution(before, widths[i], cfg.num_res_blocks, attention=attention, resample=resample, **how)
+
+        self.down = nnx.List([level(i) for i in range(len(widths))])
+        self.mid = Middle(widths[-1], attention=cfg.attention, fused_qkv=deep_attention, **how)
         self.norm_out = make_norm(widths[-1], num_groups=cfg.num_groups, dtype=dtype)
         self.conv_out = Conv(widths[-1], out_channels, 3, dtype=dtype, rngs=rngs)
 
@@ -232,30 +212,17 @@ class Decoder(nnx.Module):
     ):
         widths = [cfg.ch * m for m in cfg.ch_mult]
         last = len(widths) - 1
+        how: dict[str, Any] = {"num_groups": cfg.num_groups, "dtype": dtype, "rngs": rngs}
         self.conv_in = Conv(in_channels, widths[-1], 3, dtype=dtype, rngs=rngs)
-        self.mid = Middle(
-            widths[-1],
-            attention=cfg.attention,
-            fused_qkv=deep_attention,
-            num_groups=cfg.num_groups,
-            dtype=dtype,
-            rngs=rngs,
-        )
-        self.up = nnx.List(
-            [
-                Resolution(
-                    widths[min(i + 1, last)],
-                    widths[i],
-                    cfg.num_res_blocks + 1,
-                    attention=cfg.attention and deep_attention and i == last,
-                    resample=Upsample if i else None,
-                    num_groups=cfg.num_groups,
-                    dtype=dtype,
-                    rngs=rngs,
-                )
-                for i in range(len(widths))
-            ]
-        )
+        self.mid = Middle(widths[-1], attention=cfg.attention, fused_qkv=deep_attention, **how)
+
+        def level(i: int) -> Resolution:
+            attention = cfg.attention and deep_attention and i == last
+            resample = Upsample if i else None
+            before, blocks = widths[min(i + 1, last)], cfg.num_res_blocks + 1
+            return Resolution(before, widths[i], blocks, attention=attention, resample=resample, **how)
+
+        self.up = nnx.List([level(i) for i in range(len(widths))])
         self.norm_out = make_norm(widths[0], num_groups=cfg.num_groups, dtype=dtype)
         self.patch_size = cfg.patch_size
         self.conv_out = Conv(widths[0], out_channels * cfg.patch_size**2, 3, dtype=dtype, rngs=rngs)

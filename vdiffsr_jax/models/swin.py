@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -79,21 +81,9 @@ class SwinLayer(nnx.Module):
         window = min(cfg.window_size, size)
         shift = 0 if size <= cfg.window_size else window // 2
         self.embed = Linear(channels, width, dtype=dtype, rngs=rngs)
-        self.blocks = nnx.List(
-            [
-                SwinBlock(
-                    width,
-                    width // cfg.num_head_channels,
-                    window,
-                    shift if i % 2 else 0,
-                    cfg.mlp_ratio,
-                    num_groups=cfg.num_groups,
-                    dtype=dtype,
-                    rngs=rngs,
-                )
-                for i in range(cfg.swin_depth)
-            ]
-        )
+        how: dict[str, Any] = {"num_groups": cfg.num_groups, "dtype": dtype, "rngs": rngs}
+        shape = (width, width // cfg.num_head_channels, window)
+        self.blocks = nnx.List([SwinBlock(*shape, i % 2 * shift, cfg.mlp_ratio, **how) for i in range(cfg.swin_depth)])
         self.unembed = Linear(width, channels, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:

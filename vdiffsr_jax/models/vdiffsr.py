@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,22 +38,13 @@ class Units(nnx.Module):
         if cfg.prior is None:
             return
         places = swin_places(cfg.denoiser)
-        dim, emb_dim, groups = cfg.prior.dim, 4 * cfg.denoiser.model_channels, cfg.denoiser.num_groups
+        dim, emb_dim = cfg.prior.dim, 4 * cfg.denoiser.model_channels
+        how: dict[str, Any] = {"num_groups": cfg.denoiser.num_groups, "dtype": dtype, "rngs": rngs}
         if cfg.cogu.enabled:
-            self.cogu = nnx.List(
-                [
-                    CoGU(c, size, dim, emb_dim + dim, cfg.cogu, num_groups=groups, dtype=dtype, rngs=rngs)
-                    for c, size in places
-                ]
-            )
+            self.cogu = nnx.List([CoGU(*place, dim, emb_dim + dim, cfg.cogu, **how) for place in places])
         if cfg.cspa.same or cfg.cspa.cross:
             levels = cfg.prior.tokenizer.patch_nums
-            self.cspa = nnx.List(
-                [
-                    CSPA(c, size, dim, emb_dim, levels, cfg.cspa, num_groups=groups, dtype=dtype, rngs=rngs)
-                    for c, size in places
-                ]
-            )
+            self.cspa = nnx.List([CSPA(*place, dim, emb_dim, levels, cfg.cspa, **how) for place in places])
 
 
 class VDiffSR(nnx.Module):

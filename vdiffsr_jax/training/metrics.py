@@ -7,7 +7,7 @@ import errno
 import json
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -168,8 +168,3 @@ def read_log(workdir: epath.Path) -> list[dict[str, Any]]:
             continue
         lines[line["kind"], line["step"]] = line
     return sorted(lines.values(), key=lambda line: line["step"])
-
-
-def mean_of(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
-    """Mean per metric over all samples of several batches."""
-    return {name: float(np.concatenate([row[name] for row in rows]).mean()) for name in rows[0]}

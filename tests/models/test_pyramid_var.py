@@ -161,7 +161,7 @@ def test_load_parts_keeps_the_weights_and_starts_lora_at_zero():
 def test_load_parts_names_what_does_not_fit():
     var, tokenizer = random(build(VAR, CFG.var)), random(build(VARTokenizer, CFG.tokenizer))
     lacking = {name: x for name, x in var.items() if name != "pos_start"}
-    with pytest.raises(ValueError, match="does not have: var/pos_start"):
+    with pytest.raises(ValueError, match="missing var/pos_start"):
         PyramidVAR.assemble({"var": lacking, "tokenizer": tokenizer}, CFG, jax.random.key(0))
     with pytest.raises(ValueError, match=r"var/pos has shape \(20, 32\), needs \(21, 32\)"):
         PyramidVAR.assemble({"var": var | {"pos": var["pos"][1:]}, "tokenizer": tokenizer}, CFG, jax.random.key(0))

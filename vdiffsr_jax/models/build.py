@@ -65,7 +65,16 @@ class Network(Generic[M]):
 
     def check(self, params: Params, what: str = "parameters") -> None:
         """Raise ValueError listing every missing, unexpected or misshapen parameter (merge accepts them silently)."""
-        want, have = flatten(self.abstract), flatten(params)
+        self._check(flatten(params), what)
+
+    def pick(self, given: Mapping[str, Any], what: str) -> Params:
+        """Its parameters out of {name: array}, which may hold more. Raises: ValueError as `check` does."""
+        have = {name: given[name] for name in flatten(self.abstract) if name in given}
+        self._check(have, what)
+        return unflatten(have, self.abstract)
+
+    def _check(self, have: Mapping[str, Any], what: str) -> None:
+        want = flatten(self.abstract)
         problems = [f"missing {name}" for name in want.keys() - have.keys()]
         problems += [f"unexpected {name}" for name in have.keys() - want.keys()]
         problems += [

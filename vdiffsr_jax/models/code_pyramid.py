@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vdiffsr_jax.config import PriorConfig
-from vdiffsr_jax.models.build import Params, build, flatten, unflatten
+from vdiffsr_jax.models.build import Params, build, flatten
 from vdiffsr_jax.models.layers import LayerNorm, Linear
 from vdiffsr_jax.models.prior import Pyramid, TokenPrior
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
@@ -40,13 +39,8 @@ class CodePyramid(TokenPrior):
     @classmethod
     def assemble(cls, parts: Mapping[str, Params], cfg: PriorConfig, key: PRNGKeyArray) -> Params:
         """A fresh read-out around the tokenizer's encoder and codebook."""
-        network = build(cls, cfg)
-        given: dict[str, Any] = flatten(dict(parts)) | flatten({"read_out": build(CodeReadOut, cfg).init(key)})
-        if missing := [name for name in flatten(network.abstract) if name not in given]:
-            raise ValueError("the tokenizer does not have: " + ", ".join(missing))
-        params = unflatten({name: given[name] for name in flatten(network.abstract)}, network.abstract)
-        network.check(params, "the tokenizer")
-        return params
+        given = flatten({**parts, "read_out": build(CodeReadOut, cfg).init(key)})
+        return build(cls, cfg).pick(given, "the tokenizer's parameters")
 
 
 class CodeReadOut(nnx.Module):

@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vdiffsr_jax.config import PriorConfig, VARConfig
-from vdiffsr_jax.models.build import Params, build, flatten, unflatten
+from vdiffsr_jax.models.build import Params, build, flatten
 from vdiffsr_jax.models.layers import KERNEL_INIT, LayerNorm, Linear
 from vdiffsr_jax.models.prior import Pyramid, TokenPrior
 from vdiffsr_jax.models.var import VARTrunk
@@ -107,31 +107,21 @@ class PyramidVAR(TokenPrior):
         The read-out and LoRA's A come from `key`, LoRA's B is zero; with prior.mode=random_weights all of VAR does.
         """
         adapter_key, code_key, var_key = jax.random.split(key, 3)
-        given = flatten({"tokenizer": parts["tokenizer"]})
-        if cfg.mode == "random_weights":
-            given |= flatten({"var": build(VARTrunk, trunk_config(cfg)).init(var_key)})
-        else:
-            given |= flatten({"var": parts["var"]})
         # The whole network is never initialised here: that would take its memory a second time.
-        given |= flatten(
-            {
-                "adapter": build(ReadOut, cfg, dtype=jnp.float32).init(adapter_key),
-                "code_proj": build(Linear, cfg.tokenizer.z_channels, cfg.dim).init(code_key),
-            }
-        )
+        fresh = {
+            "adapter": build(ReadOut, cfg, dtype=jnp.float32).init(adapter_key),
+            "code_proj": build(Linear, cfg.tokenizer.z_channels, cfg.dim).init(code_key),
+        }
+        if cfg.mode == "random_weights":
+            fresh["var"] = build(VARTrunk, trunk_config(cfg)).init(var_key)
+        given = flatten({**parts, **fresh})
         network = build(cls, cfg)
-        want = flatten(network.abstract)
-        for i, (name, struct) in enumerate(want.items()):
+        for i, (name, struct) in enumerate(flatten(network.abstract).items()):
             if name not in given and name.endswith("/lora_a"):
                 given[name] = KERNEL_INIT(jax.random.fold_in(var_key, i), struct.shape, jnp.float32)
             elif name not in given and name.endswith("/lora_b"):
                 given[name] = jnp.zeros(struct.shape, jnp.float32)
-        missing = [name for name in want if name not in given]
-        if missing:
-            raise ValueError("VAR or its tokenizer does not have: " + ", ".join(missing))
-        params = unflatten({name: given[name] for name in want}, network.abstract)
-        network.check(params, "VAR and its tokenizer")
-        return params
+        return network.pick(given, "VAR and its tokenizer")
 
 
 def split_levels(tokens: Float[Array, "b n dim"], patch_nums: tuple[int, ...]) -> Pyramid:

@@ -15,6 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vdiffsr_jax.config import SharpConfig, VDiffSRConfig
 from vdiffsr_jax.models import kinds
@@ -33,7 +34,7 @@ class SharpEnd(nnx.Module):
     channel: a fifth of its place in bfloat16. Biases, norms, and with `sharp.exact` everything, are kept as they are.
     """
 
-    def __init__(self, cfg: VDiffSRConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, cfg: VDiffSRConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         one_end = dataclasses.replace(cfg, sharp=None)
         for network in _config(cfg).networks:
             stepped, kept = _layout(network, kinds.network("vdiffsr", network, one_end).abstract, cfg)

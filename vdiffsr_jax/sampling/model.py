@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Float32, Int, Int32
 from PIL import Image
 
 from vdiffsr_jax.diffusion import resshift, sampler, schedule
+from vdiffsr_jax.models.assembled import Items
 from vdiffsr_jax.models.cspa import Reading
 from vdiffsr_jax.models.prior import Pyramid
 from vdiffsr_jax.models.swin_unet import swin_places
@@ -63,11 +64,11 @@ class Model(Upscaler):
 
     def encode(self, image: Float[Given, "b H W 3"]) -> Float32[Array, "b h w c"]:
         """Image -> latent, not quantised."""
-        return self._parts.encode(self._model.at(None).params, image)
+        return self._parts.encode(self._params, image)
 
     def decode(self, z_0: Float[Given, "b h w c"]) -> Float32[Array, "b H W 3"]:
         """Latent, through its nearest codes, -> image, not clamped."""
-        return self._parts.decode(self._model.at(None).params, z_0)
+        return self._parts.decode(self._params, z_0)
 
     def prior(self, lr: Tiles) -> Pyramid:
         """What the prior knows of LR tiles: one map per level, coarse to fine.
@@ -76,11 +77,11 @@ class Model(Upscaler):
         """
         if self.config.prior is None:
             raise SamplingError("this model has no prior")
-        return self._parts.prior(self._model.at(None).params, lr)
+        return self._parts.prior(self._params, lr)
 
     def denoise(self, x: Float[Given, "b t t c"], t: Int[Given, " b"], lr: Tiles) -> Float32[Array, "b t t c"]:
         """f(x, t, lr; prior of lr): z_t / its std at steps t -> prediction of z_0."""
-        return self._parts.denoise(self._model.at(None).params, x, t, lr)
+        return self._parts.denoise(self._params, x, t, lr)
 
     def attention(
         self,
@@ -112,7 +113,7 @@ class Model(Upscaler):
         lr = jnp.asarray(lr)
         if x is None or t is None:
             x, t = self._start(lr)
-        reading = self._parts.attention(self._model.params, x, t, lr, self.prior(lr), jnp.asarray(at))[place]
+        reading = self._parts.attention(self._params, x, t, lr, self.prior(lr), jnp.asarray(at))[place]
         one: Reading = jax.tree.map(lambda w: w if np.ndim(query) == 2 else w[:, 0], reading)
         return one
 
@@ -123,6 +124,11 @@ class Model(Upscaler):
         eps = noise.noise_at(key, origins, fields=1, side=lr.shape[1], channels=z_y.shape[-1])[:, 0]
         x = resshift.scale_input(sampler.start(steps, z_y.astype(jnp.float32), eps), steps.input_std[-1])
         return x, jnp.full(lr.shape[:1], steps.timestep_map[-1], jnp.int32)
+
+    @property
+    def _params(self) -> Items:
+        """At the model's own fidelity, whatever `upscale` was last asked for."""
+        return self._model.at(None).params
 
     @functools.cached_property
     def _parts(self) -> _Parts:

@@ -13,6 +13,7 @@ from tests.sampling.conftest import random_items, tiny_config
 from vdiffsr_jax import Upscaler
 from vdiffsr_jax.cli.model import main
 from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.distribution import export
 from vdiffsr_jax.weights import checkpoint
 
@@ -65,7 +66,7 @@ def test_onnx_agrees_and_is_refused_where_it_does_not(plain: Path, tmp_path: Pat
     assert "largest deviation from JAX" in capsys.readouterr().out
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"model.onnx", "export.json"}
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
-    with pytest.raises(ValueError, match=r"deviates from JAX by .*: nothing was written"):
+    with pytest.raises(ConversionError, match=r"deviates from JAX by .*: nothing was written"):
         export.compare(export.Exported(plain), [tmp_path / "out" / "model.onnx"])
     assert not (tmp_path / "out" / "model.onnx").exists()
 

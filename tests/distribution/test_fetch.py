@@ -16,11 +16,12 @@ from vdiffsr_jax.cli import model as cli
 from vdiffsr_jax.cli import sample
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.conversion.presets import PRESETS, choose
+from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.distribution import catalogue, resolve
 from vdiffsr_jax.distribution.download import DownloadError
 from vdiffsr_jax.distribution.fetch import fetch, remove, terms
 from vdiffsr_jax.photos.read import read
-from vdiffsr_jax.weights.checkpoint import read_config
+from vdiffsr_jax.weights.checkpoint import CheckpointError, read_config
 
 DENOISER = "SinSR_v1.safetensors"
 
@@ -176,3 +177,17 @@ def test_evaluate_takes_names_too(monkeypatch, capsys, tmp_path):
     monkeypatch.undo()
     assert evaluate.main(["--photos", "p", "--ckpt", "a=sinsir", "--output", str(tmp_path)]) == 2
     assert "sinsir: no such directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("refusal", [ConversionError("no rule"), CheckpointError("truncated"), OSError("full")])
+def test_refusals_are_one_line_and_faults_of_ours_keep_their_trace(monkeypatch, capsys, refusal):
+    def ends(args):
+        raise error
+
+    monkeypatch.setattr(cli, "_run", ends)
+    error: Exception = refusal
+    assert cli.main(["list"]) == 1
+    assert capsys.readouterr().err == f"error: {refusal}\n"
+    error = ValueError("shapes do not fit")
+    with pytest.raises(ValueError, match="shapes do not fit"):
+        cli.main(["list"])

@@ -83,3 +83,12 @@ def test_samples_per_device_stay_on_more_chips(config):
     cfg = parse_train(read_config_file(config) | {"batch_size": 8, "mesh": {"data": 2, "fsdp": 2}})
     grown = plan.on_all(cfg, 16)
     assert (grown.batch_size, grown.mesh.data, grown.mesh.fsdp) == (32, 0, 2)
+
+
+def test_a_fault_of_ours_keeps_its_trace(config, monkeypatch):
+    def broken(args):
+        raise ValueError("shapes do not fit")
+
+    monkeypatch.setattr(plan, "_plan", broken)
+    with pytest.raises(ValueError, match="shapes do not fit"):
+        plan.main(["--config", str(config)])

@@ -63,19 +63,29 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command; returns the exit code. What is no refusal of ours leaves with its trace."""
     args = parser().parse_args(arguments)
     try:
         _run(args)
     except KeyboardInterrupt:
         print("interrupted; what was downloaded stays, the same command goes on", file=sys.stderr)
         return 130
-    except (ConfigError, DownloadError, ValueError, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, _refusals()):
+            raise
         if args.verbose:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     return 0
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What says by itself what is wrong. (JAX comes with them: `list` does without.)"""
+    from vdiffsr_jax.conversion.rules import ConversionError
+    from vdiffsr_jax.weights.checkpoint import CheckpointError
+
+    return ConfigError, ConversionError, CheckpointError, DownloadError, OSError
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 
 from vdiffsr_jax import __version__
 from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.models import fidelity as ends
 from vdiffsr_jax.models.assembled import assemble
 from vdiffsr_jax.models.build import flatten, unflatten
@@ -130,8 +131,8 @@ def stablehlo(exported: Exported, output: Path) -> list[Path]:
 def onnx(exported: Exported, output: Path, *, batch: int = 1) -> tuple[list[Path], float]:
     """Write `lr`, `noise` -> `hr` of `batch` tiles for onnxruntime; returns its files and the largest deviation.
 
-    Raises: ConfigError without the extra `onnx`, for bfloat16, or for what jax2onnx cannot convert; ValueError, and no
-        file is left, if onnxruntime's result deviates by more than TOLERANCE from JAX's.
+    Raises: ConfigError without the extra `onnx`, for bfloat16, or for what jax2onnx cannot convert; ConversionError,
+        and no file is left, if onnxruntime's result deviates by more than TOLERANCE from JAX's.
     """
     for library in ("jax2onnx", "onnx_ir"):  # they warn of plugins for libraries that are not ours
         logging.getLogger(library).setLevel(logging.ERROR)
@@ -169,7 +170,7 @@ def onnx(exported: Exported, output: Path, *, batch: int = 1) -> tuple[list[Path
 def compare(exported: Exported, files: list[Path], *, batch: int = 1) -> float:
     """The largest deviation of onnxruntime on `files[0]` from JAX, on a random tile.
 
-    Raises: ValueError if it is above TOLERANCE; then `files` are deleted.
+    Raises: ConversionError if it is above TOLERANCE; then `files` are deleted.
     """
     import onnxruntime
 
@@ -182,7 +183,7 @@ def compare(exported: Exported, files: list[Path], *, batch: int = 1) -> float:
     if not deviation <= TOLERANCE:
         for path in files:
             path.unlink()
-        raise ValueError(f"ONNX deviates from JAX by {deviation:.2g}, more than {TOLERANCE}: nothing was written")
+        raise ConversionError(f"ONNX deviates from JAX by {deviation:.2g}, more than {TOLERANCE}: nothing was written")
     return deviation
 
 

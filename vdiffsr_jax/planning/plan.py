@@ -62,15 +62,25 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command; returns the exit code. What is no refusal of ours leaves with its trace."""
     args = parser().parse_args(argv)
     try:
         return _plan(args)
-    except (ConfigError, ValueError, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, _refusals()):
+            raise
         if args.verbose:
             traceback.print_exc()
         print(f"plan: {error}", file=sys.stderr)
         return USAGE
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What says by itself what is wrong. (JAX is imported with them: not before `_plan` has set its environment.)"""
+    from vdiffsr_jax.training.sharding import ShardingError
+    from vdiffsr_jax.weights.checkpoint import CheckpointError
+
+    return ConfigError, CheckpointError, ShardingError, OSError
 
 
 def _plan(args: argparse.Namespace) -> int:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
+
+import jax
 
 from benchmarks import accelerator, host
+from tests.training import tiny
+from vdiffsr_jax.training.config import parse_train
+from vdiffsr_jax.training.settings import with_settings
 
 
 def test_the_host_feeds_instant_devices():
@@ -29,3 +35,31 @@ def test_what_does_not_fit_is_said(tmp_path):
     done = accelerator.measure("small", -1, tmp_path / "out")
     assert len(done) == 7
     assert all("not run" in row for row in done)
+
+
+def test_a_row_is_left_when_the_time_is_over(tmp_path, monkeypatch):
+    def endless():
+        while True:
+            time.sleep(0.01)
+
+    rows = [("first", lambda: {"x": 1}), ("endless", endless), ("third", lambda: {"y": 2})]
+    monkeypatch.setattr(accelerator, "rows", lambda preset: iter(rows))
+    started = time.monotonic()
+    done = accelerator.measure("small", 0.3, tmp_path / "out")
+    assert time.monotonic() - started < 3
+    assert done == [
+        {"row": "first", "x": 1},
+        {"row": "endless", "not run": "begun, but 0 s were over"},
+        {"row": "third", "not run": "0 s were over"},
+    ]
+    assert "not run" in (tmp_path / "out.md").read_text()
+
+
+def test_the_training_row_trains(monkeypatch):
+    tiny_run = with_settings(tiny.chain()["teacher"], [f"batch_size={jax.device_count()}"])
+    monkeypatch.setattr(accelerator, "_distill", lambda preset: parse_train(tiny_run))
+    row = accelerator.training("small")
+    assert row["images/s"] > 0
+    assert row["compile s"] > 0
+    assert row["memory GiB"] > 0
+    assert row["TFLOP/s"] > 0

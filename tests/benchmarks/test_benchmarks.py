@@ -6,8 +6,9 @@ import json
 import time
 
 import jax
+import numpy as np
 
-from benchmarks import accelerator, host
+from benchmarks import accelerator, bfloat16, host
 from tests.training import tiny
 from vdiffsr_jax.training.config import parse_train
 from vdiffsr_jax.training.settings import with_settings
@@ -63,3 +64,16 @@ def test_the_training_row_trains(monkeypatch):
     assert row["compile s"] > 0
     assert row["memory GiB"] > 0
     assert row["TFLOP/s"] > 0
+
+
+def test_the_control_starts_half_a_rounding_away():
+    params = {"a": jax.numpy.linspace(0.5, 2, 64), "b": jax.numpy.ones((4, 4))}
+    for name, p in bfloat16.moved(params).items():
+        np.testing.assert_allclose(np.abs(p / params[name] - 1), 2**-9, rtol=1e-3)
+
+
+def test_distances_from_float32():
+    found = {"float32": np.full(20, 2.0), "bfloat16": np.full(20, 2.1), "control": np.full(20, 1.9)}
+    lines = bfloat16.table(found)
+    assert len(lines) == 11
+    assert lines[1].split() == ["1", "-", "2", "2", "2.1", "1.9", "5.0%", "-5.0%"]

@@ -36,6 +36,9 @@ class InstantModel(TileModel):
     def num_devices(self) -> int:
         return self.devices
 
+    def at(self, share: float | None) -> InstantModel:
+        return self
+
     def launch(self, lr: np.ndarray, origins: np.ndarray, **how: object) -> jax.Array:
         return self._answer[: len(lr)]  # type: ignore[return-value]
 

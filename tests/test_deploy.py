@@ -40,7 +40,12 @@ def test_the_jobset_starts_what_the_image_holds():
     image = (ROOT / "deploy/Dockerfile").read_text()
     assert script == "/app/train.py"
     assert "WORKDIR /app\nCOPY . ." in image
-    assert find_config_file(train.parser().parse_args(flags).config).is_file()
+    args = train.parser().parse_args(flags)
+    assert find_config_file(args.config).is_file()
+    assert [port["containerPort"] for port in container["ports"]] == [args.metrics_port]
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": container["ports"][0]["name"]}
+    template = document["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == str(args.metrics_port)
     extras = re.findall(r"EXTRAS=([\w,]+)", image)
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {extra for line in extras for extra in line.split(",")} <= known.keys()

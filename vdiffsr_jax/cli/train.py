@@ -58,6 +58,20 @@ def parser() -> argparse.ArgumentParser:
         metavar="FIRST:LAST",
         help="trace these steps into WORKDIR/profile, for TensorBoard's profiler or Perfetto",
     )
+    watch = parser.add_argument_group("watching")
+    watch.add_argument(
+        "--metrics_port",
+        type=int,
+        metavar="PORT",
+        help="serve step, loss, images/s, data wait, last save as Prometheus text at /metrics, and /healthz, on all "
+        "interfaces; every process its own",
+    )
+    watch.add_argument(
+        "--stall_minutes",
+        type=float,
+        metavar="N",
+        help="tell it, with every thread's stack, if no step, evaluation or save ends in so long; /healthz is 503 then",
+    )
     distributed.add_flags(parser)
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     return parser
@@ -112,6 +126,7 @@ def train(args: argparse.Namespace) -> int:
     from vdiffsr_jax.training import sequence
     from vdiffsr_jax.training.config import parse_train
     from vdiffsr_jax.training.settings import with_settings
+    from vdiffsr_jax.training.watch import Watch
 
     many = args.distributed or args.coordinator is not None
     if many and args.workdir is None:
@@ -128,7 +143,17 @@ def train(args: argparse.Namespace) -> int:
         jax.config.update("jax_num_cpu_devices", devices)
     compile_cache.use(args.compile_cache)
     distributed.join(args, pass_on_sigterm=True)
-    done = sequence.run(configs, root_of(configs), seconds=seconds, steps=steps, profile=profile, open_pairs=WholePairs)
+    watch = Watch(args.stall_minutes * 60 if args.stall_minutes else None)
+    with watch.watching(args.metrics_port):
+        done = sequence.run(
+            configs,
+            root_of(configs),
+            seconds=seconds,
+            steps=steps,
+            profile=profile,
+            open_pairs=WholePairs,
+            watch=watch,
+        )
     return DONE if len(done) == len(configs) else INTERRUPTED
 
 

@@ -28,6 +28,7 @@ from vdiffsr_jax.training.step import Batch, make_program
 from vdiffsr_jax.training.stop import Stop
 from vdiffsr_jax.training.timed import Timer, with_steps
 from vdiffsr_jax.training.version import code_version
+from vdiffsr_jax.training.watch import Watch
 from vdiffsr_jax.training.workdir import differences, prepare, record
 from vdiffsr_jax.weights import checkpoint
 from vdiffsr_jax.weights.train_state import TrainCheckpoints
@@ -53,7 +54,7 @@ class Run:
 
     `timer` fixes cfg.steps while it trains, `deadline` (time.monotonic()) stops it; `program` is its step if somebody
     compiles it already; `when_steady` is called once, when nothing is left to compile and to time. `open_pairs` opens
-    eval.pairs: this room does not know how whole pictures are upscaled.
+    eval.pairs: this room does not know how whole pictures are upscaled. `watch` is told how the run goes.
     Raises on construction: ConfigError or CheckpointError if configuration, checkpoints or devices do not fit.
     """
 
@@ -67,8 +68,10 @@ class Run:
         deadline: float | None = None,
         program: Future[Compiled] | None = None,
         open_pairs: OpenPairs | None = None,
+        watch: Watch | None = None,
     ):
         self.cfg = cfg
+        self.watch = watch or Watch()
         self.timer = timer
         self.deadline = deadline
         self.ahead = program
@@ -191,6 +194,7 @@ class Run:
 
     def _train(self, stop: Stop) -> int:
         step, first = int(self.state.step), True
+        self.watch.begin(self.workdir.name, step, self.cfg.steps)
         window = Window(self.cfg.batch_size)
         trace = Trace(self.workdir / "profile", self.profile)
         while step < self.cfg.steps and not stop.now(step, self.checkpoints):
@@ -220,7 +224,9 @@ class Run:
             if self.checkpoints.due(step):
                 window.flush()  # nothing that is not finite is ever saved
                 self._save(step, measured)
+            self.watch.alive(step)
         window.flush()
+        self.watch.rest()
         return step
 
     def _fix(self, steps: int) -> None:
@@ -257,6 +263,7 @@ class Run:
         means = window.means()
         self.log.say(progress_line(step, self.cfg.steps, self.cfg.batch_size, means))
         self.log.scalars(step, "train", means)
+        self.watch.report(self.cfg.steps, means)
         window.reset()
 
     def _evaluate(self, step: int) -> dict[str, float] | None:
@@ -287,7 +294,8 @@ class Run:
             "best": self.best,
             "processes": jax.process_count(),
         }
-        self.checkpoints.save(step, self.state, about, metrics, force=force)
+        if self.checkpoints.save(step, self.state, about, metrics, force=force):
+            self.watch.saved(step)
 
     def _export(self, directory: epath.Path) -> None:
         kind, config, items = self.task.export(self.task.unrounded(self.model()))

@@ -20,6 +20,7 @@ from vdiffsr_jax.training.loop import Compiled, Run
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.task import Task
 from vdiffsr_jax.training.timed import Timer, with_steps
+from vdiffsr_jax.training.watch import Watch
 
 STEPS_FILE = "steps.json"
 Promises = Mapping[str, tuple[str, Any]]
@@ -49,6 +50,7 @@ def run(
     steps: Mapping[str, int] | None = None,
     profile: tuple[int, int] | None = None,
     open_pairs: OpenPairs | None = None,
+    watch: Watch | None = None,
 ) -> list[epath.Path]:
     """Train all runs in order; those that are complete are left as they are.
 
@@ -57,7 +59,7 @@ def run(
     one's step is compiled.
 
     Args: configs: {directory: configuration}. steps: {directory's name: steps}, instead of the configuration's.
-        open_pairs: as `Run` takes it.
+        open_pairs, watch: as `Run` takes them.
     Returns: the directories of the complete runs; if some are missing, the same call continues.
     """
     end = None if seconds is None else time.monotonic() + seconds
@@ -84,7 +86,9 @@ def run(
                 share = cfg.share / sum(later.share for _, later in queue[i:])
                 timer = Timer(share * (end - time.monotonic()), cfg, remember(path.name))
                 cfg = with_steps(cfg, max(cfg.steps, timer.probe + 1))
-            current = Run(cfg, path, profile=profile, timer=timer, deadline=end, program=ahead, open_pairs=open_pairs)
+            current = Run(
+                cfg, path, profile=profile, timer=timer, deadline=end, program=ahead, open_pairs=open_pairs, watch=watch
+            )
             if i + 1 < len(queue):
                 following, promises = queue[i + 1][1], _promises(current.task, path)
 

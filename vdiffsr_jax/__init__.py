@@ -55,10 +55,11 @@ def train(
     Returns: the directories of the runs, each with its `model`, in order; those after an interrupted one are missing.
     Raises: ConfigError, CheckpointError, DataError, training.metrics.NonFiniteError.
     """
+    from vdiffsr_jax.distribution.resolve import agree, find
     from vdiffsr_jax.evaluation.held_out import WholePairs
     from vdiffsr_jax.training.chain import train
 
-    return train(config, workdir, settings, open_pairs=WholePairs)
+    return train(config, workdir, settings, open_pairs=WholePairs, find=lambda name: find(name, ask=agree))
 
 
 def __getattr__(name: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from PIL import Image
 from vdiffsr_jax.cli import train as cli
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
+from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
+from vdiffsr_jax.training.config import InitFrom, parse_train
 from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 CONFIG = """
@@ -167,3 +170,35 @@ def test_runs_that_start_from_each_other_are_refused(tmp_path: Path):
              for name, other in (("a", "b"), ("b", "a"))}  # fmt: skip
     with pytest.raises(ConfigError, match="start from each other"):
         cli.runs(chain, str(tmp_path))
+
+
+def test_init_from_takes_names_as_ckpt_does(config: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture):
+    monkeypatch.setenv("VDIFFSR_CACHE", str(tmp_path))
+    command = [
+        "--config",
+        str(config),
+        "--workdir",
+        str(tmp_path / "run"),
+        "--check",
+        "--set",
+        "init_from.teacher=sinsr",
+    ]
+    assert cli.main(command) == cli.USAGE
+    asked = capsys.readouterr().err
+    assert "475 MB" in asked
+    assert "init_from.teacher: sinsr is not downloaded: agree to it with --yes" in asked
+    (tmp_path / "models" / "sinsr").mkdir(parents=True)
+    (tmp_path / "models" / "sinsr" / "config.json").write_text((BUNDLED_MODEL / "config.json").read_text())
+    assert cli.main(command) == cli.DONE
+
+
+def test_names_become_folders_and_what_the_chain_makes_stays(tmp_path: Path):
+    chain = read_config_file("smoke")
+    configs = {path: parse_train(values) for path, values in cli.runs(chain, str(tmp_path)).items()}
+    asked: list[str] = []
+    assert cli.with_starts(configs, lambda name: asked.append(name) or name) == configs
+    assert not asked
+    last = configs[tmp_path / "distill"]
+    named = {tmp_path / "distill": dataclasses.replace(last, init_from=InitFrom(teacher="sinsr"))}
+    (found,) = cli.with_starts(named, "models/{}".format).values()
+    assert found.init_from == InitFrom(teacher="models/sinsr")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from etils import epath
 
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
+from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, find
 from vdiffsr_jax.runtime import compile_cache
 from vdiffsr_jax.runtime import processes as distributed
-from vdiffsr_jax.training.chain import root_of, runs
+from vdiffsr_jax.training.chain import root_of, runs, with_starts
 from vdiffsr_jax.weights import storage
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
@@ -42,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
         help="override a setting, such as batch_size=16 or model.cspa.cross=false; may be repeated",
     )
     parser.add_argument("--check", action="store_true", help="check the configuration and open every path, then stop")
+    parser.add_argument("--yes", action="store_true", help="download named models of init_from without asking")
     time = parser.add_mutually_exclusive_group()
     time.add_argument(
         "--minutes",
@@ -94,11 +97,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _refusals() -> tuple[type[Exception], ...]:
     """What says by itself what is wrong; anything else is a fault of ours, and its trace is needed."""
     from vdiffsr_jax.data.photos import DataError
+    from vdiffsr_jax.distribution.download import DownloadError
     from vdiffsr_jax.training.metrics import NonFiniteError
     from vdiffsr_jax.training.sharding import ShardingError
     from vdiffsr_jax.weights.checkpoint import CheckpointError
 
-    return ConfigError, OSError, CheckpointError, DataError, NonFiniteError, ShardingError
+    return ConfigError, OSError, CheckpointError, DataError, DownloadError, NonFiniteError, ShardingError
 
 
 def existing(file: str) -> epath.Path:
@@ -137,8 +141,10 @@ def train(args: argparse.Namespace) -> int:
     settings = with_settings(read_config_file(args.config), [])
     values = runs(settings, args.workdir)
     configs = {path: parse_train(with_settings(each, args.settings)) for path, each in values.items()}
+    by_name = functools.partial(find, ask=agree if args.yes else ask_on_terminal)
     if args.check:
-        return check(configs)
+        return check(configs, by_name)
+    configs = with_starts(configs, by_name)
     if devices := max(cfg.mesh.cpu_devices for cfg in configs.values()):
         jax.config.update("jax_num_cpu_devices", devices)
     compile_cache.use(args.compile_cache)
@@ -157,13 +163,14 @@ def train(args: argparse.Namespace) -> int:
     return DONE if len(done) == len(configs) else INTERRUPTED
 
 
-def check(configs: Mapping[epath.Path, Any]) -> int:
+def check(configs: Mapping[epath.Path, Any], by_name: Callable[[str], str]) -> int:
     """Open every path that the runs would need, and say all that is missing.
 
     What an earlier run of a chain will write need not be there yet. Raises: ConfigError with one line for each problem.
     """
     from vdiffsr_jax.data.photos import Broken, DataError
     from vdiffsr_jax.data.sources import open_source
+    from vdiffsr_jax.distribution.download import DownloadError
     from vdiffsr_jax.training import named
     from vdiffsr_jax.weights.checkpoint import CheckpointError, read_config
 
@@ -173,8 +180,8 @@ def check(configs: Mapping[epath.Path, Any]) -> int:
             if directory is None or any(storage.place(directory).is_relative_to(path) for path in configs):
                 continue
             try:
-                read_config(directory)
-            except (CheckpointError, ConfigError) as error:
+                read_config(by_name(directory))
+            except (CheckpointError, ConfigError, DownloadError) as error:
                 problems.append(f"init_from.{flag}: {error}")
         try:
             named.check(cfg)

@@ -25,12 +25,24 @@ def resolve(name: str | os.PathLike[str], *, ask: Ask) -> str:
         return text
     if text in catalogue.entries():
         return str(fetch(text, ask=ask))
-    if _HUB_ID.fullmatch(text) and not text.startswith("."):
+    if _is_name(text):
         return str(hub.snapshot(text))
     raise ConfigError(
         f"{text}: no such directory (convert_torch_weights.py --output makes checkpoints), no model of the catalogue "
         f"({', '.join(catalogue.entries())}) and no hub repository ORG/NAME"
     )
+
+
+def find(name: str, *, ask: Ask) -> str:
+    """As `resolve`, but what is none of the three stays what it is: whoever reads it says what is missing there."""
+    return resolve(name, ask=ask) if _is_name(name) else name
+
+
+def _is_name(text: str) -> bool:
+    """Whether it has to be looked for in the catalogue or on the hub."""
+    if "://" in text or Path(text).exists():
+        return False
+    return text in catalogue.entries() or bool(_HUB_ID.fullmatch(text) and not text.startswith("."))
 
 
 def agree(text: str) -> bool:

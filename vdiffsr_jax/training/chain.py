@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import graphlib
 import os
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
@@ -16,6 +17,7 @@ from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.weights import storage
 
 if TYPE_CHECKING:
+    from vdiffsr_jax.training.config import TrainConfig
     from vdiffsr_jax.training.heldout import OpenPairs
 
 
@@ -25,8 +27,9 @@ def train(
     settings: Sequence[str] = (),
     *,
     open_pairs: OpenPairs | None = None,
+    find: Callable[[str], str] = lambda name: name,
 ) -> list[epath.Path]:
-    """As `vdiffsr_jax.train`, with `open_pairs` of `loop.Run`."""
+    """As `vdiffsr_jax.train`, with `open_pairs` of `loop.Run`, and `find` of `with_starts`."""
     from vdiffsr_jax.training import sequence
     from vdiffsr_jax.training.config import parse_train
     from vdiffsr_jax.training.settings import with_settings
@@ -34,7 +37,22 @@ def train(
     values = config if isinstance(config, Mapping | ConfigDict) else read_config_file(config)
     asked = runs(with_settings(values, []), None if workdir is None else os.fspath(workdir))
     parsed = {path: parse_train(with_settings(each, settings)) for path, each in asked.items()}
+    parsed = with_starts(parsed, find)
     return sequence.run(parsed, root_of(parsed), open_pairs=open_pairs)
+
+
+def with_starts(configs: Mapping[epath.Path, TrainConfig], find: Callable[[str], str]) -> dict[epath.Path, TrainConfig]:
+    """What init_from names, but for what the runs themselves will make, as the directories that `find` gives."""
+
+    def found(cfg: TrainConfig) -> TrainConfig:
+        starts = {
+            flag: find(name)
+            for flag, name in vars(cfg.init_from).items()
+            if name is not None and not any(name.startswith(f"{path}/") for path in configs)
+        }
+        return dataclasses.replace(cfg, init_from=dataclasses.replace(cfg.init_from, **starts))
+
+    return {path: found(cfg) for path, cfg in configs.items()}
 
 
 def root_of(runs: Collection[epath.Path]) -> epath.Path:

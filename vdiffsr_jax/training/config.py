@@ -112,7 +112,7 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True)
 class InitFrom:
-    """Checkpoint directories of networks that are frozen here or that training starts from.
+    """Checkpoints of networks that are frozen here or that training starts from: directories, or names as --ckpt takes.
 
     first_stage: kind vqgan or vdiffsr. denoiser: swin_unet or vdiffsr. teacher: vdiffsr, frozen. tokenizer:
     var_tokenizer. var: var. pvar: pvar or vdiffsr, instead of tokenizer and var. perceptual: perceptual.

@@ -27,6 +27,14 @@ for item, params in items.items():
     for name, leaf in flatten(params).items():
         np.testing.assert_array_equal(again[name], leaf, err_msg=name)
 """
+SMALL_MODEL = """
+import sys
+from tests.sampling.conftest import random_items, tiny_config
+from vdiffsr_jax.weights import checkpoint
+
+config = tiny_config(prior=False)
+checkpoint.save_model(sys.argv[1], random_items(config), kind="vdiffsr", config=config)
+"""
 PHOTOS = """
 from vdiffsr_jax.data import sources
 
@@ -75,3 +83,41 @@ def test_a_run_in_a_bucket_that_was_killed_equals_an_unbroken_one_here(bucket, p
     assert sorted(losses["here"]) == [1, 2, 3, 4]
     assert sorted(losses["bucket"])[-2:] == [3, 4], "the resumed run's own steps"
     assert all(losses["here"][step] == numbers for step, numbers in losses["bucket"].items())
+
+
+def test_photos_of_a_bucket_are_upscaled_into_it(bucket, python, tmp_path):
+    """One that is none fails alone; what was made is known the next time; the results are what they are here."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).save(tmp_path / "photos" / name)
+        bucket.store.put(f"photos/{name}", (tmp_path / "photos" / name).read_bytes(), {})
+    bucket.store.put("photos/bad.png", b"no picture", {})
+    bucket.store.put("photos/notes.txt", b"left out", {})
+    assert python("-c", SMALL_MODEL, tmp_path / "model").returncode == 0
+    command = ["sample.py", "--ckpt", tmp_path / "model", "--devices", "1", "-i", "gs://bucket/photos"]
+    first = python(*command, "-o", "gs://bucket/results", "--compare")
+    assert first.returncode == 1, first.stderr
+    assert "left out of gs://bucket/photos: 1 .txt" in first.stderr
+    assert "bad.png: is not a PNG" in first.stderr
+    assert "2 upscaled, 1 failed; results in gs://bucket/results" in first.stdout
+    made = [name for name in bucket.files("results") if not name.startswith(".vdiffsr_results")]
+    assert made == ["a.png", "b.png", "compare/a.png", "compare/b.png"]
+    assert python(*command[:-1], tmp_path / "photos", "-o", tmp_path / "results").returncode == 0
+    for name in ("a.png", "b.png"):
+        assert bucket.store.objects[f"results/{name}"].content == (tmp_path / "results" / name).read_bytes()
+
+    bucket.store.delete("photos/bad.png", {})
+    again = python(*command, "-o", "gs://bucket/results")
+    assert (again.returncode, again.stdout.partition(";")[0]) == (
+        0,
+        "nothing to do: 2 done before (by the same model and settings",
+    )
+    bucket.store.delete("results/b.png", {})
+    skipping = python(
+        *command[:-1], "gs://bucket/photos/*.png", "-o", "gs://bucket/results", "--skip_existing", "--seed", 1
+    )
+    assert "1 upscaled, 1 skipped" in skipping.stdout, skipping.stderr
+    inside = python(*command[:-1], "gs://bucket/results", "-o", "gs://bucket/results")
+    assert inside.returncode == 2
+    assert "nothing but results of earlier runs" in inside.stderr

@@ -24,6 +24,7 @@ from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
 from vdiffsr_jax.sampling.files import PhotoTask, UsageError
 from vdiffsr_jax.sampling.progress import MessageHandler, Progress
 from vdiffsr_jax.sampling.results import ResultList, Work, fingerprint, own_results
+from vdiffsr_jax.weights import storage
 
 if TYPE_CHECKING:
     from vdiffsr_jax.sampling.batch_job import BatchJob
@@ -44,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
         prog="sample.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("-i", "--input", required=True, nargs="+", metavar="INPUT",
-                   help="photos, folders (without sub-folders), quoted globs, or 'examples'")  # fmt: skip
-    p.add_argument("-o", "--output", type=Path, default=Path("results"),
+                   help="photos, folders (without sub-folders), quoted globs, or 'examples'; gs:// too")  # fmt: skip
+    p.add_argument("-o", "--output", default="results",
                    help="folder of the results (default: results), or a file's name for a single input")  # fmt: skip
     model = p.add_argument_group("model")
     model.add_argument(
@@ -132,7 +133,7 @@ def _sample(args: argparse.Namespace) -> int:
     process, processes = distributed.join(args, pass_on_sigterm=False)
     if processes > 1:
         distributed.work_alone()
-    asked = args.output.expanduser()
+    asked = storage.location(args.output)
     # Whether -o is a file's name decides where the list of results lies, which decides what the inputs are.
     folder = asked.parent if format_of(asked) and not asked.is_dir() else asked
     own = ResultList(folder, None if processes == 1 else process)
@@ -259,6 +260,8 @@ def _ready_said(args: argparse.Namespace, count: int) -> str:
 
 
 def _make(folder: Path) -> None:
+    if storage.is_remote(folder):  # has no folders to make
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import io
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -62,8 +63,12 @@ def write_whole(
 ) -> None:
     """Write a file so that it appears whole or not at all; `announce` gets the whole file just before.
 
+    A file in a bucket (an epath.Path) is made on this machine first.
     Raises: ImageError naming the cause.
     """
+    if "://" in os.fspath(path):
+        _upload(path, parts, announce)
+        return
     partial = path.with_name(f".{uuid.uuid4().hex[:12]}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +83,17 @@ def write_whole(
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def _upload(path: Path, parts: Sequence[bytes | memoryview], announce: Callable[[Path], None]) -> None:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / path.name
+            whole.write_bytes(b"".join(parts))
+            announce(whole)
+            path.write_bytes(whole.read_bytes())
+    except Exception as error:  # every client of a bucket has errors of its own
+        raise ImageError(f"cannot be written to {path}: {str(error) or type(error).__name__}") from error
 
 
 def reduce(photo: Photo, format: str) -> tuple[Photo, tuple[str, ...]]:

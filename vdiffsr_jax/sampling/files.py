@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import glob
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from etils import epath
+
 from vdiffsr_jax.photos.kinds import EXTENSIONS, HOW_TO_READ, SUFFIXES, format_of, is_photo
+from vdiffsr_jax.weights.storage import identity, is_remote, location
 
 EXAMPLES = Path(__file__).parents[1] / "assets" / "examples"
 
@@ -44,33 +48,48 @@ def find(pattern: str) -> Inputs:
 
     A folder gives the images directly in it, by suffix (use 'FOLDER/**/*.png' for sub-folders); hidden files are left
     out. A glob's common folder is its part before the first wildcard. `~` is the home folder. `examples`,
-    where there is nothing of that name, gives the photos that the package holds.
+    where there is nothing of that name, gives the photos that the package holds. A bucket (gs://) is looked through
+    in the same way, with globs that go by suffix too and know no `**`.
 
-    Raises: UsageError if nothing is found.
+    Raises: UsageError if nothing is found; ConfigError if nothing here opens buckets.
     """
     if not pattern:
         raise UsageError("an input without a name: give a photo, a folder or a quoted glob")
-    path = Path(pattern).expanduser()
+    path = location(pattern)
     if pattern == EXAMPLES.name and not path.exists():
         return find(str(EXAMPLES))
     if path.is_file():
         return [(path, Path(path.name))]
     if path.is_dir():
-        files = [p for p in path.iterdir() if is_photo(p)]
+        files = [p for p in _files_in(path) if is_photo(p)]
         root, what = path, f"folder {pattern} has no images ({', '.join(SUFFIXES)}) directly in it"
     elif glob.has_magic(pattern):
-        fixed = list(path.parts)
-        while fixed and any(glob.has_magic(part) for part in fixed):
-            fixed.pop()
-        root, what = Path(*fixed), f"no file matches {pattern}"
-        files = list(_matching(root, path.parts[len(fixed) :], set()))
+        root, what = path, f"no file matches {pattern}"
+        while glob.has_magic(os.fspath(root)):
+            root = root.parent
+        parts = path.relative_to(root).parts
+        if is_remote(path) and "**" in parts:
+            raise UsageError(f"{pattern}: ** is not followed in buckets; name the folders, or use * for each")
+        files = (
+            [p for p in root.glob("/".join(parts)) if is_photo(p)]
+            if is_remote(path)
+            else [p for p in _matching(root, parts, set()) if p.is_file()]
+        )
     else:
         raise UsageError(f"no such file or folder: {pattern}")
-    files = sorted(p for p in files if p.is_file() and not p.name.startswith("."))
+    files = sorted(p for p in files if not p.name.startswith("."))
     if not files:
         raise UsageError(f"{what}{_and_others(path)}")
-    real = {os.path.realpath(p): p for p in sorted(files, key=lambda p: not p.is_symlink())}  # a file before its links
-    return [(p, p.relative_to(root)) for p in files if real[os.path.realpath(p)] == p]
+    # A file before its links.
+    real = {identity(p): p for p in sorted(files, key=lambda p: is_remote(p) or not p.is_symlink())}
+    return [(p, Path(*p.relative_to(root).parts)) for p in files if real[identity(p)] == p]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The files directly in a folder; of a bucket's folder by one request, whatever their number."""
+    if not is_remote(folder):
+        return [p for p in folder.iterdir() if p.is_file()]
+    return [folder / name for _, _, names in itertools.islice(epath.Path(folder).walk(), 1) for name in names]
 
 
 def _matching(folder: Path, parts: Sequence[str], entered: set[tuple[str, int]]) -> Iterator[Path]:
@@ -113,10 +132,10 @@ def find_all(patterns: Sequence[str], is_own: Callable[[Path, Path], bool]) -> t
             root = path.parents[len(relative.parts) - 1]
             if is_own(path, root):
                 own += 1
-            elif os.path.realpath(path) not in seen:
-                seen.add(os.path.realpath(path))
+            elif identity(path) not in seen:
+                seen.add(identity(path))
                 inputs.append((path, relative))
-        if others := left_out(Path(pattern).expanduser()):
+        if others := left_out(location(pattern)):
             notes.append(f"left out of {pattern}: {others}")
     if own:
         notes.append(f"{own} results of earlier runs are no inputs")
@@ -128,12 +147,13 @@ def find_all(patterns: Sequence[str], is_own: Callable[[Path, Path], bool]) -> t
 def left_out(folder: Path) -> str:
     """What lies in a folder and is no input, counted by kind; empty if there is nothing, or it is no folder."""
     kinds: Counter[str] = Counter()
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name.startswith(".") or path.is_dir():
-            continue
-        if not path.exists():
-            kinds["link to nothing"] += 1
-        elif not is_photo(path):
+    if not folder.is_dir():
+        return ""
+    if not is_remote(folder):
+        dead = [p for p in folder.iterdir() if not p.name.startswith(".") and not p.exists()]
+        kinds.update(["link to nothing"] * len(dead))
+    for path in _files_in(folder):
+        if not (path.name.startswith(".") or is_photo(path)):
             suffix = path.suffix.lower()
             how = HOW_TO_READ.get(suffix)
             kinds[(suffix or "without a suffix") + (f" ({how})" if how else "")] += 1
@@ -199,8 +219,8 @@ def plan(inputs: Inputs, output: Path, *, format: str, suffix: str, name: str | 
 
 
 def _without_clash(tasks: list[PhotoTask]) -> list[PhotoTask]:
-    sources = {task.source.resolve() for task in tasks}
-    clash = next((task for task in tasks if task.target.resolve() in sources), None)
+    sources = {identity(task.source) for task in tasks}
+    clash = next((task for task in tasks if identity(task.target) in sources), None)
     if clash is not None:
         raise UsageError(f"the result {clash.target} would replace an input; give another -o or a --suffix")
     return tasks

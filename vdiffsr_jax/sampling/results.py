@@ -1,7 +1,8 @@
 """The list of what was written, in the output folder: own results are never inputs, and a stopped batch goes on.
 
 A line of JSON for each file, added just before the file appears. Lines are added whole and never changed, so several
-runs may share a folder; a line that was torn by a crash is passed over.
+runs may share a folder; a line that was torn by a crash is passed over. In a bucket, where no object grows, each run
+writes lists of its own, one part after the other.
 """
 
 from __future__ import annotations
@@ -9,15 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from vdiffsr_jax.weights import storage
 
 PREFIX, SUFFIX = ".vdiffsr_results", ".jsonl"
 _BLOCK = 1 << 20
+_PART = 1 << 15  # bytes of a list in a bucket: so much is written again for each result
 
 Work = Mapping[str, Any]
 """What a result depends on besides its input: settings and model, as plain values."""
@@ -29,6 +34,7 @@ class ResultList:
     def __init__(self, folder: Path, process: int | None = None) -> None:
         self._folder = folder
         self._file = folder / (PREFIX + ("" if process is None else f"_{process}") + SUFFIX)
+        self._run, self._number, self._part = uuid.uuid4().hex[:12], 0, b""  # used in a bucket
         self._entries: dict[str, list[dict[str, Any]]] = {}
         for file in sorted(folder.glob(f"{PREFIX}*{SUFFIX}")) if folder.is_dir() else ():
             for line in file.read_bytes().splitlines():
@@ -61,20 +67,29 @@ class ResultList:
             entry = told | {"size": status.st_size, "time": status.st_mtime_ns, "crc": _crc(file)}
             # The empty line before parts it from one that was torn.
             line = b"\n" + json.dumps(entry).encode() + b"\n"
-            descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            try:
-                os.write(descriptor, line)
-            finally:
-                os.close(descriptor)
+            self._append(line)
             self._remember(line)
 
         return add
+
+    def _append(self, line: bytes) -> None:
+        if storage.is_remote(self._folder):
+            self._part += line
+            (self._folder / f"{PREFIX}_{self._run}_{self._number:05d}{SUFFIX}").write_bytes(self._part)
+            if len(self._part) > _PART:
+                self._number, self._part = self._number + 1, b""
+            return
+        descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
 
     def _of(self, path: Path) -> list[dict[str, Any]]:
         return self._entries.get(self._name(path), []) if self._entries else []
 
     def _name(self, path: Path) -> str:
-        return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(self._folder))).as_posix()
+        return Path(os.path.relpath(storage.identity(path), storage.identity(self._folder))).as_posix()
 
 
 def own_results(output: ResultList) -> Callable[[Path, Path], bool]:
@@ -98,13 +113,18 @@ def own_results(output: ResultList) -> Callable[[Path, Path], bool]:
 
 
 def _input(path: Path) -> list[Any]:
+    if storage.is_remote(path):
+        about = epath.Path(path).stat()
+        return [os.fspath(path), about.length, about.mtime]
     status = path.stat()
     return [os.path.realpath(path), status.st_size, status.st_mtime_ns]
 
 
 def _is(path: Path, entry: Mapping[str, Any]) -> bool:
-    """The same size and time; or, as after copying a folder, the same size and content."""
+    """The same size and time; or, as after copying a folder, the same size and content. In a bucket, the same size."""
     try:
+        if storage.is_remote(path):
+            return bool(epath.Path(path).stat().length == entry["size"])
         status = path.stat()
         if status.st_size != entry["size"]:
             return False

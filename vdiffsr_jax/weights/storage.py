@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import cast
 
 from etils import epath
 
@@ -23,6 +25,20 @@ def place(path: str | os.PathLike[str]) -> epath.Path:
     except ImportError as error:
         raise ConfigError(f"{path}: {error} (pip install gcsfs)") from None
     return found
+
+
+def location(path: str) -> Path:
+    """A file or folder as a person names it, here (~ is the home folder) or in a bucket.
+
+    What is in a bucket is an epath.Path, which has all of pathlib's methods but those about links and resolving.
+    Raises: as `place`.
+    """
+    return cast(Path, place(path)) if is_remote(path) else Path(path).expanduser()
+
+
+def identity(path: Path) -> str:
+    """One text for one file, whatever links lead to it."""
+    return os.fspath(path) if is_remote(path) else os.path.realpath(path)
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:

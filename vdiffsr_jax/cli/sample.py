@@ -214,20 +214,8 @@ def _sample(args: argparse.Namespace) -> int:
 
 def _work(args: argparse.Namespace, directory: str | Path) -> Work:
     """What the results depend on besides their inputs."""
-    names = [
-        "steps",
-        "seed",
-        "sampler",
-        "overlap",
-        "stride",
-        "tile",
-        "blend",
-        "color_fix",
-        "fidelity",
-        "dtype",
-        "outscale",
-        "quality",
-    ]
+    names = ["steps", "seed", "sampler", "overlap", "stride", "tile", "blend", "color_fix", "fidelity"]
+    names += ["dtype", "outscale", "quality"]
     models = [fingerprint(directory), *([fingerprint(args.ckpt2)] if args.ckpt2 else [])]
     return {name: getattr(args, name) for name in names} | {"model": models, "version": __version__}
 

@@ -72,13 +72,11 @@ class Run:
     ):
         self.cfg = cfg
         self.watch = watch or Watch()
-        self.timer = timer
-        self.deadline = deadline
+        self.timer, self.deadline = timer, deadline
         self.ahead = program
         self.when_steady: Callable[[], None] = lambda: None
         self.rates = rates(cfg.optimizer, cfg.steps)
-        self.workdir = workdir
-        self.profile = profile
+        self.workdir, self.profile = workdir, profile
         self.program: jax.stages.Compiled | None = None
         self.task = tasks.make(cfg)
         self.measures = named.load(cfg) if cfg.eval.every else []

@@ -1,10 +1,12 @@
-"""Pictures of what the model in the box does inside: python docs/scripts/look_inside.py [shifting] [inverse] [pyramid]
+"""Pictures of what a model does inside: python docs/scripts/look_inside.py [--ckpt MODEL] [PICTURE ...]
 
-Asked of the interface of docs/api.md, but for enlarging and the codes; on the example photos; extra `plots`.
+Without --ckpt, of the model in the box. Asked of the interface of docs/api.md, but for enlarging and the codes; on the
+example photos; extra `plots`.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from PIL import Image
 import vdiffsr_jax
 from vdiffsr_jax.diffusion import resshift, sampler, schedule
 from vdiffsr_jax.models.assembled import Assembled
+from vdiffsr_jax.models.swin_unet import swin_places
 from vdiffsr_jax.sampling.model import Model
 
 ROOT = Path(__file__).parents[2]
@@ -196,13 +199,73 @@ def code_sums(model: Model, lr: np.ndarray) -> list[np.ndarray]:
     ]
 
 
-PARTS = {"shifting": shifting, "inverse": inverse, "pyramid": pyramid}
+def attention(model: Model) -> None:
+    """What one pixel reads of the prior at every place of the denoiser, and what all pixels read on average."""
+    image, t = photo("colorfulcups"), model.tile
+    crop = image[t : 2 * t, t : 2 * t]  # the second tile of the second row
+    query = (t // 2, t // 2)
+    places = swin_places(model.config.denoiser)
+    pixels = np.stack(np.mgrid[:t, :t], axis=-1).reshape(-1, 2)
+    readings = [model.attention(crop[None], place, pixels) for place in range(len(places))]
+    levels = [level.shape[1] for level in model.prior(crop[None])]
+    figure, axes = panels(len(places), 2 + len(levels), side=1.15)
+    shares = []
+    for row, ((_, size), reading) in enumerate(zip(places, readings, strict=True)):
+        assert reading.same is not None
+        assert reading.cross is not None
+        at = query[0] * t + query[1]
+        show(axes[row, 0], marked(crop, query, t // size), f"{row + 1}: {size}×{size}")
+        same = np.asarray(reading.same[0, at].mean(axis=0))
+        axes[row, 1].imshow(same, cmap="magma", vmin=0)
+        axes[row, 1].set_title(f"same, {same.shape[0]}×{same.shape[0]}")
+        cross = [np.asarray(level[0].mean(axis=1)) for level in reading.cross]
+        shares.append([float(level.sum(axis=(1, 2)).mean()) for level in cross])
+        for k, (p, level) in enumerate(zip(levels, cross, strict=True)):
+            # Each level is drawn relative to its own strongest cell; the number is how much it gets in all.
+            axes[row, 2 + k].imshow(level[at], cmap="magma", vmin=0)
+            axes[row, 2 + k].set_title(f"{p}×{p}: {level[at].sum():.0%}")
+    save(figure, "attention.png")
+
+    uniform = np.square(levels) / np.square(levels).sum()
+    figure, axis = plt.subplots(figsize=(7.6, 2.6), layout="constrained")
+    names = [f"{i + 1}: {size}×{size}" for i, (_, size) in enumerate(places)]
+    rows = [("all cells alike", uniform), *zip(names, shares, strict=True)]
+    left = np.zeros(len(rows))
+    for k, p in enumerate(levels):
+        width = np.array([values[k] for _, values in rows])
+        axis.barh([name for name, _ in rows], width, left=left, label=f"{p}×{p}", color=plt.cm.viridis(k / len(levels)))
+        left += width
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1)
+    axis.set_title("what the cross-scale branch reads of each level, mean over all pixels and heads")
+    axis.legend(frameon=False, bbox_to_anchor=(1, 1), loc="upper left")
+    save(figure, "attention_levels.png")
+    for name, values in rows:
+        print(f"attention: {name}  " + " ".join(f"{value:.3f}" for value in values))
 
 
-def main(names: Sequence[str]) -> None:
+def marked(image: np.ndarray, query: tuple[int, int], side: int) -> np.ndarray:
+    """The picture with a red frame around the stage's cell of `side` pixels that holds the query."""
+    shown_image = np.repeat(np.repeat(shown(image), 4, axis=0), 4, axis=1)
+    top, left = (4 * side * (q // side) for q in query)
+    inside = np.zeros(shown_image.shape[:2], bool)
+    inside[top : top + 4 * side, left : left + 4 * side] = True
+    inside[top + 1 : top + 4 * side - 1, left + 1 : left + 4 * side - 1] = False
+    shown_image[inside] = (0.9, 0.1, 0.1)
+    return shown_image
+
+
+PARTS = {"shifting": shifting, "inverse": inverse, "pyramid": pyramid, "attention": attention}
+
+
+def main(arguments: Sequence[str]) -> None:
     """Make the pictures of these names, or all."""
-    model = vdiffsr_jax.load(devices=1)
-    for name in names or PARTS:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ckpt", help="a model as sample.py takes it; default: the one in the box")
+    parser.add_argument("names", nargs="*", help=", ".join(PARTS))
+    args = parser.parse_args(arguments)
+    model = vdiffsr_jax.load(args.ckpt, devices=1)
+    for name in args.names or PARTS:
         PARTS[name](model)
 
 

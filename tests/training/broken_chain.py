@@ -15,7 +15,8 @@ from tests.training import tiny
 from vdiffsr_jax.training import sequence, timed
 from vdiffsr_jax.training.chain import runs
 from vdiffsr_jax.training.config import TrainConfig, parse_train
-from vdiffsr_jax.training.loop import Compiled, Run
+from vdiffsr_jax.training.loop import Run
+from vdiffsr_jax.training.step import Compiled
 
 TIMED, AGAIN = "timed", "again"
 STEPS = 4  # two in the warm-up, the third decides how many there are, one more

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from vdiffsr_jax.training.optim import Flat, Metrics, rates
 from vdiffsr_jax.training.sharding import Layout, make_mesh
 from vdiffsr_jax.training.speed import Speed, Trace
 from vdiffsr_jax.training.state import TrainState
-from vdiffsr_jax.training.step import Batch, make_program
+from vdiffsr_jax.training.step import Batch, Compiled, make_program
 from vdiffsr_jax.training.stop import Stop
 from vdiffsr_jax.training.timed import Timer, with_steps
 from vdiffsr_jax.training.version import code_version
@@ -40,13 +40,6 @@ class Outcome:
 
     step: int
     interrupted: bool
-
-
-class Compiled(NamedTuple):
-    """A step, traced and compiled."""
-
-    traced: jax.stages.Traced
-    program: jax.stages.Compiled
 
 
 class Run:

@@ -16,7 +16,8 @@ from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.training.abstract import trace_step
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.heldout import OpenPairs
-from vdiffsr_jax.training.loop import Compiled, Run
+from vdiffsr_jax.training.loop import Run
+from vdiffsr_jax.training.step import Compiled
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.task import Task
 from vdiffsr_jax.training.timed import Timer, with_steps

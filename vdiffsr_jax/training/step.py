@@ -82,6 +82,13 @@ def compile_step(train_step: TrainStep, abstract_state: Any, layout: Layout) -> 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout.tree(abstract_state), layout.whole))
 
 
+class Compiled(NamedTuple):
+    """A step, traced and compiled."""
+
+    traced: jax.stages.Traced
+    program: jax.stages.Compiled
+
+
 class TrainProgram(NamedTuple):
     """What a run compiles: `create(params)` gives the first state, `abstract` is a state's shapes where they lie."""
 

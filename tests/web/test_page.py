@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import re
@@ -21,17 +22,40 @@ from PIL import Image
 from tests.sampling.conftest import plain_model  # noqa: F401  (a fixture)
 from vdiffsr_jax import Upscaler
 from vdiffsr_jax.cli import sample
+from vdiffsr_jax.config import SharpConfig
+from vdiffsr_jax.sampling.upscaler import Settings
 from vdiffsr_jax.web.app import make_app
 from vdiffsr_jax.web.jobs import Jobs, Limits
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
+class TwoEnds:
+    """The same model as if it had a sharp end; it notes what it is asked for."""
+
+    def __init__(self, upscaler: Upscaler) -> None:
+        self.plain, self.asked = upscaler, []
+        self.config = dataclasses.replace(upscaler.config, sharp=SharpConfig(networks=("denoiser",), fidelity=0.4))
+        self.grid = upscaler.grid
+
+    def check(self, settings: Settings) -> None:
+        self.asked.append(settings.fidelity)
+
+    def outcomes(self, images, settings, progress):
+        return self.plain.outcomes(images, dataclasses.replace(settings, fidelity=None), progress)
+
+
 @pytest.fixture(scope="module")
-def page(plain_model):  # noqa: F811
-    """The address of a running page with small limits."""
-    jobs = Jobs(Upscaler.load(plain_model, devices=1), Limits(megabytes=0.2, megapixels=0.01, waiting=8))
-    app = make_app(jobs, "tiny", ["127.0.0.1"])
+def two_ends(plain_model):  # noqa: F811
+    return TwoEnds(Upscaler.load(plain_model, devices=1))
+
+
+@pytest.fixture(scope="module")
+def page(two_ends):
+    """The address of a running page with small limits and two models."""
+    models = {"tiny": two_ends.plain, "two ends": two_ends}
+    jobs = Jobs(models, Limits(megabytes=0.2, megapixels=0.01, waiting=8))
+    app = make_app(jobs, ["127.0.0.1"])
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -79,13 +103,15 @@ def test_what_is_refused_is_told_in_words(page, photo):
     assert refusal(page, b"no picture at all")[0] == 400
     assert "this model's schedule has 4 steps" in refusal(page, photo.read_bytes(), "steps=15")[1]
     assert "is no number" in refusal(page, photo.read_bytes(), "seed=one")[1]
+    assert "there is no model 'other' here; there are tiny, two ends" in refusal(page, b"", "model=other")[1]
+    assert "fidelity" in refusal(page, photo.read_bytes(), "model=tiny&fidelity=0.5")[1]
     assert refusal(page, photo.read_bytes(), host="evil.example")[0] == 400
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"{page}/api/photos/none")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (apt-get install chromium)")
-def test_in_the_browser(page, photo, expected, tmp_path):
+def test_in_the_browser(page, two_ends, photo, expected, tmp_path):
     from playwright.sync_api import expect, sync_playwright
 
     with sync_playwright() as playwright:
@@ -125,6 +151,17 @@ def test_in_the_browser(page, photo, expected, tmp_path):
         assert "scale(4)" in moves[0]
         if folder := os.environ.get("VDIFFSR_SCREENSHOTS"):
             first.screenshot(path=Path(folder) / "page.png")
+
+        # Another model, whose fidelity can be chosen.
+        expect(second.locator("#ends")).to_be_hidden()
+        second.select_option("#model", "two ends")
+        expect(second.locator("#fidelity")).to_have_value("0.4")
+        second.locator("#fidelity").fill("0.25")
+        second.set_input_files("#files", photo)
+        expect(second.locator("#error")).to_be_empty()
+        expect(second.locator("#photos li")).to_have_count(2)
+        expect(second.locator("li.done")).to_have_count(2, timeout=60_000)
+        assert two_ends.asked == [0.25]
 
         # A bad file and a huge one beside a good one: named in words, and two results make a zip.
         bad, huge = tmp_path / "bad.png", tmp_path / "huge.png"

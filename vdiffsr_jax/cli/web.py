@@ -18,7 +18,8 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def parser() -> argparse.ArgumentParser:
     """Every flag with its default."""
     p = argparse.ArgumentParser(prog="vdiffsr-web", description=__doc__)
-    p.add_argument("--ckpt", help="folder, name (such as sinsr) or hub's ORG/NAME; default: the small bundled model")
+    p.add_argument("--ckpt", nargs="+", metavar="MODEL", default=[],
+                   help="folders, names or hub's ORG/NAME to choose from; default: the bundled model")  # fmt: skip
     p.add_argument("--yes", action="store_true", help="download a named model without asking")
     p.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets the network in")
     p.add_argument("--port", type=int, default=7860)
@@ -46,16 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from vdiffsr_jax.weights.checkpoint import CheckpointError
 
     try:
-        directory = resolve(args.ckpt, ask=agree if args.yes else ask_on_terminal) if args.ckpt else BUNDLED_MODEL
+        ask = agree if args.yes else ask_on_terminal
+        places = {name: resolve(name, ask=ask) for name in args.ckpt} or {"small, bundled": str(BUNDLED_MODEL)}
         compile_cache.use(args.compile_cache)
-        upscaler = Upscaler.load(directory, dtype=args.dtype)
+        models = {name: Upscaler.load(place, dtype=args.dtype) for name, place in places.items()}
     except (ConfigError, CheckpointError, SamplingError, DownloadError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     limits = Limits(megabytes=args.max_megabytes, megapixels=args.max_megapixels, waiting=args.max_waiting)
-    jobs = Jobs(upscaler, limits)
+    jobs = Jobs(models, limits)
     loopback = args.host in _LOOPBACK
-    app = make_app(jobs, args.ckpt or "the small bundled model", list(_LOOPBACK[:2]) if loopback else ["*"])
+    app = make_app(jobs, list(_LOOPBACK[:2]) if loopback else ["*"])
     whom = "this machine only" if loopback else "everybody who reaches this machine: there is no password"
     print(f"http://{'localhost' if loopback else args.host}:{args.port} for {whom}; stop with Ctrl-C", flush=True)
     try:

@@ -32,18 +32,21 @@ _HEADERS = {
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def make_app(jobs: Jobs, model: str, hosts: list[str]) -> Starlette:
-    """The application.
-
-    Args: model: how the page calls it. hosts: names under which it may be asked for (against DNS rebinding).
-    """
+def make_app(jobs: Jobs, hosts: list[str]) -> Starlette:
+    """The application; `hosts`: names under which it may be asked for (against DNS rebinding)."""
 
     async def about(request: Request) -> Response:
         limits = jobs.limits
         return JSONResponse(
             {
-                "model": model,
-                "steps": step_choices(jobs.upscaler.config),
+                "models": [
+                    {
+                        "name": name,
+                        "steps": step_choices(upscaler.config),
+                        "fidelity": upscaler.config.sharp and upscaler.config.sharp.fidelity,
+                    }
+                    for name, upscaler in jobs.models.items()
+                ],
                 "formats": list(EXTENSIONS),
                 "megabytes": limits.megabytes,
                 "megapixels": limits.megapixels,
@@ -55,7 +58,10 @@ def make_app(jobs: Jobs, model: str, hosts: list[str]) -> Starlette:
         query = request.query_params
         try:
             settings = Settings(
-                steps=int(query.get("steps", 1)), seed=int(query.get("seed", 0)), color_fix=query.get("color", "none")
+                steps=int(query.get("steps", 1)),
+                seed=int(query.get("seed", 0)),
+                color_fix=query.get("color", "none"),
+                fidelity=float(query["fidelity"]) if "fidelity" in query else None,
             )
             scale, quality = float(query.get("scale", 4)), int(query.get("quality", 95))
         except ValueError as error:
@@ -63,7 +69,7 @@ def make_app(jobs: Jobs, model: str, hosts: list[str]) -> Starlette:
         if settings.seed < 0:
             raise Refused("the seed must be 0 or above")
         job = await run_in_threadpool(
-            jobs.add, query.get("name", "photo"), content, settings,
+            jobs.add, query.get("name", "photo"), content, query.get("model", next(iter(jobs.models))), settings,
             scale=scale, format=query.get("format", "png"), quality=quality,
         )  # fmt: skip
         return JSONResponse({"id": job.id}, status_code=202)

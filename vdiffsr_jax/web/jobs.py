@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class Job:
     task: PhotoTask
     settings: Settings
     output: Output
+    upscaler: Upscaler
     state: str = "waiting"
     tiles: int = 0
     done_tiles: int = 0
@@ -82,10 +84,10 @@ class _JobProgress(Progress):
 
 
 class Jobs:
-    """The queue and the one thread that computes; every method may be called from any thread."""
+    """The queue and the one thread that computes, for all `models`; every method may be called from any thread."""
 
-    def __init__(self, upscaler: Upscaler, limits: Limits) -> None:
-        self.upscaler, self.limits = upscaler, limits
+    def __init__(self, models: Mapping[str, Upscaler], limits: Limits) -> None:
+        self.models, self.limits = models, limits
         self.folder = Path(tempfile.mkdtemp(prefix="vdiffsr_web_"))
         self._jobs: dict[str, Job] = {}
         self._queue: queue.Queue[Job | None] = queue.Queue()
@@ -93,13 +95,17 @@ class Jobs:
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def add(self, name: str, content: bytes, settings: Settings, *, scale: float, format: str, quality: int) -> Job:
+    def add(
+        self, name: str, content: bytes, model: str, settings: Settings, *, scale: float, format: str, quality: int
+    ) -> Job:
         """Queue a photo. Raises: Refused if the queue is full, the photo too large or none, a setting impossible."""
         self._forget_old()
+        if model not in self.models:
+            raise Refused(f"there is no model {model!r} here; there are {', '.join(self.models)}")
         if format not in EXTENSIONS or not 0 < scale <= 8 or not 1 <= quality <= 100:
             raise Refused(f"format={format!r} scale={scale} quality={quality}: not possible here")
         try:
-            self.upscaler.check(settings)
+            self.models[model].check(settings)
             limit = round(self.limits.megapixels * 1e6)
             width, height = read_size(content)
             if width * height > limit:
@@ -124,7 +130,7 @@ class Jobs:
             folder.mkdir()
             task.source.write_bytes(content)
             _preview(photo, folder / "before.png")
-            job = self._jobs[job_id] = Job(job_id, folder, task, settings, output)
+            job = self._jobs[job_id] = Job(job_id, folder, task, settings, output, self.models[model])
         self._queue.put(job)
         return job
 
@@ -164,7 +170,7 @@ class Jobs:
                 continue
             job.state = "running"
             try:
-                batch = BatchJob(self.upscaler, job.settings, job.output, _JobProgress(job))
+                batch = BatchJob(job.upscaler, job.settings, job.output, _JobProgress(job))
                 batch.run([job.task])
                 if not batch.failures:
                     _preview(read(job.task.target, max_pixels=None), job.folder / "after.png")

@@ -4,16 +4,25 @@ const done = [];
 
 async function start() {
   const about = await (await fetch("/api/about")).json();
-  $("about").textContent = `${about.model}; photos up to ${about.megapixels} megapixels and ${about.megabytes} MB`;
-  for (const n of about.steps) $("steps").add(new Option(n));
+  $("about").textContent = `Photos up to ${about.megapixels} megapixels and ${about.megabytes} MB`;
+  for (const model of about.models) $("model").add(new Option(model.name));
+  $("model").onchange = () => choose(about.models[$("model").selectedIndex]);
+  choose(about.models[0]);
   for (const name of about.formats) $("format").add(new Option(name));
+}
+
+function choose(model) {
+  $("steps").replaceChildren(...model.steps.map((n) => new Option(n)));
+  $("ends").hidden = model.fidelity === null;
+  $("fidelity").value = model.fidelity;
 }
 
 function say(text) { $("error").textContent = text ? `${$("error").textContent}${text}\n` : ""; }
 
 async function upload(file) {
   const query = new URLSearchParams({ name: file.name });
-  for (const id of ["steps", "seed", "color", "scale", "format"]) query.set(id, $(id).value);
+  for (const id of ["model", "steps", "seed", "color", "scale", "format"]) query.set(id, $(id).value);
+  if (!$("ends").hidden) query.set("fidelity", $("fidelity").value);
   let answer;
   try {
     answer = await fetch(`/api/photos?${query}`, {

@@ -213,13 +213,13 @@ def test_shuffled_prior_reads_the_window_of_another_sample(chain_configs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vqgan", "tokenizer", "var", "align", "teacher", "distill"])
-def test_one_and_eight_devices_give_one_loss(chain, name):
+def test_one_and_eight_devices_give_one_loss(tiny_chain, name):
     """Loss and gradient norm of a step on one device and on eight, over both axes; of one task over each alone."""
     from vdiffsr_jax.data import pipeline
     from vdiffsr_jax.training.config import MeshConfig
     from vdiffsr_jax.training.sharding import Layout
 
-    cfg = dataclasses.replace(config(chain, name), batch_size=8)
+    cfg = dataclasses.replace(tiny_chain[name], batch_size=8)
     task = tasks.make(cfg)
     batches = pipeline.make_dataset(cfg.data, seed=0, batch_size=8)
     batch = {part: array for part, array in next(batches).items() if part != "index"}

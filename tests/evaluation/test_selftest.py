@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from tests.pictures import dead_leaves
-from vdiffsr_jax.evaluation.selftest import main
+from vdiffsr_jax.evaluation.selftest import TOLERANCES, main
+from vdiffsr_jax.metrics.catalog import METRICS
 from vdiffsr_jax.metrics.psnr_ssim import luma
 
 
@@ -25,7 +26,7 @@ def folder(tmp_path):
 
 
 def publish(folder, psnr, more=""):
-    text = f"file,PSNR,LPIPS,MANIQA\na.png,{psnr:.6f},0.1,0.6\nb.png,20,0.1,0.6\n"
+    text = f"file,PSNR,LPIPS,MUSIQ,MANIQA\na.png,{psnr:.6f},0.1,70,0.6\nb.png,20,0.1,70,0.6\n"
     (folder / "theirs.csv").write_text(more or text)
 
 
@@ -38,9 +39,14 @@ def test_right_scores_agree_and_wrong_ones_differ(folder, capsys):
     assert "(a) of 1 pictures" in said
     assert "theirs LPIPS: not tested, no weights in" in said
     assert "theirs MANIQA: not tested, this tool has no such metric" in said
+    assert "theirs MUSIQ: not tested, no weights in" in said
     publish(folder, psnr + 2e-3)
     assert main([str(folder), "--weights", str(folder / "none")]) == 1
     assert "theirs PSNR: DIFFERS, largest difference 0.002" in capsys.readouterr().out
+
+
+def test_every_published_column_has_a_metric_of_this_tool():
+    assert {key for key, _ in TOLERANCES.values()} <= METRICS.keys()
 
 
 def test_nothing_tested_is_no_success(folder, capsys):

@@ -32,6 +32,8 @@ TOLERANCES = {
     "LPIPS": ("lpips_alex", 1e-3),
     "DISTS": ("dists", 1e-3),
     "NIQE": ("niqe", 0.05),
+    "MUSIQ": ("musiq", 0.05),
+    "CLIPIQA": ("clip_iqa", 1e-3),
 }
 
 

@@ -15,7 +15,24 @@ from parts.box import MODEL, PHOTOS, PRIOR, RECONSTRUCTION, TOKENIZER, VAR, VQGA
 
 # Parts of a chain's time; first the first stage, which is every later run's ceiling.
 SHARES = {"vqgan": 5, "tokenizer": 2, "var": 1, "align": 1, "teacher": 3, "distill": 4, "sharp": 4}
-STUDENT = {"distil": 0.5, "inverse": 0.05, "gt": 0.1, "gt_start": "sampled", "perceptual": 2.0, "pixel": 1.0}
+# Without a perceptual distance, which would make a step five times as long: what it has to learn is colours and codes.
+CODES = {
+    "gan": 0.0,
+    "perceptual": 0.0,
+    "l1_levels": 5,
+    "quantize_warmup": 500,
+    "revive_every": 10,
+    "revive_until": 2000,
+}
+STUDENT = {
+    "distil": 0.5,
+    "inverse": 0.05,
+    "gt": 0.1,
+    "gt_start": "sampled",
+    "perceptual": 2.0,
+    "pixel": 1.0,
+    "picture_size": 128,
+}
 GAME = {"weight": 0.02, "form": "relativistic", "r1": 1.0, "r2": 1.0, "matching": 0.1, "channels": 32}
 
 
@@ -41,19 +58,21 @@ def get_config() -> ConfigDict:
     lpips = "checkpoints/lpips_vgg"
     first, teacher = "{workdir}/vqgan/best", "{workdir}/teacher/best"
     parts = {"tokenizer": "{workdir}/tokenizer/best", "var": "{workdir}/var/best"}
-    guided = {"first_stage": first, "teacher": teacher, "perceptual": lpips}
+    around = {"first_stage": first, "perceptual": lpips}
     warm = {"denoiser": "{workdir}/distill/best", "pvar": "{workdir}/distill/best"}
     sharp = STUDENT | {"distil": 0.0, "train_decoder": True, "adversarial": GAME}
     # What the two students share is stored once: the prior of the first serves both.
     sharper = MODEL | {"prior": PRIOR | {"train": "none"}}
     chain = {
         "vqgan": run("vqgan", VQGAN, RECONSTRUCTION, 4e-4, 8, 6000, first_stage="stages/first_stage", perceptual=lpips),
-        "tokenizer": run("tokenizer", TOKENIZER, RECONSTRUCTION | {"gan": 0.0}, 6e-4, 4, 3000, perceptual=lpips),
+        "tokenizer": run("tokenizer", TOKENIZER, RECONSTRUCTION | CODES, 6e-4, 4, 3000),
         "var": run("var", VAR, {}, 1e-3, 8, 1500, tokenizer=parts["tokenizer"]),
         "align": run("align", PRIOR, {}, 1e-3, 4, 1500, **parts),
         "teacher": run("teacher", MODEL | {"prior": None}, {}, 5e-4, 4, 3000, first_stage=first),
-        "distill": run("distill", MODEL, STUDENT, 3e-4, 2, 3000, pvar="{workdir}/align/best", **guided),
-        "sharp": run("distill", sharper, sharp, 1e-4, 2, 3000, **warm, **guided),
+        "distill": run(
+            "distill", MODEL, STUDENT, 3e-4, 2, 3000, pvar="{workdir}/align/best", teacher=teacher, **around
+        ),
+        "sharp": run("distill", sharper, sharp, 1e-4, 2, 3000, **warm, **around),
     }
     chain["vqgan"]["data"] = PHOTOS | {"crop_size": 64, "degradation": "none"}
     for name in ("vqgan", "tokenizer", "distill", "sharp"):

@@ -36,7 +36,7 @@ TOKENIZER = {
     "ch_mult": [1, 2, 2],
     "patch_size": 4,
     "num_res_blocks": 1,
-    "num_groups": 8,
+    "num_groups": 0,
     "z_channels": 16,
     "vocab_size": 1024,
     "patch_nums": LEVELS,

@@ -162,14 +162,15 @@ class VARTokenizer(nnx.Module):
         """Tokens of all levels -> image, clamped to [-1, 1]."""
         return jnp.clip(self.decode(self.f_hats(tokens)[-1]), -1, 1)
 
-    def __call__(self, image: Float[Array, "b H W 3"], quantized: float | Float[Array, ""] = 1.0) -> Reconstruction:
+    def __call__(self, image: Float[Array, "b H W 3"], quantized: Float[Array, ""] | None = None) -> Reconstruction:
         """Training forward: encode, quantise, decode; the usage counts the codes of all levels together.
 
-        `quantized`: the share in 0..1 of the codes in what is decoded, the rest are the features themselves.
+        `quantized`: the share in 0..1 of the codes in what is decoded, the rest are the features; all codes by default.
         """
         f = self.encode(image)
         f_hat, loss, tokens = self.quantizer(f)
-        f_hat = f + quantized * (f_hat - f)
+        if quantized is not None:
+            f_hat = f + quantized * (f_hat - f)
         usage = codebook_usage(jnp.concatenate(tokens, axis=1), self.cfg.vocab_size)
         return Reconstruction(self.decode(f_hat), loss, usage)
 

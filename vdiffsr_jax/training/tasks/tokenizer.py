@@ -58,7 +58,7 @@ class TokenizerTask(AutoencoderTask[VARTokenizerConfig, TokenizerLoss]):
 
     def reconstruct(self, params: Flat, image: jax.Array, step: jax.Array) -> Reconstruction:
         warmup = self.weights.quantize_warmup
-        share = jnp.clip(step / warmup, 0.0, 1.0) if warmup else 1.0
+        share = jnp.clip(step / warmup, 0.0, 1.0) if warmup else None
         made: Reconstruction = self.apply(self.network, params, image, quantized=share)
         return made
 

@@ -24,7 +24,10 @@ def snapshot(repository: str) -> Path:
 
     Raises: ConfigError without huggingface_hub; DownloadError if the repository cannot be had or is no model of ours.
     """
-    library = _library()
+    try:
+        library = _library()
+    except ConfigError as error:
+        raise ConfigError(f"{repository}: no such local directory, and {error}") from None
     name, _, revision = repository.partition("@")
     try:
         folder = Path(library.snapshot_download(name, revision=revision or None, allow_patterns=_FILES))

@@ -1,7 +1,7 @@
 """Configuration files: Python with a function get_config() that returns a ConfigDict; they may import neighbours.
 
 They are given as a path, or by the name of one of this project's own: `smoke` for `configs/smoke.py`. A checkout has
-them in its `configs/`, an installed package beside its modules.
+them in its `configs/`, an installed package beside its modules. `box:distill` is one run of a chain.
 """
 
 from __future__ import annotations
@@ -53,9 +53,13 @@ def find_config_file(name: str | os.PathLike[str]) -> Path:
 def read_config_file(name: str | os.PathLike[str]) -> dict[str, Any]:
     """What the file's `get_config()` returns, as plain values; it may import from its own folder and ours.
 
-    Raises: ConfigError as `find_config_file`, or if there is no such function in it, or it imports what is not there.
+    Of a chain, FILE:RUN is one run.
+    Raises: ConfigError as `find_config_file`, if it has no such function or run, or imports what is not there.
     """
-    file = find_config_file(name)
+    text, run = os.fspath(name), ""
+    if not Path(text).is_file() and ":" in text:
+        text, _, run = text.rpartition(":")
+    file = find_config_file(text)
     # A copy of one of ours may lie anywhere and still import our parts.
     folders = [str(file.resolve().parent), *map(str, FOLDERS)]
     sys.path[:0] = folders
@@ -65,7 +69,10 @@ def read_config_file(name: str | os.PathLike[str]) -> dict[str, Any]:
             raise ConfigError(f"--config {file} has no function get_config()")
         values = names["get_config"]()
         plain: dict[str, Any] = values.to_dict() if isinstance(values, ConfigDict) else values
-        return plain
+        if run and ("task" in plain or run not in plain):
+            known = "it is a single run" if "task" in plain else f"its runs: {', '.join(plain)}"
+            raise ConfigError(f"--config {file} has no run {run!r}; {known}")
+        return plain[run] if run else plain
     except ModuleNotFoundError as error:
         raise ConfigError(f"--config {file} imports {error.name}, which is not installed, nor beside it") from None
     finally:

@@ -63,6 +63,17 @@ def test_verbose_shows_where(config, tmp_path, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_one_run_of_a_chain(tmp_path, config):
+    values = read_config_file("smoke:distill")
+    assert values == read_config_file("smoke")["distill"]
+    (settings,) = cli.runs(values, str(tmp_path / "again")).values()
+    assert settings["init_from"]["teacher"] == str(tmp_path / "teacher" / "model")
+    with pytest.raises(ConfigError, match=r"has no run 'student'; its runs: .*distill"):
+        read_config_file("smoke:student")
+    with pytest.raises(ConfigError, match="has no run 'teacher'; it is a single run"):
+        read_config_file(f"{config}:teacher")
+
+
 def test_config_file(tmp_path, config, capsys):
     with pytest.raises(ConfigError, match="no such file"):
         read_config_file(tmp_path / "none.py")

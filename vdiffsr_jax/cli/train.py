@@ -32,7 +32,10 @@ def parser() -> argparse.ArgumentParser:
         "(run the same command to continue).",
     )
     parser.add_argument(
-        "--config", required=True, type=Path, help="Python file with get_config(), or a name of ours: smoke"
+        "--config",
+        required=True,
+        type=Path,
+        help="Python file with get_config(), or a name of ours: smoke; FILE:RUN is one run of a chain",
     )
     parser.add_argument("--workdir", help="where checkpoints, logs and samples go (made if needed); may be gs://")
     parser.add_argument(

@@ -48,7 +48,10 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
-        "--config", required=True, type=Path, help="of train.py, task teacher or distill: what all runs share"
+        "--config",
+        required=True,
+        type=Path,
+        help="of train.py, task teacher or distill: what all runs share; FILE:RUN is one of the chain in WORKDIR",
     )
     p.add_argument("--workdir", required=True, type=Path, help="folder of the runs and of the evaluation")
     p.add_argument("--switch", action="append", required=True, metavar="NAME=VALUE,VALUE",
@@ -171,7 +174,9 @@ def _config(file: Path) -> Any:
         raise UsageError(str(error)) from error
     plain = json.loads(json.dumps(values, default=lambda v: v.to_dict() if hasattr(v, "to_dict") else str(v)))
     if not isinstance(plain, dict) or plain.get("task") not in ("teacher", "distill"):
-        raise UsageError(f"--config {file} must be one run of task teacher or distill: the switches are theirs")
+        raise UsageError(
+            f"--config {file} must be one run of task teacher or distill (FILE:RUN of a chain): the switches are theirs"
+        )
     return plain
 
 

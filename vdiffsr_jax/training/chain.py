@@ -65,13 +65,14 @@ def runs(values: Mapping[str, Any], workdir: str | None) -> dict[epath.Path, Map
     """{directory: settings}: one run, or a chain {name: settings} in directories of their own.
 
     A chain is run in the order of what starts from what. In it, "{workdir}" in any text stands for the directory of the
-    whole; a temporary one if none is given.
+    whole; a temporary one if none is given. In a single run of a chain it is the folder around the run's own.
     Raises: ConfigError if a single run has no directory, or runs start from each other.
     """
     if "task" in values:
         if workdir is None:
             raise ConfigError("--workdir is needed: the directory for checkpoints, logs and samples")
-        return {storage.place(workdir): values}
+        place = storage.place(workdir)
+        return {place: _filled(values, str(place.parent))}
     chain = storage.place(workdir or tempfile.mkdtemp(prefix="vdiffsr_"))
     if workdir is None:
         print(f"results in {chain}")

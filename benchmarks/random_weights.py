@@ -56,7 +56,7 @@ def tensors(kind: str, config: Any) -> Mapping[str, np.ndarray]:
     """{PyTorch name: value} of one network, as its state dict has them."""
     flat = flatten(kinds.network(kind, kind, config).abstract)
     result = {}
-    for name, (path, op) in original_names(recognise.table(kind, config), flat).items():
+    for name, (path, op) in original_names(recognise.KINDS[kind].table(config), flat).items():
         shape = op.inverse(np.broadcast_to(np.float32(0), flat[path].shape)).shape
         value = fill(name, shape)
         result[name] = np.abs(value) if name.startswith("lin") else value  # LPIPS is a distance: no weight below zero

@@ -217,10 +217,10 @@ class DistillTask(RestorerTask[DistillLoss]):
         self, flat: Flat, lr: jax.Array, window: jax.Array, z_y: jax.Array, noise: jax.Array
     ) -> jax.Array | None:
         """z_0 of the teacher's chain, without a gradient."""
-        if self.teacher is None or self.teacher_model is None:
+        if self.teacher_model is None:
             return None
         items = {item: self.tree(name, flat) for name, item in TEACHER.items() if name in self.networks}
-        teacher = self.teacher_model.denoiser(items, lr, read_window(self.teacher, window))
+        teacher = self.teacher_model.denoiser(items, lr, read_window(self.teacher_model.config, window))
         return jax.lax.stop_gradient(sampler.sample_deterministic(teacher, self.schedule, z_y, noise))
 
     def _picture(self, flat: Flat, z_0: jax.Array, hr: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:

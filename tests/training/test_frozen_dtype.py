@@ -18,6 +18,7 @@ from vdiffsr_jax.models.pyramid_var import PyramidVAR
 from vdiffsr_jax.models.vqgan import VQGAN
 from vdiffsr_jax.training import tasks
 from vdiffsr_jax.training.config import parse_train
+from vdiffsr_jax.training.tasks.distill import DistillTask
 from vdiffsr_jax.weights import checkpoint
 
 CONFIG = tiny_config(num_steps=4)
@@ -137,3 +138,25 @@ def test_a_prior_from_its_parts_is_unrounded_with_what_was_drawn_for_it(parts, t
 def test_it_is_for_computing_in_bfloat16(teacher):
     with pytest.raises(ConfigError, match="frozen_dtype=bfloat16 needs dtype=bfloat16"):
         student(teacher, "bfloat16", dtype="float32")
+
+
+def test_the_teachers_own_tokenizer_is_kept_and_run_once(teacher):
+    """A student with its teacher's prior: one copy of the tokenizer, fewer operations, the same losses."""
+    once, twice = student(teacher, "float32"), student(teacher, "float32")
+    assert isinstance(twice, DistillTask)
+    assert twice.one_tokenizer
+    twice.one_tokenizer = False
+    batch = {"hr": jnp.full((1, 64, 64, 3), 0.3).at[:, 20:40].set(-0.5), "lr": jnp.full((1, 16, 16, 3), 0.1)}
+    operations, losses, kept = [], [], []
+    for task in (once, twice):
+        flat = load(task)
+        assert flat.keys() == task.abstract().keys()
+        step = jax.jit(task.loss).lower(flat, batch, jax.random.key(3), jnp.int32(0)).compile()
+        operations.append(step.cost_analysis()["flops"])
+        losses.append(float(step(flat, batch, jax.random.key(3), jnp.int32(0))[0]))
+        kept.append({name for name in flat if name.startswith("teacher_pvar/tokenizer/")})
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert not kept[0]
+    assert kept[1]
+    encode = jax.jit(lambda flat: once.method("pvar", PyramidVAR.tokens)(flat, batch["hr"])).lower(load(once)).compile()
+    assert operations[1] - operations[0] > 0.9 * encode.cost_analysis()["flops"]

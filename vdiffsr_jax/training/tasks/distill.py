@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from vdiffsr_jax.config import ConfigError, VDiffSRConfig, check_choice
 from vdiffsr_jax.diffusion import losses, sampler
 from vdiffsr_jax.models import vqgan
 from vdiffsr_jax.models.assembled import Assembled, Denoise, assemble
-from vdiffsr_jax.models.build import Network, build
+from vdiffsr_jax.models.build import Network, Params, build
 from vdiffsr_jax.models.patch_gan import FeatureGAN, PatchGAN
 from vdiffsr_jax.models.perceptual import VGG16
 from vdiffsr_jax.training.adversarial import AdversarialConfig, discriminator_loss, generator_loss
@@ -92,6 +93,8 @@ class DistillTask(RestorerTask[DistillLoss]):
             self.teacher_model = assemble(self.teacher, dtype=self.dtype)
             have = self.teacher_model.networks
             self.networks |= {name: have[item] for name, item in TEACHER.items() if item in have}
+        # With the teacher's own tokenizer the compiler finds the tokens of both once.
+        self.one_tokenizer = "teacher_pvar" in self.networks and self._prior_is_the_teachers()
         self.game = self.weights.adversarial
         looks_through_vgg = bool(self.game.weight) and self.game.on == "vgg16"
         self.perceptual = Perceptual(cfg) if self.weights.perceptual or looks_through_vgg else None
@@ -123,6 +126,23 @@ class DistillTask(RestorerTask[DistillLoss]):
     def restorers(self) -> list[tuple[str, VDiffSRConfig]]:
         return super().restorers() + ([("teacher", self.teacher)] if self.teacher else [])
 
+    def _prior_is_the_teachers(self) -> bool:
+        if self.model.prior is None:
+            return False
+        whole = self._trained_prior()
+        return whole is not None and whole[1] == self.cfg.init_from.teacher
+
+    def abstract(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {name: shape for name, shape in super().abstract().items() if self._kept(name)}
+
+    def tree(self, network: str, flat: Mapping[str, Any]) -> Params:
+        if self.one_tokenizer and network == "teacher_pvar":
+            flat = {**flat, **{f"teacher_{name}": flat[name] for name in flat if name.startswith("pvar/tokenizer/")}}
+        return super().tree(network, flat)
+
+    def _kept(self, name: str) -> bool:
+        return not (self.one_tokenizer and name.startswith("teacher_pvar/tokenizer/"))
+
     def load(self, key: jax.Array, placement: Placement) -> Flat:
         directory = str(self.cfg.init_from.teacher)
         if self.teacher:
@@ -133,7 +153,8 @@ class DistillTask(RestorerTask[DistillLoss]):
             network = "teacher/unet" if plain else "teacher"
             flat |= sources.read("teacher", directory, network, placement, dtype=self.stored)
         if "teacher_pvar" in self.networks:
-            flat |= sources.read("teacher", directory, "teacher_pvar", placement, item="pvar", dtype=self.stored)
+            theirs = sources.read("teacher", directory, "teacher_pvar", placement, item="pvar", dtype=self.stored)
+            flat |= {name: p for name, p in theirs.items() if self._kept(name)}
         if "discriminator" in self.networks:
             flat |= self.fresh("discriminator", jax.random.fold_in(key, 2), placement)
         return flat | (self.perceptual.load(placement, self.stored) if self.perceptual else {})

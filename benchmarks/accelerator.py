@@ -99,6 +99,7 @@ def training(preset: str) -> Row:
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - started)
     memory = compiled.memory_analysis()
+    assert memory is not None, "accelerators report their memory"
     used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     row = {"images/s": cfg.batch_size / min(seconds), "memory GiB": used / 2**30, "compile s": compile_s}
     return row | _rate(program.flops, min(seconds))
@@ -192,7 +193,8 @@ def _distill(preset: str) -> TrainConfig:
 def _made_up(argument: Any, place: jax.sharding.Sharding) -> jax.Array:
     if jnp.issubdtype(argument.dtype, jax.dtypes.prng_key):
         return jax.random.key(0)
-    return jax.device_put(jnp.full(argument.shape, 1e-3, argument.dtype), place)
+    made: jax.Array = jax.device_put(jnp.full(argument.shape, 1e-3, argument.dtype), place)
+    return made
 
 
 def _rate(flops: float, seconds: float) -> Row:

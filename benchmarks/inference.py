@@ -77,8 +77,9 @@ class Bench:
             jax.block_until_ready(compiled(*arguments))
             runs.append(time.perf_counter() - start)
         memory = compiled.memory_analysis()
+        assert memory is not None, "every backend that is measured here reports its memory"
         used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-        gflop = compiled.cost_analysis().get("flops", 0.0) / 1e9
+        gflop = (compiled.cost_analysis() or {}).get("flops", 0.0) / 1e9
         self.timings.append(Timing(name, min(runs) * 1e3, gflop, used / 2**20, compile_s))
         return result
 
@@ -116,7 +117,8 @@ def one_step(bench: Bench, config: VDiffSRConfig, items: dict[str, Params], batc
         pyramid = bench.run("prior", pvar.method(PyramidVAR.from_tokens), items["pvar"], tokens)
         prior = bench.run("prior keys, values", model.read_prior, _only(items, "denoiser"), pyramid)
     z_0 = bench.run("UNet, one step", denoise, _only(items, "denoiser"), z_y, lr, prior)
-    return bench.run("VQ decode", model.decode, _only(items, "first_stage"), z_0)
+    hr: jax.Array = bench.run("VQ decode", model.decode, _only(items, "first_stage"), z_0)
+    return hr
 
 
 def _only(items: Items, name: str) -> Items:

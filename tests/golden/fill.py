@@ -7,13 +7,14 @@ Values are laid out in C order of the PyTorch shape (conv OIHW, linear out x in)
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
 EMBEDDINGS = ("embedding.weight", "class_emb.weight", "lvl_embed.weight", "pos_1LC", "pos_start")
 
 
-def fill(name, shape, seed=0):
+def fill(name: str, shape: Sequence[int], seed: int = 0) -> np.ndarray:
     shape = tuple(int(s) for s in shape)
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     raw = np.random.Philox(key=[int(seed), key]).random_raw(int(np.prod(shape, dtype=np.int64)))

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conversion.in_memory import convert, invert
 from tests.parity_kinds import weights
 from vdiffsr_jax.config import VARTokenizerConfig, VQGANConfig
 from vdiffsr_jax.conversion import var_tokenizer, vqgan
-from vdiffsr_jax.conversion.rules import ConversionError, convert, invert
+from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.models.build import build, flatten
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
 from vdiffsr_jax.models.vqgan import VQGAN

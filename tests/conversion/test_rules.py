@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdiffsr_jax.conversion.rules import CONV, LINEAR, ConversionError, Drop, Rule, convert, invert, squeeze
+from tests.conversion.in_memory import convert, invert
+from vdiffsr_jax.conversion.rules import ConversionError, Drop, Rule
+from vdiffsr_jax.conversion.torch_layers import CONV, LINEAR, squeeze
 
 TABLE = [
     Rule(r"layer\.(\d)\.weight", r"layers/\1/kernel", CONV),

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conversion.in_memory import convert, invert
 from vdiffsr_jax.config import VARConfig
-from vdiffsr_jax.conversion.rules import ConversionError, convert, invert
+from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.conversion.var import TABLE, infer_config
 from vdiffsr_jax.models.build import build, flatten
 from vdiffsr_jax.models.var import VAR

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.conversion.in_memory import convert
 from tests.golden.quality.recipe import MUSIQ_SIZES, SIZES, picture
 from tests.models.test_quality import IO, clip_names, clip_state, musiq_names, musiq_state
-from vdiffsr_jax.conversion.rules import convert
 from vdiffsr_jax.metrics import catalog
 from vdiffsr_jax.metrics.rules import RULES
 from vdiffsr_jax.models import kinds

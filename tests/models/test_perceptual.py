@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.conversion.in_memory import convert
 from tests.golden.perceptual.recipe import weight
 from vdiffsr_jax.conversion.perceptual import TABLES, heads_of, infer_backbone
-from vdiffsr_jax.conversion.rules import ConversionError, convert
+from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import build, flatten, unflatten
 from vdiffsr_jax.models.perceptual import BACKBONES, PerceptualDistance

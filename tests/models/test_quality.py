@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.conversion.in_memory import convert, invert
 from tests.golden.quality.recipe import MUSIQ_SIZES, SIZES, picture, weight
 from vdiffsr_jax.conversion import clip_iqa as clip_names
 from vdiffsr_jax.conversion import musiq as musiq_names
 from vdiffsr_jax.conversion.original_names import original_names
-from vdiffsr_jax.conversion.rules import convert, invert
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten, unflatten
 from vdiffsr_jax.models.clip_iqa import CLIPIQA, prompt_tokens

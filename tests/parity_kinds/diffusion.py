@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.conversion.in_memory import convert, invert
 from tests.golden.fill import fill
 from tests.parity_kinds import swin_unet, vqgan_f4, weights
 from vdiffsr_jax.config import ScheduleConfig
-from vdiffsr_jax.conversion.rules import convert, invert
 from vdiffsr_jax.conversion.swin_unet import TABLE
 from vdiffsr_jax.diffusion import losses, resshift, sampler, schedule
 from vdiffsr_jax.diffusion.schedule import Schedule

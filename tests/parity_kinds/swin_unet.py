@@ -9,9 +9,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from tests.conversion.in_memory import convert
 from tests.parity_kinds import weights
 from vdiffsr_jax.config import SwinUNetConfig, parse
-from vdiffsr_jax.conversion.rules import convert
 from vdiffsr_jax.conversion.swin_unet import TABLE
 from vdiffsr_jax.models.build import Network, Params, build, flatten, unflatten
 from vdiffsr_jax.models.swin_unet import SwinUNet

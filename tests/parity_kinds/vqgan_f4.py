@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from tests.conversion.in_memory import convert
 from tests.parity_kinds import weights
-from vdiffsr_jax.conversion.rules import convert
 from vdiffsr_jax.conversion.vqgan import TABLE, infer_config
 from vdiffsr_jax.models.build import Network, Params, build, flatten, unflatten
 from vdiffsr_jax.models.vqgan import VQGAN

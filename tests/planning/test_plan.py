@@ -7,7 +7,9 @@ import pytest
 from tests.training.conftest import SMOKE
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.planning import plan
+from vdiffsr_jax.planning.assumed import with_assumed_weights
 from vdiffsr_jax.planning.collectives import collective_bytes
+from vdiffsr_jax.training import tasks
 from vdiffsr_jax.training.config import parse_train
 
 HLO = """HloModule jit_step, entry_computation_layout={()->f32[]}
@@ -57,6 +59,13 @@ def test_the_smoke_teacher_on_the_devices_here(config, capsys):
 def test_sampling_step_needs_no_weights_either(config, capsys):
     assert plan.main(["--config", str(config), "--step", "sample", "--sample_batch", "1"]) == plan.FITS
     assert "sampling step" in capsys.readouterr().out
+
+
+def test_what_is_assumed_fits_the_run(tmp_path):
+    """The prior's alignment starts from parts of what it trains, a tokenizer and a VAR."""
+    cfg, assumed = with_assumed_weights(parse_train(read_config_file(SMOKE)["align"]), tmp_path)
+    assert len(assumed) == 2
+    assert tasks.make(cfg).networks.keys() == {"pvar", "reader", "var", "tokenizer"}
 
 
 @pytest.mark.parametrize(

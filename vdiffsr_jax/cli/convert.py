@@ -16,7 +16,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.conversion import perceptual, presets, weights_file
 from vdiffsr_jax.conversion.assemble import assemble
 from vdiffsr_jax.conversion.convert import convert, parts, with_backbone
@@ -24,7 +24,7 @@ from vdiffsr_jax.conversion.inspect import inspect
 from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.conversion.to_torch import to_torch
 from vdiffsr_jax.models.build import flatten
-from vdiffsr_jax.weights.checkpoint import CheckpointError, check_free, save_model
+from vdiffsr_jax.weights.checkpoint import check_free, save_model
 
 _DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16), "float16": np.dtype(np.float16)}
 _EXAMPLES = """examples:
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _run(args)
     except BrokenPipeError:  # the reader of a listing has seen enough (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ConversionError, CheckpointError, ConfigError, OSError, MemoryError) as error:
+    except (ExpectedError, OSError, MemoryError) as error:
         if args.verbose:
             traceback.print_exc()
         print(f"error: {error or type(error).__name__}", file=sys.stderr)

@@ -7,15 +7,10 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from vdiffsr_jax.config import ConfigError
-from vdiffsr_jax.distribution.download import DownloadError
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, resolve
 from vdiffsr_jax.evaluation.command import parser, run
-from vdiffsr_jax.metrics.catalog import MetricError, listing
-from vdiffsr_jax.metrics.niqe import NiqeError
-from vdiffsr_jax.sampling.errors import SamplingError
-from vdiffsr_jax.sampling.files import UsageError
-from vdiffsr_jax.weights.checkpoint import CheckpointError
+from vdiffsr_jax.metrics.catalog import listing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,10 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except DownloadError as error:
-        return _told(error, str(error), 1, trace=args.verbose)
-    except (UsageError, MetricError, CheckpointError, ConfigError, SamplingError, NiqeError) as error:
-        return _told(error, str(error), 2, trace=args.verbose)
+    except ExpectedError as error:
+        return _told(error, str(error), error.exit_code, trace=args.verbose)
     except Exception as error:  # noqa: BLE001  (a fault of ours: its trace, and a last line like all others)
         return _told(error, f"{type(error).__name__}: {error}", 1, trace=True)
 

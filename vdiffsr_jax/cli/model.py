@@ -8,9 +8,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config import ConfigError, ExpectedError
 from vdiffsr_jax.distribution import catalogue, hub
-from vdiffsr_jax.distribution.download import DownloadError
 from vdiffsr_jax.distribution.fetch import fetch, is_fetched, model_folder, remove
 from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, resolve
 
@@ -70,22 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was downloaded stays, the same command goes on", file=sys.stderr)
         return 130
-    except Exception as error:
-        if not isinstance(error, _refusals()):
-            raise
+    except (ExpectedError, OSError) as error:
         if args.verbose:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     return 0
-
-
-def _refusals() -> tuple[type[Exception], ...]:
-    """What says by itself what is wrong. (JAX comes with them: `list` does without.)"""
-    from vdiffsr_jax.conversion.rules import ConversionError
-    from vdiffsr_jax.weights.checkpoint import CheckpointError
-
-    return ConfigError, ConversionError, CheckpointError, DownloadError, OSError
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vdiffsr_jax import __version__
-from vdiffsr_jax.config import COLOR_FIXES
+from vdiffsr_jax.config import COLOR_FIXES, ExpectedError
 from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, resolve
 from vdiffsr_jax.photos.kinds import EXTENSIONS, format_of
 from vdiffsr_jax.photos.write import write_whole
@@ -29,7 +29,8 @@ from vdiffsr_jax.weights import storage
 if TYPE_CHECKING:
     from vdiffsr_jax.sampling.batch_job import BatchJob
 
-
+# Of `upscaler.Settings`, by their flags.
+_SETTINGS = ("steps", "seed", "sampler", "overlap", "stride", "blend", "color_fix", "fidelity")
 _EPILOG = """\
 exit codes: 0 all done, 1 some inputs failed, 2 wrong usage, 130 interrupted, 143 terminated (what was finished stays)
 again: results made before from the same inputs by the same model and settings are kept, the rest is done; the list of
@@ -103,29 +104,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             how, code = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
             print(f"{how}; finished results stay, and the same command goes on", file=sys.stderr)
             return code
-        except Exception as error:  # noqa: BLE001  (a person gets a line, not a traceback)
+        except ExpectedError as error:
             if args.verbose:
                 traceback.print_exc()
-            message, code = _explain(error)
-            print(f"error: {message}", file=sys.stderr)
-            return code
-
-
-def _explain(error: Exception) -> tuple[str, int]:
-    if isinstance(error, UsageError):
-        return str(error), 2
-    from vdiffsr_jax.config import ConfigError
-    from vdiffsr_jax.distribution.download import DownloadError
-    from vdiffsr_jax.photos.photo import ImageError
-    from vdiffsr_jax.sampling.errors import DeviceMemoryError, SamplingError
-    from vdiffsr_jax.weights.checkpoint import CheckpointError
-
-    if isinstance(error, (CheckpointError, ConfigError, SamplingError)):
-        return str(error), 2
-    if isinstance(error, (DeviceMemoryError, DownloadError, ImageError)):
-        return str(error), 1
-    traceback.print_exception(error)
-    return f"{type(error).__name__}: {error} (a fault of this program: its trace is above)", 1
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
+        except Exception as error:  # noqa: BLE001  (what nobody foresaw: its trace, and a last line like all others)
+            traceback.print_exc()
+            print(
+                f"error: {type(error).__name__}: {error} (a fault of this program: its trace is above)", file=sys.stderr
+            )
+            return 1
 
 
 def _sample(args: argparse.Namespace) -> int:
@@ -176,16 +165,7 @@ def _sample(args: argparse.Namespace) -> int:
             "prior.mode=shuffled takes the prior of the next photo in the list: upscale them all in one process, and "
             "with --overwrite where results exist"
         )
-    settings = Settings(
-        steps=args.steps,
-        seed=args.seed,
-        sampler=args.sampler,
-        overlap=args.overlap,
-        stride=args.stride,
-        blend=args.blend,
-        color_fix=args.color_fix,
-        fidelity=args.fidelity,
-    )
+    settings = Settings(**{name: getattr(args, name) for name in _SETTINGS})
     upscaler.check(settings)
     output = Output(
         scale=args.outscale,
@@ -214,8 +194,7 @@ def _sample(args: argparse.Namespace) -> int:
 
 def _work(args: argparse.Namespace, directory: str | Path) -> Work:
     """What the results depend on besides their inputs."""
-    names = ["steps", "seed", "sampler", "overlap", "stride", "tile", "blend", "color_fix", "fidelity"]
-    names += ["dtype", "outscale", "quality"]
+    names = [*_SETTINGS, "tile", "dtype", "outscale", "quality"]
     models = [fingerprint(directory), *([fingerprint(args.ckpt2)] if args.ckpt2 else [])]
     return {name: getattr(args, name) for name in names} | {"model": models, "version": __version__}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from etils import epath
 
-from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config import ConfigError, ExpectedError
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, find
 from vdiffsr_jax.runtime import compile_cache
@@ -89,23 +89,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return train(args)
     except Exception as error:  # noqa: BLE001  (whatever it is, the other processes must not wait for this one)
-        if args.verbose or not isinstance(error, _refusals()):
+        if args.verbose or not isinstance(error, (ExpectedError, OSError)):
             traceback.print_exc()
         print(f"train.py: {error}", file=sys.stderr)
         code = USAGE if isinstance(error, ConfigError) else FAILED
         distributed.end_job(code)
         return code
-
-
-def _refusals() -> tuple[type[Exception], ...]:
-    """What says by itself what is wrong; anything else is a fault of ours, and its trace is needed."""
-    from vdiffsr_jax.data.photos import DataError
-    from vdiffsr_jax.distribution.download import DownloadError
-    from vdiffsr_jax.training.metrics import NonFiniteError
-    from vdiffsr_jax.training.sharding import ShardingError
-    from vdiffsr_jax.weights.checkpoint import CheckpointError
-
-    return ConfigError, OSError, CheckpointError, DataError, DownloadError, NonFiniteError, ShardingError
 
 
 def existing(file: str) -> epath.Path:
@@ -171,11 +160,10 @@ def check(configs: Mapping[epath.Path, Any], by_name: Callable[[str], str]) -> i
 
     What an earlier run of a chain will write need not be there yet. Raises: ConfigError with one line for each problem.
     """
-    from vdiffsr_jax.data.photos import Broken, DataError
+    from vdiffsr_jax.data.photos import Broken
     from vdiffsr_jax.data.sources import open_source
-    from vdiffsr_jax.distribution.download import DownloadError
     from vdiffsr_jax.training import named
-    from vdiffsr_jax.weights.checkpoint import CheckpointError, read_config
+    from vdiffsr_jax.weights.checkpoint import read_config
 
     problems = []
     for cfg in configs.values():
@@ -184,17 +172,17 @@ def check(configs: Mapping[epath.Path, Any], by_name: Callable[[str], str]) -> i
                 continue
             try:
                 read_config(by_name(directory))
-            except (CheckpointError, ConfigError, DownloadError) as error:
+            except ExpectedError as error:
                 problems.append(f"init_from.{flag}: {error}")
         try:
             named.check(cfg)
-        except (CheckpointError, ConfigError) as error:
+        except ExpectedError as error:
             problems.append(str(error))
         for flag in ("sources", "valid_sources", "lr_sources", "valid_lr_sources"):
             for path in getattr(cfg.data, flag):
                 try:
                     open_source(path, Broken())
-                except DataError as error:
+                except ExpectedError as error:
                     problems.append(f"data.{flag}: {error}")
     if problems:
         raise ConfigError(f"{len(problems)} of the run's paths cannot be used:\n  " + "\n  ".join(problems))

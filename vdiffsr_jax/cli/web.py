@@ -6,8 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from vdiffsr_jax.config import ConfigError
-from vdiffsr_jax.distribution.download import DownloadError
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, resolve
 from vdiffsr_jax.runtime import compile_cache
 from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
@@ -41,17 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         print(f"error: the page needs the extra web (pip install 'vdiffsr-jax[web]'): {error}", file=sys.stderr)
         return 2
-    from vdiffsr_jax.sampling.errors import SamplingError
     from vdiffsr_jax.sampling.upscaler import Upscaler
     from vdiffsr_jax.web.jobs import Jobs, Limits
-    from vdiffsr_jax.weights.checkpoint import CheckpointError
 
     try:
         ask = agree if args.yes else ask_on_terminal
         places = {name: resolve(name, ask=ask) for name in args.ckpt} or {"small, bundled": str(BUNDLED_MODEL)}
         compile_cache.use(args.compile_cache)
         models = {name: Upscaler.load(place, dtype=args.dtype) for name, place in places.items()}
-    except (ConfigError, CheckpointError, SamplingError, DownloadError) as error:
+    except ExpectedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     limits = Limits(megabytes=args.max_megabytes, megapixels=args.max_megapixels, waiting=args.max_waiting)

@@ -12,7 +12,7 @@ from vdiffsr_jax.config.model import (
     VDiffSRConfig,
 )
 from vdiffsr_jax.config.networks import SwinUNetConfig, VARConfig, VARTokenizerConfig, VQGANConfig
-from vdiffsr_jax.config.parsing import ConfigError, Dataclass, check_choice, parse, to_dict
+from vdiffsr_jax.config.parsing import ConfigError, Dataclass, ExpectedError, check_choice, parse, to_dict
 
 __all__ = [
     "COLOR_FIXES",
@@ -20,6 +20,7 @@ __all__ = [
     "CoGUConfig",
     "ConfigError",
     "Dataclass",
+    "ExpectedError",
     "PriorConfig",
     "ScheduleConfig",
     "SharpConfig",

@@ -20,7 +20,16 @@ class Dataclass(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
-class ConfigError(ValueError):
+class ExpectedError(Exception):
+    """What can go wrong without a fault of the program: the message alone says in one line what, and what to do.
+
+    `exit_code` of a command that ends with it: 2 if it was called the wrong way, 1 if that could not be known.
+    """
+
+    exit_code = 2
+
+
+class ConfigError(ExpectedError, ValueError):
     """A configuration is wrong; the message names the field and says what to do."""
 
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vdiffsr_jax.conversion.rules import CONV, CONV1X1, ConversionError, Rule
+from vdiffsr_jax.conversion.rules import ConversionError, Rule
+from vdiffsr_jax.conversion.torch_layers import CONV, CONV1X1, layer, norm
 
 _HALF = r"(encoder|decoder)\."
 _BLOCK = (
@@ -19,27 +20,19 @@ _ATTENTION = (
 )
 
 
-def _affine(theirs: str, ours: str, op: Any = None) -> list[Rule]:
-    """Weight and bias of a normalisation (no `op`) or of a layer with a kernel."""
-    weight = (
-        Rule(theirs + r"\.weight", f"{ours}/scale") if op is None else Rule(theirs + r"\.weight", f"{ours}/kernel", op)
-    )
-    return [weight, Rule(theirs + r"\.bias", f"{ours}/bias")]
-
-
 def _rules() -> list[Rule]:
-    rules = []
+    rules: list[Rule] = []
     for theirs, ours, n in _BLOCK:
-        rules += _affine(theirs + r"(norm[12])", rf"{ours}\{n + 1}")
-        rules += _affine(theirs + r"(conv[12])", rf"{ours}\{n + 1}", CONV)
-        rules += _affine(theirs + r"nin_shortcut", f"{ours}shortcut", CONV1X1)
+        rules += norm(theirs + r"(norm[12])", rf"{ours}\{n + 1}")
+        rules += layer(theirs + r"(conv[12])", rf"{ours}\{n + 1}", CONV)
+        rules += layer(theirs + r"nin_shortcut", f"{ours}shortcut", CONV1X1)
     for theirs, ours, n in _ATTENTION:
-        rules += _affine(theirs + r"norm", f"{ours}norm")
-        rules += _affine(theirs + r"(qkv|q|k|v|proj_out)", rf"{ours}\{n + 1}", CONV1X1)
-    rules += _affine(_HALF + r"down\.(\d+)\.downsample\.conv", r"\1/down/\2/resample", CONV)
-    rules += _affine(_HALF + r"up\.(\d+)\.upsample\.conv", r"\1/up/\2/resample/conv", CONV)
-    rules += _affine(_HALF + r"norm_out", r"\1/norm_out")
-    rules += _affine(_HALF + r"(conv_in|conv_out)", r"\1/\2", CONV)
+        rules += norm(theirs + r"norm", f"{ours}norm")
+        rules += layer(theirs + r"(qkv|q|k|v|proj_out)", rf"{ours}\{n + 1}", CONV1X1)
+    rules += layer(_HALF + r"down\.(\d+)\.downsample\.conv", r"\1/down/\2/resample", CONV)
+    rules += layer(_HALF + r"up\.(\d+)\.upsample\.conv", r"\1/up/\2/resample/conv", CONV)
+    rules += norm(_HALF + r"norm_out", r"\1/norm_out")
+    rules += layer(_HALF + r"(conv_in|conv_out)", r"\1/\2", CONV)
     return rules
 
 

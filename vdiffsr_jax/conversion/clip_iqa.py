@@ -7,30 +7,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from vdiffsr_jax.config import parse
-from vdiffsr_jax.conversion.rules import CONV, LINEAR, ConversionError, Drop, FileKind, Rule, Table
+from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Rule, Table
+from vdiffsr_jax.conversion.torch_layers import CONV, LINEAR, batch_norm, layer, norm
 from vdiffsr_jax.models.clip_iqa import CLIPIQAConfig
-
-
-def _norm(theirs: str, ours: str) -> list[Rule]:
-    names = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
-    return [Rule(rf"{theirs}\.{a}", f"{ours}/norm/{b}") for a, b in names.items()]
 
 
 def _image() -> list[Rule]:
     rules = []
     for i in range(3):
         rules.append(Rule(rf"visual\.conv{i + 1}\.weight", f"image/stem/{i}/conv/kernel", CONV))
-        rules += _norm(rf"visual\.bn{i + 1}", f"image/stem/{i}")
+        rules += batch_norm(rf"visual\.bn{i + 1}", f"image/stem/{i}/norm")
     for stage in range(4):
         block, ours = rf"visual\.layer{stage + 1}\.(\d+)\.", rf"image/stages/{stage}/\1/"
         for i in range(3):
             rules.append(Rule(rf"{block}conv{i + 1}\.weight", f"{ours}convs/{i}/conv/kernel", CONV))
-            rules += _norm(rf"{block}bn{i + 1}", f"{ours}convs/{i}")
+            rules += batch_norm(rf"{block}bn{i + 1}", f"{ours}convs/{i}/norm")
         rules.append(Rule(rf"{block}downsample\.0\.weight", f"{ours}skip/conv/kernel", CONV))
-        rules += _norm(rf"{block}downsample\.1", f"{ours}skip")
+        rules += batch_norm(rf"{block}downsample\.1", f"{ours}skip/norm")
     for theirs, part in (("q", "query"), ("k", "key"), ("v", "value"), ("c", "out")):
-        rules.append(Rule(rf"visual\.attnpool\.{theirs}_proj\.weight", f"image/{part}/kernel", LINEAR))
-        rules.append(Rule(rf"visual\.attnpool\.{theirs}_proj\.bias", f"image/{part}/bias"))
+        rules += layer(rf"visual\.attnpool\.{theirs}_proj", f"image/{part}", LINEAR)
     return rules
 
 
@@ -39,17 +34,14 @@ def _text() -> list[Rule]:
     rules = [
         Rule(r"token_embedding\.weight", "text/token"),
         Rule(r"positional_embedding", "text/position"),
-        Rule(r"ln_final\.weight", "text/norm/scale"),
-        Rule(r"ln_final\.bias", "text/norm/bias"),
+        *norm("ln_final", "text/norm"),
         Rule(r"text_projection", "text/out/kernel"),
         Rule(block + r"attn\.in_proj_weight", ours + "qkv/kernel", LINEAR),
         Rule(block + r"attn\.in_proj_bias", ours + "qkv/bias"),
-        Rule(block + r"ln_([12])\.weight", ours + r"norm\2/scale"),
-        Rule(block + r"ln_([12])\.bias", ours + r"norm\2/bias"),
+        *norm(block + "ln_([12])", ours + r"norm\2"),
     ]
     for theirs, part in ((r"attn\.out_proj", "out"), (r"mlp\.c_fc", "fc1"), (r"mlp\.c_proj", "fc2")):
-        rules.append(Rule(rf"{block}{theirs}\.weight", f"{ours}{part}/kernel", LINEAR))
-        rules.append(Rule(rf"{block}{theirs}\.bias", f"{ours}{part}/bias"))
+        rules += layer(block + theirs, ours + part, LINEAR)
     return rules
 
 

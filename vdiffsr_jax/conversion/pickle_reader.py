@@ -50,10 +50,6 @@ _BYTES = {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
 _LITERALS = _NUMBERS | _TEXTS | _BYTES
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY: dict[str, type] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
-_SMALL_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_PUT = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
-_GET = frozenset(("GET", "BINGET", "LONG_BINGET"))
-_IGNORED = frozenset(("PROTO", "FRAME"))
 _MARK = object()
 # Tuples are no keys: hashing one that holds itself many times over takes exponential time.
 _KEYS = (str, int, float, bytes, type(None))
@@ -103,26 +99,87 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def step(self, op: str, argument: Any) -> None:
+        """What one operation does. Raises: as `load`, or what damage leads to (ValueError, IndexError, KeyError)."""
         stack = self.stack
-        if op in _LITERALS:
-            stack.append(argument)
-        elif op in _CONSTANTS:
-            stack.append(_CONSTANTS[op])
-        elif op in _EMPTY:
-            stack.append(_EMPTY[op]())
-        elif op in _PUT:
-            self.memo[argument] = self.top()
-        elif op in _GET:
-            stack.append(self.memo[argument])
-        elif op in _SMALL_TUPLES:
-            stack.append(tuple(reversed([self.pop() for _ in range(_SMALL_TUPLES[op])])))
-        elif op in _IGNORED:
-            pass
-        else:
-            handler = getattr(self, f"op_{op}", None)
-            if handler is None:
+        match op:
+            case "PROTO" | "FRAME":
+                pass
+            case "STOP":
+                self.top()
+            case "MARK":
+                stack.append(_MARK)
+            case "POP":
+                stack.pop()
+            case "POP_MARK":
+                self.pop_mark()
+            case "DUP":
+                stack.append(self.top())
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self.memo[argument] = self.top()
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = self.top()
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(self.memo[argument])
+            case _ if op in _LITERALS:
+                stack.append(argument)
+            case _ if op in _CONSTANTS:
+                stack.append(_CONSTANTS[op])
+            case _ if op in _EMPTY:
+                stack.append(_EMPTY[op]())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(reversed([self.pop() for _ in range(int(op[-1]))])))
+            case "TUPLE":
+                stack.append(tuple(self.pop_mark()))
+            case "LIST":
+                stack.append(self.pop_mark())
+            case "DICT":
+                items = self.pop_mark()
+                stack.append({})
+                self.set_items(items)
+            case "FROZENSET":
+                stack.append(frozenset(map(_key, self.pop_mark())))
+            case "APPEND":
+                item = self.pop()
+                self.container(list).append(item)
+            case "APPENDS":
+                items = self.pop_mark()
+                self.container(list).extend(items)
+            case "ADDITEMS":
+                items = self.pop_mark()
+                self.container(set).update(map(_key, items))
+            case "SETITEM":
+                value, key = self.pop(), self.pop()
+                self.set_items([key, value])
+            case "SETITEMS":
+                self.set_items(self.pop_mark())
+            case "BINPERSID":
+                stack.append(self.persistent(self.pop()))
+            case "GLOBAL":
+                module, _, name = argument.partition(" ")
+                stack.append(self.look_up(module, name))
+            case "STACK_GLOBAL":
+                name, module = self.pop(), self.pop()
+                if not isinstance(name, str) or not isinstance(module, str):
+                    raise ValueError("the name of a global is no string")
+                stack.append(self.look_up(module, name))
+            case "INST":
+                module, _, name = argument.partition(" ")
+                raise _refused(module, name)
+            case "REDUCE":
+                arguments, function = self.pop(), self.pop()
+                if not isinstance(function, Global) or function.make is None or not isinstance(arguments, tuple):
+                    raise RefusedError(f"the pickle calls {_name(function)}: refused")
+                stack.append(function.make(arguments))
+            case "NEWOBJ":
+                arguments, function = self.pop(), self.pop()
+                if not isinstance(function, Global) or function.new is None or not isinstance(arguments, tuple):
+                    raise RefusedError(f"the pickle makes an instance of {_name(function)} (NEWOBJ): refused")
+                stack.append(function.new(arguments))
+            case "BUILD":
+                state = self.pop()
+                stack.append(self.attributes(self.pop(), state))
+            case _:
                 raise RefusedError(f"the pickle uses {op} {argument or ''}".rstrip() + ", which is refused")
-            handler(argument)
 
     def top(self) -> Any:
         if self.stack[-1] is _MARK:
@@ -141,91 +198,6 @@ class _Machine:
                 del self.stack[i:]
                 return items
         raise ValueError("a mark is missing")
-
-    def op_STOP(self, _: Any) -> None:  # noqa: N802
-        self.top()
-
-    def op_MARK(self, _: Any) -> None:  # noqa: N802
-        self.stack.append(_MARK)
-
-    def op_POP(self, _: Any) -> None:  # noqa: N802
-        self.stack.pop()
-
-    def op_POP_MARK(self, _: Any) -> None:  # noqa: N802
-        self.pop_mark()
-
-    def op_DUP(self, _: Any) -> None:  # noqa: N802
-        self.stack.append(self.top())
-
-    def op_MEMOIZE(self, _: Any) -> None:  # noqa: N802
-        self.memo[len(self.memo)] = self.top()
-
-    def op_TUPLE(self, _: Any) -> None:  # noqa: N802
-        self.stack.append(tuple(self.pop_mark()))
-
-    def op_LIST(self, _: Any) -> None:  # noqa: N802
-        self.stack.append(self.pop_mark())
-
-    def op_DICT(self, _: Any) -> None:  # noqa: N802
-        items = self.pop_mark()
-        self.stack.append({})
-        self.set_items(items)
-
-    def op_FROZENSET(self, _: Any) -> None:  # noqa: N802
-        self.stack.append(frozenset(map(_key, self.pop_mark())))
-
-    def op_APPEND(self, _: Any) -> None:  # noqa: N802
-        item = self.pop()
-        self.container(list).append(item)
-
-    def op_APPENDS(self, _: Any) -> None:  # noqa: N802
-        items = self.pop_mark()
-        self.container(list).extend(items)
-
-    def op_ADDITEMS(self, _: Any) -> None:  # noqa: N802
-        items = self.pop_mark()
-        self.container(set).update(map(_key, items))
-
-    def op_SETITEM(self, _: Any) -> None:  # noqa: N802
-        value, key = self.pop(), self.pop()
-        self.set_items([key, value])
-
-    def op_SETITEMS(self, _: Any) -> None:  # noqa: N802
-        self.set_items(self.pop_mark())
-
-    def op_BINPERSID(self, _: Any) -> None:  # noqa: N802
-        self.stack.append(self.persistent(self.pop()))
-
-    def op_GLOBAL(self, argument: str) -> None:  # noqa: N802
-        module, _, name = argument.partition(" ")
-        self.stack.append(self.look_up(module, name))
-
-    def op_STACK_GLOBAL(self, _: Any) -> None:  # noqa: N802
-        name, module = self.pop(), self.pop()
-        if not isinstance(name, str) or not isinstance(module, str):
-            raise ValueError("the name of a global is no string")
-        self.stack.append(self.look_up(module, name))
-
-    def op_INST(self, argument: str) -> None:  # noqa: N802
-        module, _, name = argument.partition(" ")
-        raise _refused(module, name)
-
-    def op_REDUCE(self, _: Any) -> None:  # noqa: N802
-        arguments, function = self.pop(), self.pop()
-        if not isinstance(function, Global) or function.make is None or not isinstance(arguments, tuple):
-            raise RefusedError(f"the pickle calls {getattr(function, 'name', type(function).__name__)}: refused")
-        self.stack.append(function.make(arguments))
-
-    def op_NEWOBJ(self, _: Any) -> None:  # noqa: N802
-        arguments, function = self.pop(), self.pop()
-        if not isinstance(function, Global) or function.new is None or not isinstance(arguments, tuple):
-            what = getattr(function, "name", type(function).__name__)
-            raise RefusedError(f"the pickle makes an instance of {what} (NEWOBJ): refused")
-        self.stack.append(function.new(arguments))
-
-    def op_BUILD(self, _: Any) -> None:  # noqa: N802
-        state = self.pop()
-        self.stack.append(self.attributes(self.pop(), state))
 
     def look_up(self, module: str, name: str) -> Global:
         found = self.table.get(f"{module}.{name}")
@@ -250,6 +222,10 @@ def _key(key: Any) -> Any:
     if not isinstance(key, _KEYS):
         raise PickleError(f"the pickle has a {type(key).__name__} as a key: refused")
     return key
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "name", type(function).__name__)
 
 
 def _refused(module: str, name: str) -> RefusedError:

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
 
-class ConversionError(ValueError):
+class ConversionError(ExpectedError, ValueError):
     """The file does not convert; the message lists every problem."""
 
 
@@ -39,22 +40,13 @@ def reading_zip(path: Path) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Op:
-    """An invertible change of layout. `shape(torch_shape)` predicts what `forward` gives."""
+    """An invertible change of layout: `forward` from PyTorch's array to ours."""
 
     forward: Callable[[np.ndarray], np.ndarray]
     inverse: Callable[[np.ndarray], np.ndarray]
 
 
 IDENTITY = Op(lambda x: x, lambda x: x)
-LINEAR = Op(np.transpose, np.transpose)  # (out, in) <-> (in, out)
-CONV = Op(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))  # OIHW <-> HWIO
-CONV1X1 = Op(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])  # OI11 <-> (in, out)
-
-
-def squeeze(torch_shape_prefix: int) -> Op:
-    """Drop `torch_shape_prefix` leading axes of length one."""
-    n = torch_shape_prefix
-    return Op(lambda x: x.reshape(x.shape[n:]), lambda x: x.reshape((1,) * n + x.shape))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,20 +166,6 @@ def _apply(op: Op, tensor: LazyArray) -> LazyArray | None:
     except (ValueError, IndexError):
         return None
     return LazyArray(shape, tensor.dtype, lambda: np.asarray(op.forward(tensor.read()), order="C"))
-
-
-def convert(
-    table: Table, names: Iterable[str], read: Callable[[str], np.ndarray], want: Mapping[str, Any], what: str
-) -> dict[str, np.ndarray]:
-    """`convert_lazily` for tensors that already lie in memory, or are read by name: {our path: array}."""
-    tensors = {name: LazyArray.of(read(name)) for name in names}
-    return {path: lazy.read() for path, lazy in convert_lazily(table, tensors, want, what).items()}
-
-
-def invert(table: Table, names: Iterable[str], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """{our path: array} -> {PyTorch name: array} for the given PyTorch names; dropped buffers are left out."""
-    todo = plan(table, names)
-    return {name: np.ascontiguousarray(op.inverse(np.asarray(params[path]))) for path, (name, op) in todo.fill.items()}
 
 
 def _raise(problems: Sequence[str], what: str = "the file") -> None:

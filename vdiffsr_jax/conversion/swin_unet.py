@@ -12,39 +12,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from vdiffsr_jax.config import ConfigError, SwinUNetConfig, parse, to_dict
-from vdiffsr_jax.conversion.rules import (
-    CONV,
-    CONV1X1,
-    IDENTITY,
-    LINEAR,
-    ConversionError,
-    Drop,
-    FileKind,
-    Op,
-    Rule,
-    Table,
-)
+from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Rule, Table
+from vdiffsr_jax.conversion.torch_layers import CONV, CONV1X1, LINEAR, layer, norm
 from vdiffsr_jax.models.kinds import DenoiserConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def _affine(pattern: str, path: str, op: Op) -> list[Rule]:
-    return [Rule(rf"{pattern}\.weight", f"{path}/kernel", op), Rule(rf"{pattern}\.bias", f"{path}/bias")]
-
-
-def _norm(pattern: str, path: str) -> list[Rule]:
-    return [Rule(rf"{pattern}\.weight", f"{path}/scale"), Rule(rf"{pattern}\.bias", f"{path}/bias")]
-
-
 def _res(pattern: str, path: str) -> list[Rule]:
     return [
-        *_norm(rf"{pattern}\.in_layers\.0", f"{path}/norm1"),
-        *_affine(rf"{pattern}\.in_layers\.2", f"{path}/conv1", CONV),
-        *_affine(rf"{pattern}\.emb_layers\.1", f"{path}/emb", LINEAR),
-        *_norm(rf"{pattern}\.out_layers\.0", f"{path}/norm2"),
-        *_affine(rf"{pattern}\.out_layers\.3", f"{path}/conv2", CONV),
-        *_affine(rf"{pattern}\.skip_connection", f"{path}/skip", CONV1X1),
+        *norm(rf"{pattern}\.in_layers\.0", f"{path}/norm1"),
+        *layer(rf"{pattern}\.in_layers\.2", f"{path}/conv1", CONV),
+        *layer(rf"{pattern}\.emb_layers\.1", f"{path}/emb", LINEAR),
+        *norm(rf"{pattern}\.out_layers\.0", f"{path}/norm2"),
+        *layer(rf"{pattern}\.out_layers\.3", f"{path}/conv2", CONV),
+        *layer(rf"{pattern}\.skip_connection", f"{path}/skip", CONV1X1),
     ]
 
 
@@ -52,33 +34,33 @@ def _swin(pattern: str, path: str, group: int) -> list[Rule | Drop]:
     """Rules of one Swin layer; `group` is the number of the next capture group."""
     block, ours = rf"{pattern}\.blocks\.(\d+)", rf"{path}/blocks/\{group}"
     return [
-        *_affine(rf"{pattern}\.patch_embed\.proj", f"{path}/embed", CONV1X1),
-        *_affine(rf"{pattern}\.patch_unembed\.proj", f"{path}/unembed", CONV1X1),
-        *_norm(rf"{block}\.norm1", f"{ours}/norm1"),
-        *_norm(rf"{block}\.norm2", f"{ours}/norm2"),
-        *_affine(rf"{block}\.attn\.qkv", f"{ours}/attn/qkv", LINEAR),
-        *_affine(rf"{block}\.attn\.proj", f"{ours}/attn/proj", LINEAR),
-        Rule(rf"{block}\.attn\.relative_position_bias_table", f"{ours}/attn/bias_table", IDENTITY),
-        *_affine(rf"{block}\.mlp\.fc1", f"{ours}/fc1", CONV1X1),
-        *_affine(rf"{block}\.mlp\.fc2", f"{ours}/fc2", CONV1X1),
+        *layer(rf"{pattern}\.patch_embed\.proj", f"{path}/embed", CONV1X1),
+        *layer(rf"{pattern}\.patch_unembed\.proj", f"{path}/unembed", CONV1X1),
+        *norm(rf"{block}\.norm1", f"{ours}/norm1"),
+        *norm(rf"{block}\.norm2", f"{ours}/norm2"),
+        *layer(rf"{block}\.attn\.qkv", f"{ours}/attn/qkv", LINEAR),
+        *layer(rf"{block}\.attn\.proj", f"{ours}/attn/proj", LINEAR),
+        Rule(rf"{block}\.attn\.relative_position_bias_table", f"{ours}/attn/bias_table"),
+        *layer(rf"{block}\.mlp\.fc1", f"{ours}/fc1", CONV1X1),
+        *layer(rf"{block}\.mlp\.fc2", f"{ours}/fc2", CONV1X1),
         Drop(rf"{block}\.attn\.relative_position_index", "follows from the window size"),
         Drop(rf"{block}\.attn_mask", "follows from the map's size; an averaged (EMA) file holds inexact values"),
     ]
 
 
 TABLE: Table = [
-    *_affine(r"time_embed\.0", "time_embed/fc1", LINEAR),
-    *_affine(r"time_embed\.2", "time_embed/fc2", LINEAR),
-    *_affine(r"input_blocks\.(0)\.0", r"input_blocks/\1", CONV),
-    *_affine(r"input_blocks\.(\d+)\.0\.op", r"input_blocks/\1", CONV),
+    *layer(r"time_embed\.0", "time_embed/fc1", LINEAR),
+    *layer(r"time_embed\.2", "time_embed/fc2", LINEAR),
+    *layer(r"input_blocks\.(0)\.0", r"input_blocks/\1", CONV),
+    *layer(r"input_blocks\.(\d+)\.0\.op", r"input_blocks/\1", CONV),
     *_res(r"(input|output)_blocks\.(\d+)\.0", r"\1_blocks/\2/res"),
     *_swin(r"(input|output)_blocks\.(\d+)\.1", r"\1_blocks/\2/swin", group=3),
-    *_affine(r"output_blocks\.(\d+)\.[12]\.conv", r"output_blocks/\1/upsample/conv", CONV),
+    *layer(r"output_blocks\.(\d+)\.[12]\.conv", r"output_blocks/\1/upsample/conv", CONV),
     *_res(r"middle_block\.0", "middle/res"),
     *_swin(r"middle_block\.1", "middle/swin", group=1),
     *_res(r"middle_block\.2", "middle_res"),
-    *_norm(r"out\.0", "norm_out"),
-    *_affine(r"out\.2", "conv_out", CONV),
+    *norm(r"out\.0", "norm_out"),
+    *layer(r"out\.2", "conv_out", CONV),
 ]
 
 

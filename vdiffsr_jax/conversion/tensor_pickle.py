@@ -15,30 +15,19 @@ from vdiffsr_jax.conversion.pickle_reader import Global, Opaque, PickleError
 from vdiffsr_jax.conversion.storage_view import Storage, View
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
-_DTYPES: dict[str, np.dtype] = {
-    "float16": np.dtype(np.float16),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-    "float32": np.dtype(np.float32),
-    "float64": np.dtype(np.float64),
-    "uint8": np.dtype(np.uint8),
-    "int8": np.dtype(np.int8),
-    "int16": np.dtype(np.int16),
-    "int32": np.dtype(np.int32),
-    "int64": np.dtype(np.int64),
-    "bool": np.dtype(np.bool_),
+_STORAGES: dict[str, np.dtype] = {
+    "HalfStorage": np.dtype(np.float16),
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "FloatStorage": np.dtype(np.float32),
+    "DoubleStorage": np.dtype(np.float64),
+    "ByteStorage": np.dtype(np.uint8),
+    "CharStorage": np.dtype(np.int8),
+    "ShortStorage": np.dtype(np.int16),
+    "IntStorage": np.dtype(np.int32),
+    "LongStorage": np.dtype(np.int64),
+    "BoolStorage": np.dtype(np.bool_),
 }
-_STORAGES = {
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "FloatStorage": "float32",
-    "DoubleStorage": "float64",
-    "ByteStorage": "uint8",
-    "CharStorage": "int8",
-    "ShortStorage": "int16",
-    "IntStorage": "int32",
-    "LongStorage": "int64",
-    "BoolStorage": "bool",
-}
+_DTYPES = {dtype.name: dtype for dtype in _STORAGES.values()}  # as torch calls them, too
 # What a defaultdict is made of; never called here.
 _FACTORIES = ("bool", "dict", "float", "int", "list", "long", "str", "tuple", "unicode")
 
@@ -87,7 +76,7 @@ def describe_storage(identity: tuple[Any, ...], length: int) -> tuple[str, Stora
         return key, Storage(count, None)
     if name not in _STORAGES:
         raise PickleError(f"{kind.name} is no tensor storage")
-    dtype = _DTYPES[_STORAGES[name]]
+    dtype = _STORAGES[name]
     return key, Storage(count * dtype.itemsize, dtype)
 
 
@@ -115,22 +104,22 @@ def _table(source: Path | bytes, big_endian: bool) -> dict[str, Global]:
         "torch.device": lambda a: ":".join(str(_plain(x)) for x in a),
         "collections.OrderedDict": _dict,
         "collections.Counter": _dict,
-        "collections.defaultdict": _default_dict,
+        "collections.defaultdict": _opaque("collections.defaultdict"),
         "builtins.set": _set,
         "__builtin__.set": _set,
         "__builtin__.bytes": _no_bytes,
         "_codecs.encode": _encode,
         "numpy.dtype": _numpy_dtype,
-        "pathlib.PosixPath": _posix_path,
-        "pathlib._local.PosixPath": _posix_path,  # Python 3.13
+        "pathlib.PosixPath": _opaque("pathlib.PosixPath"),
+        "pathlib._local.PosixPath": _opaque("pathlib.PosixPath"),  # Python 3.13
     }
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        makers |= {f"{module}.scalar": _numpy_scalar, f"{module}._reconstruct": _numpy_array}
+        makers |= {f"{module}.scalar": _numpy_scalar, f"{module}._reconstruct": _opaque("numpy.ndarray")}
     markers = [f"torch.{name}" for name in (*_STORAGES, *_DTYPES, "float8_e4m3fn", "float8_e5m2")]
     markers += ["torch.storage.UntypedStorage", "torch.UntypedStorage", "numpy.ndarray"]
     markers += [f"{module}.{name}" for module in ("builtins", "__builtin__") for name in _FACTORIES]
     table = {name: Global(name) for name in markers} | {name: Global(name, make) for name, make in makers.items()}
-    return table | {"argparse.Namespace": Global("argparse.Namespace", new=_namespace)}
+    return table | {"argparse.Namespace": Global("argparse.Namespace", new=_opaque("argparse.Namespace"))}
 
 
 def _tensor(
@@ -209,28 +198,22 @@ def _no_bytes(arguments: tuple[Any, ...]) -> bytes:
     return b""
 
 
-def _namespace(arguments: tuple[Any, ...]) -> Opaque:
-    if arguments:
-        raise PickleError("an argparse.Namespace is damaged")
-    return Opaque("argparse.Namespace")
+# What stands beside weights and is never built: name -> what its arguments must be.
+_OPAQUE: dict[str, Callable[[tuple[Any, ...]], bool]] = {
+    "argparse.Namespace": lambda a: not a,
+    "collections.defaultdict": lambda a: len(a) < 2 and all(isinstance(factory, Global | None) for factory in a),
+    "pathlib.PosixPath": lambda a: all(isinstance(part, str) for part in a),
+    "numpy.ndarray": lambda a: len(a) == 3 and a[0] == Global("numpy.ndarray"),  # then shape and type
+}
 
 
-def _default_dict(arguments: tuple[Any, ...]) -> Opaque:
-    if len(arguments) > 1 or not all(factory is None or isinstance(factory, Global) for factory in arguments):
-        raise PickleError("a collections.defaultdict is damaged")
-    return Opaque("collections.defaultdict")
+def _opaque(name: str) -> Callable[[tuple[Any, ...]], Opaque]:
+    def make(arguments: tuple[Any, ...]) -> Opaque:
+        if not _OPAQUE[name](arguments):
+            raise PickleError(f"a value of {name} is damaged")
+        return Opaque(name)
 
-
-def _posix_path(arguments: tuple[Any, ...]) -> Opaque:
-    if not all(isinstance(part, str) for part in arguments):
-        raise PickleError("a pathlib.PosixPath is damaged")
-    return Opaque("pathlib.PosixPath")
-
-
-def _numpy_array(arguments: tuple[Any, ...]) -> Opaque:  # class, shape, type; what it holds comes as attributes
-    if len(arguments) != 3 or not isinstance(arguments[0], Global) or arguments[0].name != "numpy.ndarray":
-        raise PickleError("a numpy array is damaged")
-    return Opaque("numpy.ndarray")
+    return make
 
 
 def _numpy_dtype(arguments: tuple[Any, ...]) -> _NumpyDtype | Opaque:

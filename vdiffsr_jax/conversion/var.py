@@ -6,35 +6,29 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vdiffsr_jax.config import ConfigError, VARConfig, parse
-from vdiffsr_jax.conversion.rules import LINEAR, ConversionError, Drop, FileKind, Op, Rule, squeeze
+from vdiffsr_jax.config import VARConfig, parse
+from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Op, Rule, Table
+from vdiffsr_jax.conversion.torch_layers import LINEAR, layer, squeeze
 
 PER_HEAD = Op(lambda x: x.reshape(-1), lambda x: x.reshape(1, -1, 1, 1))
 BLOCK = r"blocks\.(\d+)\."
 
-TABLE = (
+TABLE: Table = (
     Rule(r"pos_start", "pos_start", squeeze(1)),
     Rule(r"pos_1LC", "pos", squeeze(1)),
     Rule(r"class_emb\.weight", "class_embed"),
     Rule(r"lvl_embed\.weight", "level_embed"),
-    Rule(r"word_embed\.weight", "word_embed/kernel", LINEAR),
-    Rule(r"word_embed\.bias", "word_embed/bias"),
-    Rule(r"shared_ada_lin\.1\.weight", "shared_ada/kernel", LINEAR),
-    Rule(r"shared_ada_lin\.1\.bias", "shared_ada/bias"),
+    *layer(r"word_embed", "word_embed", LINEAR),
+    *layer(r"shared_ada_lin\.1", "shared_ada", LINEAR),
     Rule(BLOCK + r"ada_gss", r"blocks/\1/ada_gss", squeeze(2)),
-    Rule(BLOCK + r"ada_lin\.1\.weight", r"blocks/\1/ada/kernel", LINEAR),
-    Rule(BLOCK + r"ada_lin\.1\.bias", r"blocks/\1/ada/bias"),
+    *layer(BLOCK + r"ada_lin\.1", r"blocks/\1/ada", LINEAR),
     Rule(BLOCK + r"attn\.scale_mul_1H11", r"blocks/\1/attn/log_scale", PER_HEAD),
     Rule(BLOCK + r"attn\.mat_qkv\.weight", r"blocks/\1/attn/qkv/kernel", LINEAR),
     Rule(BLOCK + r"attn\.([qv]_bias)", r"blocks/\1/attn/\2"),
-    Rule(BLOCK + r"attn\.proj\.weight", r"blocks/\1/attn/proj/kernel", LINEAR),
-    Rule(BLOCK + r"attn\.proj\.bias", r"blocks/\1/attn/proj/bias"),
-    Rule(BLOCK + r"ffn\.(fc[12])\.weight", r"blocks/\1/\2/kernel", LINEAR),
-    Rule(BLOCK + r"ffn\.(fc[12])\.bias", r"blocks/\1/\2/bias"),
-    Rule(r"head_nm\.ada_lin\.1\.weight", "head_ada/kernel", LINEAR),
-    Rule(r"head_nm\.ada_lin\.1\.bias", "head_ada/bias"),
-    Rule(r"head\.weight", "head/kernel", LINEAR),
-    Rule(r"head\.bias", "head/bias"),
+    *layer(BLOCK + r"attn\.proj", r"blocks/\1/attn/proj", LINEAR),
+    *layer(BLOCK + r"ffn\.(fc[12])", r"blocks/\1/\2", LINEAR),
+    *layer(r"head_nm\.ada_lin\.1", "head_ada", LINEAR),
+    *layer(r"head", "head", LINEAR),
     Drop(r"lvl_1L", "the level of each token follows from patch_nums"),
     Drop(r"attn_bias_for_masking", "the block-causal mask follows from patch_nums"),
     Drop(BLOCK + r"attn\.zero_k_bias", "keys have no bias: always zero"),
@@ -81,10 +75,7 @@ def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VARCo
                 f"{tokens} tokens in {levels} levels is no published VAR; give patch_nums, the side of every level"
             )
         values["patch_nums"] = fits[0]
-    try:
-        cfg = parse(VARConfig, values | overrides)
-    except ConfigError as error:
-        raise ConversionError(str(error)) from None
+    cfg = parse(VARConfig, values | overrides)
     if (cfg.num_tokens, len(cfg.patch_nums)) != (tokens, levels):
         raise ConversionError(
             f"patch_nums={cfg.patch_nums} makes {cfg.num_tokens} tokens in {len(cfg.patch_nums)} levels; "

@@ -6,19 +6,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vdiffsr_jax.config import ConfigError, VARTokenizerConfig, parse
+from vdiffsr_jax.config import VARTokenizerConfig, parse
 from vdiffsr_jax.conversion import autoencoder
-from vdiffsr_jax.conversion.rules import CONV, ConversionError, Drop, FileKind, Rule, Table
+from vdiffsr_jax.conversion.rules import Drop, FileKind, Rule, Table
+from vdiffsr_jax.conversion.torch_layers import CONV, layer
 
 _PHI = r"quantize\.quant_resi\.qresi_ls\.(\d+)"
 
 TABLE: Table = (
     *autoencoder.TABLE,
     Rule(r"quantize\.embedding\.weight", "quantizer/codebook"),
-    Rule(_PHI + r"\.weight", r"quantizer/phi/\1/kernel", CONV),
-    Rule(_PHI + r"\.bias", r"quantizer/phi/\1/bias"),
-    Rule(r"(quant_conv|post_quant_conv)\.weight", r"\1/kernel", CONV),
-    Rule(r"(quant_conv|post_quant_conv)\.bias", r"\1/bias"),
+    *layer(_PHI, r"quantizer/phi/\1", CONV),
+    *layer(r"(quant_conv|post_quant_conv)", r"\1", CONV),
     Drop(r"quantize\.ema_vocab_hit_SV", "counts how often training used each code"),
 )
 
@@ -28,7 +27,7 @@ def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VARTo
 
     The levels do not show in the shapes: without `patch_nums` they are those of the published 256-pixel model.
 
-    Raises: ConversionError if a needed name is missing or the shapes fit no configuration.
+    Raises: ConversionError if a needed name is missing; ConfigError if the shapes fit no configuration.
     """
     what = "VAR tokenizer"
     vocab_size, _ = autoencoder.need(shapes, "quantize.embedding.weight", what)
@@ -37,10 +36,7 @@ def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VARTo
         "vocab_size": vocab_size,
         "share_quant_resi": len({m[1] for name in shapes if (m := re.match(_PHI, name))}),
     }
-    try:
-        return parse(VARTokenizerConfig, values | overrides)
-    except ConfigError as error:
-        raise ConversionError(str(error)) from None
+    return parse(VARTokenizerConfig, values | overrides)
 
 
 MARKS = ("encoder.conv_in.weight", "quantize.embedding.weight", "quantize.quant_resi.qresi_ls.0.weight")

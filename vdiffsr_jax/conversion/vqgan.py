@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vdiffsr_jax.config import ConfigError, VQGANConfig, parse
+from vdiffsr_jax.config import VQGANConfig, parse
 from vdiffsr_jax.conversion import autoencoder
-from vdiffsr_jax.conversion.rules import CONV1X1, ConversionError, Drop, FileKind, Rule, Table
+from vdiffsr_jax.conversion.rules import Drop, FileKind, Rule, Table
+from vdiffsr_jax.conversion.torch_layers import CONV1X1, layer
 
 TABLE: Table = (
     *autoencoder.TABLE,
     Rule(r"quantize\.embedding\.weight", "codebook"),
-    Rule(r"(quant_conv|post_quant_conv)\.weight", r"\1/kernel", CONV1X1),
-    Rule(r"(quant_conv|post_quant_conv)\.bias", r"\1/bias"),
+    *layer(r"(quant_conv|post_quant_conv)", r"\1", CONV1X1),
     Drop(r"loss\..*", "the loss of LDM's trainer (its discriminator and LPIPS) is no part of the first stage"),
 )
 
@@ -21,7 +21,7 @@ TABLE: Table = (
 def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VQGANConfig:
     """The configuration that {PyTorch name: shape} implies; `overrides` are VQGANConfig fields.
 
-    Raises: ConversionError if a needed name is missing or the shapes fit no configuration.
+    Raises: ConversionError if a needed name is missing; ConfigError if the shapes fit no configuration.
     """
     what = "VQGAN first stage"
     n_embed, embed_dim = autoencoder.need(shapes, "quantize.embedding.weight", what)
@@ -31,10 +31,7 @@ def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VQGAN
         "in_channels": autoencoder.need(shapes, "encoder.conv_in.weight", what)[1],
         "out_channels": autoencoder.need(shapes, "decoder.conv_out.weight", what)[0],
     }
-    try:
-        return parse(VQGANConfig, values | overrides)
-    except ConfigError as error:
-        raise ConversionError(str(error)) from None
+    return parse(VQGANConfig, values | overrides)
 
 
 MARKS = ("encoder.conv_in.weight", "quantize.embedding.weight")

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax.config import ConfigError, parse, to_dict
+from vdiffsr_jax.config import ConfigError, ExpectedError, parse, to_dict
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.data.config import DEGRADATIONS, DataConfig
-from vdiffsr_jax.data.photos import DataError
 
 
 def run(work: Callable[[], int], *, verbose: bool = False) -> int:
@@ -21,7 +20,7 @@ def run(work: Callable[[], int], *, verbose: bool = False) -> int:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
         return work()
-    except (ConfigError, DataError) as error:
+    except ExpectedError as error:
         if verbose:
             raise
         print(f"error: {error}", file=sys.stderr)

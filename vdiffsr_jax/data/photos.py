@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.photos.read import read, read_size
 
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 _MAX_PIXELS = 180_000_000
 
 
-class DataError(RuntimeError):
+class DataError(ExpectedError, RuntimeError):
     """The data cannot be used; the message says which file or setting and what to do."""
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from vdiffsr_jax import __version__
+from vdiffsr_jax.config import ExpectedError
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
@@ -29,8 +30,10 @@ _PASSING = (408, 429, 500, 502, 503, 504)
 Report = Callable[[int, int | None], None]
 
 
-class DownloadError(RuntimeError):
+class DownloadError(ExpectedError, RuntimeError):
     """A file did not arrive as it should; the message says why and what to do."""
+
+    exit_code = 1
 
 
 class _Broken(Exception):  # noqa: N818  (not for others: the next try goes on)

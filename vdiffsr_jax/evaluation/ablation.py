@@ -17,16 +17,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config import ConfigError, ExpectedError
 from vdiffsr_jax.config_file import SWITCHES, read_config_file
 from vdiffsr_jax.evaluation import command as evaluate
 from vdiffsr_jax.evaluation import models
 from vdiffsr_jax.evaluation.grid import Cell, cells, parse_switch
-from vdiffsr_jax.metrics.catalog import MetricError
-from vdiffsr_jax.metrics.niqe import NiqeError
-from vdiffsr_jax.sampling.errors import SamplingError
 from vdiffsr_jax.sampling.files import UsageError
-from vdiffsr_jax.weights.checkpoint import CheckpointError
 from vdiffsr_jax.weights.versions import CONFIG_FILE
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
@@ -76,11 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(own)
     try:
         return ablate(args, theirs)
-    except (UsageError, CheckpointError, ConfigError, MetricError, NiqeError, SamplingError, OSError) as error:
+    except (ExpectedError, OSError) as error:
         if args.verbose:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
-        return FAILED if isinstance(error, OSError) else USAGE
+        return error.exit_code if isinstance(error, ExpectedError) else FAILED
 
 
 def ablate(args: argparse.Namespace, evaluate_arguments: Sequence[str]) -> int:

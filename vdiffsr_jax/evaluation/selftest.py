@@ -15,15 +15,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.evaluation.pairs import by_stem, read_plain
 from vdiffsr_jax.evaluation.scores import Scorer
 from vdiffsr_jax.metrics import catalog
-from vdiffsr_jax.metrics.catalog import METRICS, MetricError
-from vdiffsr_jax.metrics.niqe import NiqeError
+from vdiffsr_jax.metrics.catalog import METRICS
 from vdiffsr_jax.metrics.rules import RULES
-from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.sampling.files import UsageError
-from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 # Published column -> (our metric, largest difference of one picture that is taken for the same metric).
 TOLERANCES = {
@@ -48,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = p.parse_args(arguments)
     try:
         return _run(args.folder, args.weights)
-    except (UsageError, ImageError, MetricError, NiqeError, CheckpointError) as error:
+    except ExpectedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

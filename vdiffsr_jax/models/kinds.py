@@ -62,10 +62,14 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of checkpoint: the class of its configuration, and {item name: Item}; a single network's is its kind."""
+    """A kind of checkpoint: the class of its configuration, and {item name: Item}; a single network's is its kind.
+
+    `beside`: {class of a run's model: from its configuration, which has none of this kind's in it, the one that fits}.
+    """
 
     config: type
     items: Mapping[str, Item]
+    beside: Mapping[type, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
 
 
 def _prior_class(prior: Any) -> Callable[..., Any]:
@@ -81,16 +85,23 @@ def _distance_class(backbone: str) -> Callable[..., Any]:
     return DISTS if backbone == "dists" else PerceptualDistance
 
 
+def _tokenizer_of(var: VARConfig) -> VARTokenizerConfig:
+    return VARTokenizerConfig(patch_nums=var.patch_nums, vocab_size=var.vocab_size, z_channels=var.code_dim)
+
+
 _MODELS = "vdiffsr_jax.models"
 KINDS: dict[str, Kind] = {
     "vqgan": Kind(VQGANConfig, {"vqgan": Item(f"{_MODELS}.vqgan:VQGAN", flags=("first_stage",))}),
     "var_tokenizer": Kind(
-        VARTokenizerConfig, {"var_tokenizer": Item(f"{_MODELS}.var_tokenizer:VARTokenizer", flags=("tokenizer",))}
+        VARTokenizerConfig,
+        {"var_tokenizer": Item(f"{_MODELS}.var_tokenizer:VARTokenizer", flags=("tokenizer",))},
+        beside={VARConfig: _tokenizer_of},
     ),
     "var": Kind(VARConfig, {"var": Item(f"{_MODELS}.var:VAR", flags=("var",))}),
     "swin_unet": Kind(
         DenoiserConfig,
         {"swin_unet": Item(f"{_MODELS}.swin_unet:SwinUNet", lambda c: c.denoiser, flags=("denoiser", "teacher"))},
+        beside={VDiffSRConfig: lambda model: DenoiserConfig(model.denoiser, model.schedule)},
     ),
     "vdiffsr": Kind(
         VDiffSRConfig,

@@ -6,11 +6,15 @@ import dataclasses
 
 import numpy as np
 
+from vdiffsr_jax.config import ExpectedError
+
 MAX_PIXELS = 32_000_000
 
 
-class ImageError(ValueError):
+class ImageError(ExpectedError, ValueError):
     """A photo cannot be read or written; the message says why, without the file's name."""
+
+    exit_code = 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax.config import VARConfig, VARTokenizerConfig, VDiffSRConfig, to_dict
-from vdiffsr_jax.models.kinds import DenoiserConfig, PerceptualConfig
+from vdiffsr_jax.config import to_dict
+from vdiffsr_jax.models import kinds
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.weights.formats import FORMAT
 from vdiffsr_jax.weights.versions import CONFIG_FILE
@@ -36,20 +36,25 @@ def with_assumed_weights(cfg: TrainConfig, folder: Path) -> tuple[TrainConfig, l
 
 
 def _network(flag: str, model: Any) -> tuple[str, Any]:
-    """(kind, configuration) of what a flag of init_from may hold, for a run that trains `model`."""
-    if flag == "perceptual":
-        return "perceptual", PerceptualConfig()
-    if flag in ("denoiser", "teacher") and isinstance(model, VDiffSRConfig):
-        return "swin_unet", DenoiserConfig(model.denoiser, model.schedule)
-    if flag == "pvar":
-        return "vdiffsr", model
-    if isinstance(model, VDiffSRConfig):
-        parts: dict[str, tuple[str, Any]] = {"first_stage": ("vqgan", model.first_stage)}
-        if model.prior is not None:
-            parts |= {"tokenizer": ("var_tokenizer", model.prior.tokenizer), "var": ("var", model.prior.var)}
-        return parts[flag]
-    if flag == "tokenizer" and isinstance(model, VARConfig):
-        return "var_tokenizer", VARTokenizerConfig(
-            patch_nums=model.patch_nums, vocab_size=model.vocab_size, z_channels=model.code_dim
-        )
-    return {"first_stage": "vqgan", "tokenizer": "var_tokenizer", "var": "var"}[flag], model
+    """(kind, configuration) of what a flag of init_from may name in a run that trains `model`, by the kinds' records.
+
+    The first kind whose configuration is a part of `model`, or fits beside it; else the defaults of the first.
+    """
+    accepted = kinds.accepted(flag)
+    for kind in accepted:
+        record = kinds.KINDS[kind]
+        config = _part(model, record.config)
+        if config is None and type(model) in record.beside:
+            config = record.beside[type(model)](model)
+        if config is not None:
+            return kind, config
+    kind = next(iter(accepted))
+    return kind, kinds.KINDS[kind].config()
+
+
+def _part(config: Any, cls: type) -> Any:
+    """The first instance of `cls` in a configuration, None if there is none."""
+    if isinstance(config, cls):
+        return config
+    parts = (_part(part, cls) for part in vars(config).values() if dataclasses.is_dataclass(part))
+    return next((part for part in parts if part is not None), None)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdiffsr_jax.config import ConfigError, VDiffSRConfig
+from vdiffsr_jax.config import ConfigError, ExpectedError, VDiffSRConfig
 from vdiffsr_jax.config_file import read_config_file
 
 if TYPE_CHECKING:
@@ -66,21 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         return _plan(args)
-    except Exception as error:
-        if not isinstance(error, _refusals()):
-            raise
+    except (ExpectedError, OSError) as error:
         if args.verbose:
             traceback.print_exc()
         print(f"plan: {error}", file=sys.stderr)
         return USAGE
-
-
-def _refusals() -> tuple[type[Exception], ...]:
-    """What says by itself what is wrong. (JAX is imported with them: not before `_plan` has set its environment.)"""
-    from vdiffsr_jax.training.sharding import ShardingError
-    from vdiffsr_jax.weights.checkpoint import CheckpointError
-
-    return ConfigError, CheckpointError, ShardingError, OSError
 
 
 def _plan(args: argparse.Namespace) -> int:

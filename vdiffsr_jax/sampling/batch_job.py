@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.metrics.psnr_ssim import luma, psnr, ssim
 from vdiffsr_jax.metrics.report import Report
 from vdiffsr_jax.photos import alpha, write
@@ -18,7 +19,6 @@ from vdiffsr_jax.photos.photo import MAX_PIXELS, ImageError, Photo
 from vdiffsr_jax.photos.read import read, read_size
 from vdiffsr_jax.photos.resample import lanczos
 from vdiffsr_jax.photos.sheet import before_and_after
-from vdiffsr_jax.sampling.errors import SamplingError
 from vdiffsr_jax.sampling.files import PhotoTask
 from vdiffsr_jax.sampling.in_flight import Failure
 from vdiffsr_jax.sampling.progress import Progress
@@ -210,7 +210,7 @@ class BatchJob:
         """In one line; what nobody expected is our own fault, and its trace goes to stderr."""
         if isinstance(error, MemoryError):
             return "needs more memory than this machine has"
-        if isinstance(error, (ImageError, SamplingError)):
+        if isinstance(error, ExpectedError):
             return str(error)
         self._progress.trace("".join(traceback.format_exception(error)).rstrip())
         return f"{type(error).__name__}: {error}"

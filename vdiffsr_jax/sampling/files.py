@@ -13,13 +13,14 @@ from pathlib import Path
 
 from etils import epath
 
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.photos.kinds import EXTENSIONS, HOW_TO_READ, SUFFIXES, format_of, is_photo
 from vdiffsr_jax.weights.storage import identity, is_remote, location
 
 EXAMPLES = Path(__file__).parents[1] / "assets" / "examples"
 
 
-class UsageError(ValueError):
+class UsageError(ExpectedError, ValueError):
     """The command line asks for something that cannot be done; the message says what to change."""
 
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.training.events import EventFile
 from vdiffsr_jax.training.log_folder import LogFolder, parts
 from vdiffsr_jax.training.speed import Speed
@@ -24,8 +25,10 @@ ELSEWHERE = ("loss", "learning_rate", "images_per_second", "data_wait", "step_ms
 NAME = "log.jsonl"
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(ExpectedError, RuntimeError):
     """Loss or gradient became infinite or not a number; the message names step and samples."""
+
+    exit_code = 1
 
 
 class Window:

@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config import ConfigError, ExpectedError
 from vdiffsr_jax.training.config import MeshConfig
 
 
@@ -39,7 +39,7 @@ TABLE = (
 )
 
 
-class ShardingError(ValueError):
+class ShardingError(ExpectedError, ValueError):
     """A parameter that no rule knows, or a rule that no parameter needs."""
 
 

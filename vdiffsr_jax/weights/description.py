@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config import ConfigError, ExpectedError
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.weights import storage, versions
 from vdiffsr_jax.weights.formats import READABLE
 from vdiffsr_jax.weights.versions import CONFIG_FILE
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ExpectedError, ValueError):
     """A checkpoint cannot be written or read; the message names the directory and says what to do."""
 
 

@@ -30,12 +30,13 @@ import numpy as np
 import vdiffsr_jax
 from benchmarks.vmaf import VMAF
 from vdiffsr_jax.evaluation.cases import Case
-from vdiffsr_jax.evaluation.pairs import by_stem, parse_folders, read_plain
+from vdiffsr_jax.evaluation.pairs import parse_folders, read_plain
 from vdiffsr_jax.evaluation.protocol import Protocol, read_cases
 from vdiffsr_jax.metrics import catalog
 from vdiffsr_jax.metrics.psnr_ssim import psnr
 from vdiffsr_jax.metrics.rules import RULES
 from vdiffsr_jax.photos.write import write_whole
+from vdiffsr_jax.sampling.files import by_stem
 from vdiffsr_jax.sampling.results import fingerprint
 from vdiffsr_jax.weights import checkpoint
 

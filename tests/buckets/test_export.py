@@ -11,7 +11,7 @@ import pytest
 
 from tests.buckets.conftest import ROOT
 from tests.multiprocess import job
-from vdiffsr_jax.weights import checkpoint
+from vdiffsr_jax.weights.versions import CONFIG_FILE
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def test_two_processes_export_over_an_older_model(bucket, python, tmp_path, wher
         name.partition("/")[0] for name in bucket.files("run/best")
     }  # fmt: skip
     assert len(names) == 2, names
-    assert checkpoint.CONFIG_FILE in names
+    assert CONFIG_FILE in names
 
 
 AGAIN = """

@@ -13,7 +13,7 @@ import pytest
 from tests.data.conftest import noise, save
 from vdiffsr_jax.config import ConfigError, parse, to_dict
 from vdiffsr_jax.data.config import PRESETS, DataConfig
-from vdiffsr_jax.data.pipeline import Samples, make_dataset
+from vdiffsr_jax.data.pipeline import Batches, Samples
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
 
 
 def take(cfg: DataConfig, count: int, **settings) -> list[dict[str, np.ndarray]]:
-    iterator = make_dataset(cfg, **{"seed": 7, "batch_size": 4, **settings})
+    iterator = Batches(cfg, **{"seed": 7, "batch_size": 4, **settings})
     batches = [next(iterator) for _ in range(count)]
     iterator.close()
     return batches
@@ -64,17 +64,17 @@ def test_hosts_and_threads_share_one_order(cfg: DataConfig, threads: int):
 
 def test_worker_processes_give_the_same_samples_and_resume_anywhere(cfg: DataConfig):
     whole = take(cfg, 7)
-    iterator = make_dataset(with_(cfg, num_workers=2), seed=7, batch_size=4)
+    iterator = Batches(with_(cfg, num_workers=2), seed=7, batch_size=4)
     for step in range(3):
         assert_same(next(iterator), whole[step])
     state = iterator.get_state()
     iterator.close()
     assert state == {"step": 3}
-    alone = make_dataset(cfg, seed=7, batch_size=4)
+    alone = Batches(cfg, seed=7, batch_size=4)
     alone.set_state(state)
     for step in range(3, 6):
         assert_same(next(alone), whole[step])
-    alone.seek(1)
+    alone.set_state({"step": 1})
     assert_same(next(alone), whole[1])
     assert alone.get_state() == {"step": 2}
     alone.close()
@@ -84,10 +84,10 @@ def test_workers_end_with_a_trainer_that_is_killed():
     """They would hold its standard output open, and whoever reads that would wait for ever."""
     script = """
 from vdiffsr_jax.data.config import DataConfig
-from vdiffsr_jax.data.pipeline import make_dataset
+from vdiffsr_jax.data.pipeline import Batches
 if __name__ == "__main__":
     cfg = DataConfig(crop_size=32, degradation="bicubic", synthetic_fraction=1.0, num_workers=2)
-    batches = make_dataset(cfg, seed=0, batch_size=2)
+    batches = Batches(cfg, seed=0, batch_size=2)
     next(batches)
     print("ready", flush=True)
     next(batches), input()
@@ -136,9 +136,9 @@ def test_synthetic_fraction_is_a_share(cfg: DataConfig, tmp_path: Path):
 
 def test_a_bad_share_or_split_is_refused(cfg: DataConfig):
     with pytest.raises(ConfigError, match="batch_size=3 must divide by 2 processes"):
-        make_dataset(cfg, seed=0, batch_size=3, process_count=2)
+        Batches(cfg, seed=0, batch_size=3, process_count=2)
     with pytest.raises(ConfigError, match=r"data.valid_sources is empty: name a folder"):
-        make_dataset(with_(cfg, valid_sources=()), seed=0, batch_size=4, split="valid")
+        Batches(with_(cfg, valid_sources=()), seed=0, batch_size=4, split="valid")
     with pytest.raises(ConfigError, match="split='test' must be one of train, valid"):
         Samples(cfg, seed=0, split="test")
 

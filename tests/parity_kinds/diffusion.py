@@ -172,7 +172,7 @@ def _steps(denoise: sampler.Denoise, inputs: Mapping[str, jax.Array], made: Sche
         latents |= {f"p_t{t}_pred_xstart": z_0, f"p_t{t}_mean": mean}
     latents["p_t7_clipped_pred_xstart"] = jnp.clip(latents["p_t7_pred_xstart"], -1, 1)
     z_0 = sampler.predict_z_0(denoise, made, x0, 7)
-    latents["ddim_inverse_t7"] = resshift.inverse_step(x0, z_0, z_y, made.k[7], made.m[7], made.j[7])
+    latents["ddim_inverse_t7"] = (x0 - float(made.k[7]) * z_0 - float(made.j[7]) * z_y) / float(made.m[7])
     return latents | {"one_step": sampler.sample_one_step(denoise, made, z_y, noise)}
 
 

@@ -182,8 +182,9 @@ def described_png():
     buffer = io.BytesIO()
     Image.fromarray(pixels()).save(buffer, "PNG")
     data = buffer.getvalue()
+    told = Photo(pixels(), xmp=b'<x:xmpmeta tiff:Orientation="6"/>', density=(300, 300))
     chunks = [(b"gAMA", struct.pack(">I", 100000)), (b"cICP", b"\x09\x10\0\x01"), (b"tEXt", b"parameters\0a cat"),
-              png.xmp_chunk(b'<x:xmpmeta tiff:Orientation="6"/>'), png.density_chunk((300, 300))]  # fmt: skip
+              *png.told(told, None)]  # fmt: skip
     return data[:33] + b"".join(png.chunk(*c) for c in chunks) + data[33:]
 
 

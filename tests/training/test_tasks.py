@@ -221,7 +221,7 @@ def test_one_and_eight_devices_give_one_loss(tiny_chain, name):
 
     cfg = dataclasses.replace(tiny_chain[name], batch_size=8)
     task = tasks.make(cfg)
-    batches = pipeline.make_dataset(cfg.data, seed=0, batch_size=8)
+    batches = pipeline.Batches(cfg.data, seed=0, batch_size=8)
     batch = {part: array for part, array in next(batches).items() if part != "index"}
     batches.close()
     one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -20,7 +20,7 @@ from vdiffsr_jax.runtime import compile_cache, streams
 from vdiffsr_jax.runtime import processes as distributed
 from vdiffsr_jax.runtime.signals import Terminated, stopping
 from vdiffsr_jax.sampling import files
-from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
+from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL, bundled_model
 from vdiffsr_jax.sampling.files import PhotoTask, UsageError
 from vdiffsr_jax.sampling.progress import MessageHandler, Progress
 from vdiffsr_jax.sampling.results import ResultList, Work, fingerprint, own_results
@@ -136,7 +136,7 @@ def _sample(args: argparse.Namespace) -> int:
     if not tasks:
         print(f"fewer photos than the {processes} processes: nothing to do for process {process}")
         return 0
-    directory = resolve(args.ckpt, ask=agree if args.yes else ask_on_terminal) if args.ckpt else _bundled()
+    directory = resolve(args.ckpt, ask=agree if args.yes else ask_on_terminal) if args.ckpt else bundled_model()
     work = _work(args, directory)
     ready = _ready(args, tasks, own, work)
     if len(ready) == len(tasks) and references is None:
@@ -219,11 +219,9 @@ def _ready(args: argparse.Namespace, tasks: Sequence[PhotoTask], own: ResultList
 
 
 def _ready_said(args: argparse.Namespace, count: int) -> str:
-    return (
-        f"{count} skipped (their results exist)"
-        if args.skip_existing
-        else (f"{count} done before (by the same model and settings; --overwrite does them again)")
-    )
+    if args.skip_existing:
+        return f"{count} skipped (their results exist)"
+    return f"{count} done before (by the same model and settings; --overwrite does them again)"
 
 
 def _make(folder: Path) -> None:
@@ -261,9 +259,3 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--max_megapixels {args.max_megapixels} must be above 0")
     if any(character in args.suffix for character in "/\\\0"):
         raise UsageError(f"--suffix {args.suffix!r} must not hold a path")
-
-
-def _bundled() -> Path:
-    if not BUNDLED_MODEL.is_dir():
-        raise UsageError(f"this installation has no bundled model ({BUNDLED_MODEL}); give --ckpt DIRECTORY")
-    return BUNDLED_MODEL

@@ -97,13 +97,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
 
 
-def existing(file: str) -> epath.Path:
-    """Raises: ConfigError if there is no such file."""
-    if not (path := storage.place(file)).exists():
-        raise ConfigError(f"--steps {file}: no such file")
-    return path
-
-
 def profile_steps(text: str | None) -> tuple[int, int] | None:
     """ "10:12" -> (10, 12). Raises: ConfigError."""
     if text is None:
@@ -129,7 +122,9 @@ def train(args: argparse.Namespace) -> int:
         raise ConfigError("--workdir is needed: one directory that all processes see")
     profile = profile_steps(args.profile)
     seconds = args.minutes * 60 if args.minutes else args.hours * 3600 if args.hours else None
-    steps = sequence.read_steps(existing(args.steps)) if args.steps else None
+    if args.steps and not storage.place(args.steps).exists():
+        raise ConfigError(f"--steps {args.steps}: no such file")
+    steps = sequence.read_steps(storage.place(args.steps)) if args.steps else None
     settings = with_settings(read_config_file(args.config), [])
     values = runs(settings, args.workdir)
     configs = {path: parse_train(with_settings(each, args.settings)) for path, each in values.items()}

@@ -13,23 +13,3 @@ from vdiffsr_jax.config.model import (
 )
 from vdiffsr_jax.config.networks import SwinUNetConfig, VARConfig, VARTokenizerConfig, VQGANConfig
 from vdiffsr_jax.config.parsing import ConfigError, Dataclass, ExpectedError, check_choice, parse, to_dict
-
-__all__ = [
-    "COLOR_FIXES",
-    "CSPAConfig",
-    "CoGUConfig",
-    "ConfigError",
-    "Dataclass",
-    "ExpectedError",
-    "PriorConfig",
-    "ScheduleConfig",
-    "SharpConfig",
-    "SwinUNetConfig",
-    "VARConfig",
-    "VARTokenizerConfig",
-    "VDiffSRConfig",
-    "VQGANConfig",
-    "check_choice",
-    "parse",
-    "to_dict",
-]

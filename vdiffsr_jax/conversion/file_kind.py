@@ -26,6 +26,7 @@ _OTHERS = (
     (b"GIF8", "a picture"),
     (b"%PDF", "a PDF document"),
 )
+_FIRST_FORMAT = (b"sys_info", b"pickle", b"storages", b"tensors")  # what its tar archive begins with
 
 
 def recognise(path: Path) -> str:
@@ -77,12 +78,7 @@ def _what(path: Path, start: bytes, text: bytes) -> str:
             "download the file itself (on GitHub and Hugging Face its raw or resolve address)"
         )
     if start[257:262] == b"ustar":
-        if b"\x00" in start[:100] and start[: start.index(b"\x00")] in (
-            b"sys_info",
-            b"pickle",
-            b"storages",
-            b"tensors",
-        ):
+        if start[:100].split(b"\x00")[0] in _FIRST_FORMAT:
             return (
                 "in PyTorch's first format (a tar archive, from before version 0.1.10). Resave it where PyTorch is "
                 f"installed (this line runs what is in the file): {resaving(path.name)}"

@@ -50,13 +50,10 @@ def _state_dict(
     width = max(map(len, tensors))
     for name, tensor in tensors.items():
         shape = "x".join(map(str, tensor.shape)) or "scalar"
-        lines.append(f"  {name:{width}}  {shape:>16}  {tensor.dtype!s:8}" + _reason(reasons.get(name)))
+        reason = f"  dropped: {reasons[name]}" if name in reasons else ""
+        lines.append(f"  {name:{width}}  {shape:>16}  {tensor.dtype!s:8}{reason}")
     total = sum(tensor.size for tensor in tensors.values())
     return [*lines, f"{len(tensors)} tensors, {total / 1e6:.1f} M numbers"]
-
-
-def _reason(reason: str | None) -> str:
-    return f"  dropped: {reason}" if reason else ""
 
 
 def _checkpoint(path: Path) -> list[str]:

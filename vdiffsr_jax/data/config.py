@@ -217,14 +217,8 @@ class DataConfig:
             raise ConfigError("data.sources is empty: name a folder of photos, or set data.synthetic_fraction to 1")
         if (self.degradation == "custom") != (self.custom_degradation is not None):
             raise ConfigError("data.custom_degradation and data.degradation='custom' belong together: give both")
-        self._check_process()
-        self._check_pairs()
-
-    def _check_process(self) -> None:
         if self.process is not None and self.process.margin % self.scale:
             raise ConfigError(f"margin={self.process.margin} must be a multiple of data.scale={self.scale}")
-
-    def _check_pairs(self) -> None:
         paired = self.degradation == "paired"
         if paired != bool(self.lr_sources):
             raise ConfigError("data.lr_sources and data.degradation='paired' belong together: give both")

@@ -6,6 +6,7 @@ equal slices of every step. So a number says where a run is, and it goes on anyw
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import threading
@@ -80,17 +81,30 @@ def _signed(image: np.ndarray) -> np.ndarray:
 
 
 class Batches(Iterator[Batch]):
-    """Endless batches, made ahead by threads or worker processes (grain).
+    """Endless numpy batches, made ahead by threads or worker processes (grain); each process gets its share.
 
-    The state is the step: it fits any worker and host count, and setting it is exact.
+    A batch: hr (b, s, s, 3) and lr (b, s / scale, s / scale, 3) float32 in [-1, 1], index (b,) int64; no lr if
+    cfg.degradation is none. The split `valid` never changes: photo after photo, its centre first. The state is the
+    step: it fits any worker and host count, and setting it is exact.
+    Args: batch_size: of all processes together.
+    Raises on construction: ConfigError, or DataError for missing, empty or unusable sources.
     """
 
-    def __init__(self, samples: Samples, *, batch_size: int, process_index: int, process_count: int) -> None:
+    def __init__(
+        self,
+        cfg: DataConfig,
+        *,
+        seed: int,
+        batch_size: int,
+        split: str = "train",
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> None:
         if batch_size % process_count or not 0 <= process_index < process_count:
             raise ConfigError(f"batch_size={batch_size} must divide by {process_count} processes")
-        self.samples = samples
-        self._total, self._share = batch_size, batch_size // process_count
-        self._offset = process_index * self._share
+        self.samples = Samples(cfg, seed=seed, split=split)
+        share = batch_size // process_count
+        self._part = functools.partial(_part_of_step, self.samples, batch_size, process_index * share, share)
         self._step = 0
         self._iterator: Any = None
 
@@ -106,13 +120,9 @@ class Batches(Iterator[Batch]):
         return {"step": self._step}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Go on from a state."""
-        self.seek(state["step"])
-
-    def seek(self, step: int) -> None:
-        """Let the next batch be that of `step`; what was made ahead is thrown away."""
+        """Go on from a state; what was made ahead is thrown away."""
         self.close()
-        self._step = step
+        self._step = state["step"]
 
     def close(self) -> None:
         """End threads and workers; the next batch starts them again."""
@@ -124,7 +134,7 @@ class Batches(Iterator[Batch]):
         import grain
 
         cfg = self.samples.cfg
-        steps = grain.MapDataset.range(start, _ENDLESS).map(self._batch)
+        steps = grain.MapDataset.range(start, _ENDLESS).map(self._part)
         if not cfg.num_workers:
             return iter(steps.to_iter_dataset(grain.ReadOptions(cfg.threads, cfg.prefetch)))
         _allow_workers()
@@ -132,21 +142,12 @@ class Batches(Iterator[Batch]):
         options = grain.MultiprocessingOptions(cfg.num_workers, max(1, cfg.prefetch // cfg.num_workers))
         return iter(steps.to_iter_dataset(grain.ReadOptions(1, 1)).mp_prefetch(options, _end_with_parent))
 
-    @property
-    def _batch(self) -> Any:
-        return _StepBatch(self.samples, self._total, self._offset, self._share)
 
-
-class _StepBatch:
-    """This process's part of a step; picklable, so that workers can hold it."""
-
-    def __init__(self, samples: Samples, total: int, offset: int, share: int) -> None:
-        self._samples, self._total, self._offset, self._share = samples, total, offset, share
-
-    def __call__(self, step: int) -> Batch:
-        first = step * self._total + self._offset
-        samples = [self._samples(index) for index in range(first, first + self._share)]
-        return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+def _part_of_step(samples: Samples, batch_size: int, offset: int, share: int, step: int) -> Batch:
+    """A process's part of a step: `share` samples from the `offset`-th of the batch."""
+    first = step * batch_size + offset
+    parts = [samples(index) for index in range(first, first + share)]
+    return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
 def _allow_workers() -> None:
@@ -167,23 +168,3 @@ def _end_with_parent(worker: int, workers: int) -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
-
-
-def make_dataset(
-    cfg: DataConfig,
-    *,
-    seed: int,
-    batch_size: int,
-    split: str = "train",
-    process_index: int = 0,
-    process_count: int = 1,
-) -> Batches:
-    """An endless iterator of numpy batches; `batch_size` counts all processes, each gets its share.
-
-    Batches: hr (b, s, s, 3) and lr (b, s / scale, s / scale, 3) float32 in [-1, 1], index (b,) int64; no lr if
-    cfg.degradation is none. The split `valid` never changes: photo after photo, its centre first.
-
-    Raises: ConfigError, or DataError for missing, empty or unusable sources.
-    """
-    samples = Samples(cfg, seed=seed, split=split)
-    return Batches(samples, batch_size=batch_size, process_index=process_index, process_count=process_count)

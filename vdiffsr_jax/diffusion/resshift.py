@@ -84,13 +84,3 @@ def deterministic_step(z_t: Latent, z_0: Latent, z_y: Latent, k: ArrayLike, m: A
     """
     _same_shape(z_t, z_0, z_y)
     return _like(k, z_t) * z_0 + _like(m, z_t) * z_t + _like(j, z_t) * z_y
-
-
-def inverse_step(z_prev: Latent, z_0: Latent, z_y: Latent, k: ArrayLike, m: ArrayLike, j: ArrayLike) -> Latent:
-    """`deterministic_step` solved for its input: z_t = (z_{t-1} - k z_0 - j z_y) / m.
-
-    Args: k, m, j: of the schedule at t > 0 (m = 0 at t = 0: the clean latent keeps nothing of its noise).
-    Raises: ValueError if the latents differ in shape.
-    """
-    _same_shape(z_prev, z_0, z_y)
-    return (z_prev - _like(k, z_prev) * z_0 - _like(j, z_prev) * z_y) / _like(m, z_prev)

@@ -57,57 +57,31 @@ def pack(directory: str | os.PathLike[str], output: Path, card: Card) -> list[Pa
     return written
 
 
+_CARD = Path(__file__).with_name("card.md")
+_PART = "One network by itself: a part to train with or to assemble."
+_USE = """\
+```bash
+pip install "vdiffsr-jax[hub]"
+vdiffsr-sample -i photos -o results --ckpt ORG/{name}
+```
+
+```python
+import vdiffsr_jax
+
+upscale = vdiffsr_jax.load("ORG/{name}")
+```"""
+
+
 def _card(card: Card, kind: str, sizes: dict[str, int], sources: list[dict[str, object]]) -> str:
-    parameters = ", ".join(f"{item} {size / 1e6:.1f} M" for item, size in sizes.items())
     missing = "Its maker did not say."
-    lines = [
-        "---",
-        f"license: {card.licence}",
-        "library_name: vdiffsr-jax",
-        "pipeline_tag: image-to-image",
-        "tags: [super-resolution, jax, flax, diffusion]",
-        "---",
-        "",
-        f"# {card.name}",
-        "",
-        f"A model of [vdiffsr_jax](https://pypi.org/project/vdiffsr-jax/) {__version__}, kind `{kind}`. "
-        f"Parameters: {parameters}.",
-        "",
-        *_use(card, kind),
-        "## Data",
-        "",
-        card.data or missing,
-        "",
-        "## Made by",
-        "",
-        *(["```bash", *card.commands, "```"] if card.commands else [missing]),
-        "",
-        *[f"- from {json.dumps(source)}" for source in sources],
-        "",
-        "## Scores",
-        "",
-        card.scores.read_text().strip() if card.scores else "None were given.",
-        "",
-        "## Licence",
-        "",
-        f"{card.licence}. Weights that were converted keep the licence of their authors.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _use(card: Card, kind: str) -> list[str]:
-    if kind != "vdiffsr":
-        return ["One network by itself: a part to train with or to assemble.", ""]
-    return [
-        "```bash",
-        'pip install "vdiffsr-jax[hub]"',
-        f"vdiffsr-sample -i photos -o results --ckpt ORG/{card.name}",
-        "```",
-        "",
-        "```python",
-        "import vdiffsr_jax",
-        "",
-        f'upscale = vdiffsr_jax.load("ORG/{card.name}")',
-        "```",
-        "",
-    ]
+    return _CARD.read_text().format(
+        card=card,
+        version=__version__,
+        kind=kind,
+        parameters=", ".join(f"{item} {size / 1e6:.1f} M" for item, size in sizes.items()),
+        use=_USE.format(name=card.name) if kind == "vdiffsr" else _PART,
+        data=card.data or missing,
+        made_by="\n".join(["```bash", *card.commands, "```"]) if card.commands else missing,
+        sources="\n".join(f"- from {json.dumps(source)}" for source in sources),
+        scores=card.scores.read_text().strip() if card.scores else "None were given.",
+    )

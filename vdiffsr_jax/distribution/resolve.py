@@ -21,11 +21,11 @@ def resolve(name: str | os.PathLike[str], *, ask: Ask) -> str:
     Raises: ConfigError if it is none of the three; DownloadError if it cannot be had.
     """
     text = os.fspath(name)
-    if "://" in text or Path(text).exists():
+    if _is_here(text):
         return text
     if text in catalogue.entries():
         return str(fetch(text, ask=ask))
-    if _is_name(text):
+    if _is_hub_id(text):
         return str(hub.snapshot(text))
     raise ConfigError(
         f"{text}: no such directory (convert_torch_weights.py --output makes checkpoints), no model of the catalogue "
@@ -35,14 +35,16 @@ def resolve(name: str | os.PathLike[str], *, ask: Ask) -> str:
 
 def find(name: str, *, ask: Ask) -> str:
     """As `resolve`, but what is none of the three stays what it is: whoever reads it says what is missing there."""
-    return resolve(name, ask=ask) if _is_name(name) else name
+    known = _is_here(name) or name in catalogue.entries() or _is_hub_id(name)
+    return resolve(name, ask=ask) if known else name
 
 
-def _is_name(text: str) -> bool:
-    """Whether it has to be looked for in the catalogue or on the hub."""
-    if "://" in text or Path(text).exists():
-        return False
-    return text in catalogue.entries() or bool(_HUB_ID.fullmatch(text) and not text.startswith("."))
+def _is_here(text: str) -> bool:
+    return "://" in text or Path(text).exists()
+
+
+def _is_hub_id(text: str) -> bool:
+    return _HUB_ID.fullmatch(text) is not None and not text.startswith(".")
 
 
 def agree(text: str) -> bool:

@@ -18,7 +18,7 @@ from vdiffsr_jax.evaluation.scores import Scorer, choose
 from vdiffsr_jax.metrics import catalog
 from vdiffsr_jax.metrics.niqe import Pristine
 from vdiffsr_jax.metrics.rules import RULES
-from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
+from vdiffsr_jax.sampling.bundled import bundled_model
 from vdiffsr_jax.sampling.files import UsageError, find
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.tile_model import SAMPLERS
@@ -116,7 +116,11 @@ def run(args: argparse.Namespace) -> int:
     Raises: as `check`, and SamplingError.
     """
     check(args)
-    entries = [] if args.pairs else models.parse_entries(args.ckpt or [_bundled()], args.steps, args.fidelity)
+    entries = (
+        []
+        if args.pairs
+        else models.parse_entries(args.ckpt or [f"bundled={bundled_model()}"], args.steps, args.fidelity)
+    )
     models.check(entries)
     rules, weights = RULES[args.scores], _weights(args)
     keys, missing = choose(_asked(args), weights)
@@ -197,9 +201,3 @@ def _summarise(done: Evaluation, pictures: int, output: Path, kinds: Counter[str
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     left_out = f", {kinds.total()} left out ({counted})" if kinds else ""
     print(f"{pictures} pictures{left_out}; results in {output} (see {SHEET})")
-
-
-def _bundled() -> str:
-    if not BUNDLED_MODEL.is_dir():
-        raise UsageError(f"this installation has no bundled model ({BUNDLED_MODEL}); give --ckpt NAME=DIRECTORY")
-    return f"bundled={BUNDLED_MODEL}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from vdiffsr_jax.evaluation.cases import LEAST, Case, Cases
 from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.photos.read import read
-from vdiffsr_jax.sampling.files import UsageError, find
+from vdiffsr_jax.sampling.files import UsageError, by_stem
 
 SCALE = 4
 Failed = Callable[[str, str, str], None]  # name, what kind of fault, why
@@ -49,16 +49,16 @@ def read_results(hr: str, folders: Mapping[str, str], check: Check, failed: Fail
     Raises: UsageError if a folder is not there or empty.
     """
     files = {"HR": by_stem(hr), **{name: by_stem(folder) for name, folder in folders.items()}}
-    names = []
-    for stem in sorted(set().union(*files.values())):
-        try:
-            truth = read_plain(_only(files["HR"], stem, "HR"))
-            _check_least(truth, check)
-            for method in folders:
-                _check_result(read_plain(_only(files[method], stem, method)), truth, method)
-            names.append(stem)
-        except ImageError as error:
-            failed(stem, getattr(error, "kind", "unreadable"), str(error))
+
+    def look(stem: str) -> None:
+        truth = read_plain(_only(files["HR"], stem, "HR"))
+        _check_least(truth, check)
+        for method in folders:
+            result = read_plain(_only(files[method], stem, method))
+            if result.shape != truth.shape:
+                raise PairError("other size", f"is {_size(result)} in {method} and {_size(truth)} in HR")
+
+    names = usable(sorted(set().union(*files.values())), look, failed)
     text = f"{len(names)} pictures of {hr}, compared whole."
     cases = Cases(names, lambda stem: Case(stem, read_plain(files["HR"][stem][0])), text, has_lr=False)
 
@@ -78,26 +78,29 @@ def read_whole(hr: str, lr: str, check: Check, failed: Failed) -> Cases:
     def load(stem: str) -> Case:
         return Case(stem, read_plain(_only(above, stem, "HR")), read_plain(_only(below, stem, "LR")))
 
-    names = []
-    for stem in sorted({*above, *below}):
-        try:
-            case = load(stem)
-            want = tuple(SCALE * n for n in case.given.shape[:2])
-            if case.hr.shape[:2] != want:
-                raise PairError("other size", f"is {_size(case.hr)} but its LR {_size(case.given)}, not a quarter")
-            _check_least(case.hr, check)
-            names.append(stem)
-        except ImageError as error:
-            failed(stem, getattr(error, "kind", "unreadable"), str(error))
+    def look(stem: str) -> None:
+        case = load(stem)
+        if case.hr.shape[:2] != tuple(SCALE * n for n in case.given.shape[:2]):
+            raise PairError("other size", f"is {_size(case.hr)} but its LR {_size(case.given)}, not a quarter")
+        _check_least(case.hr, check)
+
+    names = usable(sorted({*above, *below}), look, failed)
     return Cases(names, load, f"{len(names)} pictures of {hr}, whole, with the LR pictures of {lr}.")
 
 
-def by_stem(pattern: str) -> dict[str, list[Path]]:
-    """{path below the folder without its extension: files}. Raises: UsageError if nothing is found."""
-    stems: dict[str, list[Path]] = {}
-    for path, relative in find(pattern):
-        stems.setdefault(relative.with_suffix("").as_posix(), []).append(path)
-    return stems
+def usable(names: Iterable[str], look: Callable[[str], None], failed: Failed, kind: str = "unreadable") -> list[str]:
+    """The pictures that `look` takes; `failed` is told of those that it raises ImageError of, or memory ends at.
+
+    Args: kind: of a fault that does not say itself what kind it is.
+    """
+    kept = []
+    for name in names:
+        try:
+            look(name)
+            kept.append(name)
+        except (ImageError, MemoryError) as error:
+            failed(name, getattr(error, "kind", kind), str(error) or "needs more memory than this machine has")
+    return kept
 
 
 def read_plain(path: Path) -> np.ndarray:
@@ -119,11 +122,6 @@ def _only(files: Mapping[str, list[Path]], stem: str, folder: str) -> Path:
         kind = "missing" if not found else "several"
         raise PairError(kind, f"is not in {folder}" if not found else f"is there {len(found)} times in {folder}")
     return found[0]
-
-
-def _check_result(result: np.ndarray, truth: np.ndarray, method: str) -> None:
-    if result.shape != truth.shape:
-        raise PairError("other size", f"is {_size(result)} in {method} and {_size(truth)} in HR")
 
 
 def _check_least(hr: np.ndarray, check: Check) -> None:

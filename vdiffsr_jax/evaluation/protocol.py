@@ -12,10 +12,10 @@ import numpy as np
 from vdiffsr_jax.data.config import PRESETS
 from vdiffsr_jax.data.degradation import degrade
 from vdiffsr_jax.evaluation.cases import LEAST, Case, Cases
-from vdiffsr_jax.evaluation.pairs import Check, Failed, by_stem
+from vdiffsr_jax.evaluation.pairs import Check, Failed, usable
 from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.photos.read import read
-from vdiffsr_jax.sampling.files import find
+from vdiffsr_jax.sampling.files import by_stem, find
 
 DEGRADATIONS = {
     "fixed": "Gaussian blur sigma 1.5, antialiased bicubic x1/4, Gaussian noise sigma 5 of 255 (in two of five photos "
@@ -83,21 +83,11 @@ def read_cases(
 
     def load(name: str) -> Case:
         path, relative = files[name]
-        half = None if halves is None else _read(_partner(halves, relative))
-        return protocol.case(name, _read(path), half)
+        half = None if halves is None else read(_partner(halves, relative)).rgb8()
+        return protocol.case(name, read(path).rgb8(), half)
 
-    names = []
-    for name in files:
-        try:
-            check(load(name).hr)
-            names.append(name)
-        except (ImageError, MemoryError) as error:
-            failed(name, "unusable", str(error) or "needs more memory than this machine has")
+    names = usable(files, lambda name: check(load(name).hr), failed, "unusable")
     return Cases(names, load, protocol.describe(names))
-
-
-def _read(path: Path) -> np.ndarray:
-    return read(path).rgb8()
 
 
 def _partner(halves: Mapping[str, Sequence[Path]], relative: Path) -> Path:

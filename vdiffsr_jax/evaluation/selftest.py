@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vdiffsr_jax.config import ExpectedError
-from vdiffsr_jax.evaluation.pairs import by_stem, read_plain
+from vdiffsr_jax.evaluation.pairs import read_plain
 from vdiffsr_jax.evaluation.scores import Scorer
 from vdiffsr_jax.metrics import catalog
 from vdiffsr_jax.metrics.catalog import METRICS
 from vdiffsr_jax.metrics.rules import RULES
-from vdiffsr_jax.sampling.files import UsageError
+from vdiffsr_jax.sampling.files import UsageError, by_stem
 
 # Published column -> (our metric, largest difference of one picture that is taken for the same metric).
 TOLERANCES = {

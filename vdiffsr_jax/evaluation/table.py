@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from vdiffsr_jax.evaluation.models import BICUBIC
 from vdiffsr_jax.metrics.catalog import METRICS
-from vdiffsr_jax.metrics.report import Report, csv_text
+from vdiffsr_jax.metrics.report import Report, csv_text, table
 
 _DIGITS = {metric.column: metric.digits for metric in METRICS.values()}
 
@@ -20,8 +20,7 @@ def markdown(
     """
     first = next(iter(reports.values()))
     columns = first.columns
-    heads = ["method", *(["steps", "s/picture"] if steps else []), *columns]
-    lines = [first.protocol, "", f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
+    rows = []
     for method, report in reports.items():
         mean = report.mean()
         cells = [
@@ -31,9 +30,8 @@ def markdown(
         if steps:
             took = f"{seconds[method]:.2f}" if method in seconds else ""
             cells = [str(steps.get(method, "")), took, *cells]
-        name = method.replace("|", "\\|")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append([method, *cells])
+    return table(first.protocol, ["method", *(["steps", "s/picture"] if steps else []), *columns], rows)
 
 
 def _cell(column: str, value: float, base: float | None) -> str:

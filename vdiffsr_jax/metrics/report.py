@@ -16,6 +16,13 @@ def csv_text(rows: Iterable[Sequence[str]]) -> str:
     return text.getvalue()
 
 
+def table(protocol: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown: the protocol, then a table whose first column is of names, the others of numbers."""
+    lines = [protocol, "", f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
+    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
 @dataclasses.dataclass
 class Report:
     """Rows of scores under fixed column names; `protocol` says in one line how they were computed."""
@@ -49,13 +56,6 @@ class Report:
 
     def markdown(self) -> str:
         """The protocol, then a table, the mean last."""
-        lines = [
-            self.protocol,
-            "",
-            f"| image | {' | '.join(self.columns)} |",
-            f"| --- |{' ---: |' * len(self.columns)}",
-        ]
-        for name, scores in [*self.rows.items(), ("**mean**", self.mean())]:
-            cells = " | ".join(f"{scores[c]:.4f}" for c in self.columns)
-            lines.append(f"| {name.replace('|', chr(92) + '|')} | {cells} |")
-        return "\n".join(lines) + "\n"
+        rows = [*self.rows.items(), ("**mean**", self.mean())]
+        cells = [[name, *(f"{scores[c]:.4f}" for c in self.columns)] for name, scores in rows]
+        return table(self.protocol, ["image", *self.columns], cells)

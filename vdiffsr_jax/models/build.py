@@ -74,16 +74,20 @@ class Network(Generic[M]):
         return unflatten(have, self.abstract)
 
     def _check(self, have: Mapping[str, Any], what: str) -> None:
-        want = flatten(self.abstract)
-        problems = [f"missing {name}" for name in want.keys() - have.keys()]
-        problems += [f"unexpected {name}" for name in have.keys() - want.keys()]
-        problems += [
-            f"{name} has shape {tuple(have[name].shape)}, needs {tuple(want[name].shape)}"
-            for name in want.keys() & have.keys()
-            if tuple(have[name].shape) != tuple(want[name].shape)
-        ]
-        if problems:
-            raise ValueError(f"{what} do not fit the configuration:\n  " + "\n  ".join(sorted(problems)))
+        if problems := misfits(have, flatten(self.abstract)):
+            raise ValueError(f"{what} do not fit the configuration:\n  " + "\n  ".join(problems))
+
+
+def misfits(have: Mapping[str, Any], want: Mapping[str, Any]) -> list[str]:
+    """What is missing, unexpected or of another shape among arrays by name, a line each."""
+    problems = [f"missing {name}" for name in want.keys() - have.keys()]
+    problems += [f"unexpected {name}" for name in have.keys() - want.keys()]
+    problems += [
+        f"{name} has shape {tuple(have[name].shape)}, needs {tuple(want[name].shape)}"
+        for name in want.keys() & have.keys()
+        if tuple(have[name].shape) != tuple(want[name].shape)
+    ]
+    return sorted(problems)
 
 
 def build(make: Callable[..., M], *args: Any, **kwargs: Any) -> Network[M]:

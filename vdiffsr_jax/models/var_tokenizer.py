@@ -45,10 +45,6 @@ class MultiScaleQuantizer(nnx.Module):
         with precision.exact():
             return (1 - r) * up + r * self.phi[phi_index(self.cfg, k)](up)
 
-    def tokens(self, f: Float[Array, "b S S z"]) -> list[Int32[Array, "b _"]]:
-        """Code indices of every level, coarse to fine."""
-        return self.look_up(f)[0]
-
     def look_up(self, f: Float[Array, "b S S z"]) -> tuple[list[Int32[Array, "b _"]], list[Float32[Array, "b _ z"]]]:
         """The tokens of every level, coarse to fine, and the vectors they stand for.
 
@@ -85,7 +81,7 @@ class MultiScaleQuantizer(nnx.Module):
 
         The loss is the mean over levels of beta mean (sg[f_hat_k] - f)^2 + mean (f_hat_k - sg[f])^2.
         """
-        tokens = self.tokens(f)
+        tokens, _ = self.look_up(f)
         f_hats = self.f_hats(tokens)
         losses = [vq_loss(f, f_hat, commitment=self.cfg.beta, codebook=1.0) for f_hat in f_hats]
         return straight_through(f, f_hats[-1]), jnp.stack(losses).mean(), tokens
@@ -114,7 +110,7 @@ class VARTokenizer(nnx.Module):
 
     def tokens(self, f: Float[Array, "b S S z"]) -> list[Int32[Array, "b _"]]:
         """f -> one (b, p_k^2) int32 per level, coarse to fine."""
-        return self.quantizer.tokens(f)
+        return self.quantizer.look_up(f)[0]
 
     def revived(self, image: Float[Array, "b H W 3"], key: PRNGKeyArray) -> Float32[Array, "vocab z"]:
         """The codebook, with a random vector of this batch in the place of every code it does not use.
@@ -132,23 +128,21 @@ class VARTokenizer(nnx.Module):
         """The sum of codes up to each level."""
         return self.quantizer.f_hats(tokens)
 
-    def var_input(self, tokens: Sequence[Tokens]) -> Float32[Array, "b n z"]:
-        """VAR's teacher-forcing input, (b, L - p_0^2, z): at every level but the first, the sum of the coarser ones."""
-        return self.var_input_and_f_hat(tokens)[0]
-
     def var_input_and_f_hat(self, tokens: Sequence[Tokens]) -> tuple[Float32[Array, "b n z"], CodeMap]:
-        """`var_input(tokens)` and the last of `f_hats(tokens)`, which share their work."""
+        """VAR's teacher-forcing input, (b, L - p_0^2, z), and the last of `f_hats(tokens)`.
+
+        The input is, at every level but the first, the sum of the coarser ones.
+        """
         f_hats = self.f_hats(tokens)
         inputs = [self.quantizer.level_input(k + 1, f_hat) for k, f_hat in enumerate(f_hats[:-1])]
         return jnp.concatenate(inputs, axis=1), f_hats[-1]
 
-    def next_f_hat(self, k: int, f_hat: CodeMap, tokens: Tokens) -> CodeMap:
-        """Add level k, given as (b, p_k^2) tokens, to the sum of the coarser levels."""
-        return f_hat + self.quantizer.contribution(k, tokens)
-
     def next_input(self, k: int, f_hat: CodeMap, tokens: Tokens) -> tuple[CodeMap, Float32[Array, "b n z"] | None]:
-        """One step of generation: `next_f_hat`, and VAR's input at level k + 1, None after the last level."""
-        f_hat = self.next_f_hat(k, f_hat, tokens)
+        """One step of generation: f_hat with level k, (b, p_k^2) tokens, and VAR's input at level k + 1.
+
+        The input is None after the last level.
+        """
+        f_hat = f_hat + self.quantizer.contribution(k, tokens)
         last = k + 1 == len(self.cfg.patch_nums)
         return f_hat, None if last else self.quantizer.level_input(k + 1, f_hat)
 

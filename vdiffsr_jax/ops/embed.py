@@ -9,10 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Real
 
 
-def timestep_embedding(
-    t: Real[Array, " batch"], dim: int, *, max_period: float = 10000.0
-) -> Float32[Array, "batch {dim}"]:
-    """[cos(t w_i), sin(t w_i)] with w_i = max_period^(-i / half), i < half = dim // 2, cosines first.
+def timestep_embedding(t: Real[Array, " batch"], dim: int) -> Float32[Array, "batch {dim}"]:
+    """[cos(t w_i), sin(t w_i)] with w_i = 10000^(-i / half), i < half = dim // 2, cosines first.
 
     Args: t: steps, integer or fractional. dim: even.
     Raises: ValueError if `dim` is odd.
@@ -21,7 +19,7 @@ def timestep_embedding(
     if dim % 2:
         raise ValueError(f"timestep embedding needs an even width, not {dim}")
     half = dim // 2
-    frequencies = np.exp(-math.log(max_period) * np.arange(half, dtype=np.float32) / half).astype(np.float32)
+    frequencies = np.exp(-math.log(10000.0) * np.arange(half, dtype=np.float32) / half).astype(np.float32)
     angles = t.astype(jnp.float32)[:, None] * frequencies[None, :]
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 

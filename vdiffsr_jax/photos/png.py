@@ -10,6 +10,7 @@ from typing import IO
 import numpy as np
 
 from vdiffsr_jax.photos.codecs import imagecodecs
+from vdiffsr_jax.photos.photo import Photo
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLORS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
@@ -114,16 +115,14 @@ def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def icc_chunk(icc: bytes) -> tuple[bytes, bytes]:
-    """The chunk of an ICC profile."""
-    return b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)
-
-
-def xmp_chunk(xmp: bytes) -> tuple[bytes, bytes]:
-    """The chunk of XMP."""
-    return b"iTXt", _XMP + bytes(4) + xmp
-
-
-def density_chunk(density: tuple[float, float]) -> tuple[bytes, bytes]:
-    """The chunk of pixels an inch."""
-    return b"pHYs", struct.pack(">IIB", *(round(value / _METRES) for value in density), 1)
+def told(photo: Photo, exif: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+    """The chunks of everything that a photo says besides its pixels; `exif` without its prefix."""
+    yield from photo.chunks
+    if photo.icc:
+        yield b"iCCP", b"ICC profile\0\0" + zlib.compress(photo.icc)
+    if photo.density:
+        yield b"pHYs", struct.pack(">IIB", *(round(value / _METRES) for value in photo.density), 1)
+    if photo.xmp:
+        yield b"iTXt", _XMP + bytes(4) + photo.xmp
+    if exif:
+        yield b"eXIf", exif

@@ -58,12 +58,9 @@ def pixels(file: IO[bytes]) -> tuple[np.ndarray | None, bool]:
         more = any(not other.is_reduced for other in tiff.pages[1:])
         if page.dtype not in (np.uint8, np.bool_, np.uint16):
             raise ImageError(f"holds {page.dtype} values; 8- and 16-bit images can be upscaled")
-        kind = tifffile().PHOTOMETRIC(page.photometric)
-        plain = kind in (
-            tifffile().PHOTOMETRIC.RGB,
-            tifffile().PHOTOMETRIC.MINISBLACK,
-            tifffile().PHOTOMETRIC.MINISWHITE,
-        )
+        kinds = tifffile().PHOTOMETRIC
+        kind = kinds(page.photometric)
+        plain = kind in (kinds.RGB, kinds.MINISBLACK, kinds.MINISWHITE)
         if page.dtype != np.uint16 and (not plain or page.bitspersample != 8 or page.compression in _JPEG):
             return None, more
         if page.bitspersample not in (8, 16):

@@ -9,7 +9,7 @@ import io
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +153,7 @@ def encode(photo: Photo, format: str, quality: int) -> list[bytes | memoryview]:
     about = exif.for_size(photo.exif, width, height) if photo.exif else None
     pixels = _channels(photo)
     if format == "png":
-        return png.encode(pixels, _png_chunks(photo, about))
+        return png.encode(pixels, png.told(photo, about and about.removeprefix(exif.PREFIX)))
     if format == "tiff":
         return [tiff.encode(pixels, about, photo.icc, photo.xmp, photo.density)]
     image = Image.fromarray(pixels)
@@ -175,18 +175,6 @@ def encode(photo: Photo, format: str, quality: int) -> list[bytes | memoryview]:
     except (ValueError, OSError) as error:
         raise ImageError(f"cannot be encoded as {format}: {error}") from error
     return [buffer.getbuffer()]
-
-
-def _png_chunks(photo: Photo, about: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-    yield from photo.chunks
-    if photo.icc:
-        yield png.icc_chunk(photo.icc)
-    if photo.density:
-        yield png.density_chunk(photo.density)
-    if photo.xmp:
-        yield png.xmp_chunk(photo.xmp)
-    if about:
-        yield b"eXIf", about.removeprefix(exif.PREFIX)
 
 
 def _channels(photo: Photo) -> np.ndarray:

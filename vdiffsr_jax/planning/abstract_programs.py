@@ -58,7 +58,7 @@ def sampling_program(cfg: VDiffSRConfig, device: jax.Device, *, batch: int, dtyp
     model = assemble(folded, dtype=jnp.dtype(dtype))
     items = {name: jax.eval_shape(network.as_computed, items[name]) for name, network in model.networks.items()}
     whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("tiles"))
-    params = jax.tree.map(lambda leaf: _placed(leaf, whole), items)
+    params = jax.tree.map(lambda leaf: leaf.update(sharding=whole), items)
     lr = jax.ShapeDtypeStruct((batch, cfg.tile_size, cfg.tile_size, 3), jnp.float32, sharding=split)
     origins = jax.ShapeDtypeStruct((batch, 2), jnp.int32, sharding=split)
     key = jax.ShapeDtypeStruct((2,), jnp.uint32, sharding=whole)
@@ -70,7 +70,3 @@ def sampling_program(cfg: VDiffSRConfig, device: jax.Device, *, batch: int, dtyp
 def device_bytes(tree: Any) -> int:
     """Bytes of the arrays on one device."""
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def _placed(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -80,7 +80,8 @@ def find(pattern: str) -> Inputs:
         raise UsageError(f"no such file or folder: {pattern}")
     files = sorted(p for p in files if not p.name.startswith("."))
     if not files:
-        raise UsageError(f"{what}{_and_others(path)}")
+        others = left_out(path)
+        raise UsageError(what + (f"; there are {others}" if others else ""))
     # A file before its links.
     real = {identity(p): p for p in sorted(files, key=lambda p: is_remote(p) or not p.is_symlink())}
     return [(p, Path(*p.relative_to(root).parts)) for p in files if real[identity(p)] == p]
@@ -117,6 +118,14 @@ def _matching(folder: Path, parts: Sequence[str], entered: set[tuple[str, int]])
                 yield entry
             elif entry.is_dir():
                 yield from _matching(entry, rest, entered)
+
+
+def by_stem(pattern: str) -> dict[str, list[Path]]:
+    """{path below the folder without its extension: files} of `find`."""
+    stems: dict[str, list[Path]] = {}
+    for path, relative in find(pattern):
+        stems.setdefault(relative.with_suffix("").as_posix(), []).append(path)
+    return stems
 
 
 def find_all(patterns: Sequence[str], is_own: Callable[[Path, Path], bool]) -> tuple[Inputs, list[str]]:
@@ -159,11 +168,6 @@ def left_out(folder: Path) -> str:
             how = HOW_TO_READ.get(suffix)
             kinds[(suffix or "without a suffix") + (f" ({how})" if how else "")] += 1
     return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-
-
-def _and_others(path: Path) -> str:
-    others = left_out(path)
-    return f"; there are {others}" if others else ""
 
 
 def destination(output: Path, count: int, format: str | None) -> tuple[Path, str | None, str]:
@@ -232,16 +236,13 @@ def references(tasks: list[PhotoTask], inputs: Inputs, pattern: str) -> dict[str
 
     Raises: UsageError if none is found, or two files could be meant.
     """
-    found = find(pattern)
-    if len(found) == len(tasks) == 1:
-        return {tasks[0].name: found[0][0]}
-    by_stem: dict[Path, list[Path]] = {}
-    for path, relative in found:
-        by_stem.setdefault(relative.with_suffix(""), []).append(path)
-    stems = {path: relative.with_suffix("") for path, relative in inputs}
+    found = by_stem(pattern)
+    if len(tasks) == 1 and [len(paths) for paths in found.values()] == [1]:
+        return {tasks[0].name: next(iter(found.values()))[0]}
+    stems = {path: relative.with_suffix("").as_posix() for path, relative in inputs}
     result = {}
     for task in tasks:
-        candidates = by_stem.get(stems[task.source], [])
+        candidates = found.get(stems[task.source], [])
         if len(candidates) > 1:
             raise UsageError(f"two references for {task.name}: {candidates[0]} and {candidates[1]}")
         if candidates:

@@ -14,10 +14,11 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vdiffsr_jax.config import ConfigError, SharpConfig, VDiffSRConfig, to_dict
+from vdiffsr_jax.config import ConfigError, SharpConfig, to_dict
 from vdiffsr_jax.models import fidelity
 from vdiffsr_jax.models.build import Params, cast, flatten
 from vdiffsr_jax.models.prior import fold_model
@@ -47,7 +48,7 @@ def pack(
     if sharp is not None:
         other = _folded(sharp)
         _check_same(source, model, sharp, other)
-        networks = _different(model.items, other.items, config)
+        networks = _different(model.items, other.items)
         if not networks:
             raise CheckpointError(f"--sharp {sharp}: the same numbers as {source}, so there is nothing between them")
         config = dataclasses.replace(config, sharp=dataclasses.replace(ends or SharpConfig(), networks=networks))
@@ -84,12 +85,8 @@ def _check_same(source: str, model: Model, sharp: str, other: Model) -> None:
                 )
 
 
-def _different(a: Mapping[str, Params], b: Mapping[str, Params], config: VDiffSRConfig) -> tuple[str, ...]:
-    def differs(network: str) -> bool:
-        theirs = flatten(b[network])
-        return any(not np.array_equal(leaf, theirs[name]) for name, leaf in flatten(a[network]).items())
-
-    return tuple(network for network in a if differs(network))
+def _different(a: Mapping[str, Params], b: Mapping[str, Params]) -> tuple[str, ...]:
+    return tuple(name for name in a if not jax.tree.all(jax.tree.map(np.array_equal, a[name], b[name])))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

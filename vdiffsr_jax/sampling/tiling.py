@@ -111,16 +111,16 @@ def blend_weights(starts: tuple[int, ...], tile: int, blend: str) -> Float[np.nd
 class Blender:
     """Weighted sum of HR tiles, in grid order, on the host; finished rows leave as soon as no tile can change them.
 
-    Memory: one row of tiles in float32, (tile * scale, width * scale, channels).
+    Memory: one row of tiles in float32, (tile * scale, width * scale, 3).
     """
 
-    def __init__(self, grid: Grid, scale: int, channels: int = 3, blend: str = "cosine") -> None:
+    def __init__(self, grid: Grid, scale: int, blend: str = "cosine") -> None:
         self.grid, self.scale = grid, scale
         self.height, self.width = grid.height * scale, grid.width * scale
         side = grid.tile * scale
         self._rows = blend_weights(tuple(s * scale for s in grid.rows), side, blend).astype(np.float32)
         self._columns = blend_weights(tuple(s * scale for s in grid.columns), side, blend).astype(np.float32)
-        self._sum = np.zeros((side, max(self.width, side), channels), np.float32)
+        self._sum = np.zeros((side, max(self.width, side), 3), np.float32)
         self._next = 0
 
     def add(self, tile: Float32[np.ndarray, "side side c"]) -> tuple[int, Float32[np.ndarray, "n width c"]] | None:

@@ -40,16 +40,14 @@ def trace_step(cfg: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
     for name, leaf in task.abstract().items():
         trained = task.trainable(name)
         place = (layout.parameter if trained else layout.frozen)(name, leaf)
-        (params if trained else frozen)[name] = _placed(leaf, place)
+        (params if trained else frozen)[name] = leaf.update(sharding=place)
     _, state, step = make_program(cfg, task.gradients, task.group, params, layout, task.after_update)
     side, small = cfg.data.crop_size, cfg.data.crop_size // cfg.data.scale
     sides = {"hr": side} | ({} if cfg.data.degradation == "none" else {"lr": small})
-    shapes = {name: jax.ShapeDtypeStruct((cfg.batch_size, s, s, 3), jnp.float32) for name, s in sides.items()}
-    batch = {name: _placed(shape, layout.batch) for name, shape in shapes.items()}
+    batch = {
+        name: jax.ShapeDtypeStruct((cfg.batch_size, s, s, 3), jnp.float32, sharding=layout.batch)
+        for name, s in sides.items()
+    }
     key = jax.eval_shape(lambda: jax.random.key(0))
     rate = jax.ShapeDtypeStruct((), jnp.float32)
     return AbstractStep(step.trace(state, frozen, batch, key, rate), state, frozen, batch)
-
-
-def _placed(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

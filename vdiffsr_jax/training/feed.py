@@ -15,7 +15,7 @@ def open_batches(cfg: TrainConfig, split: str) -> pipeline.Batches:
 
     Raises: ConfigError, DataError.
     """
-    return pipeline.make_dataset(
+    return pipeline.Batches(
         cfg.data,
         batch_size=cfg.batch_size,
         seed=cfg.seed,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -40,29 +40,15 @@ TABLE = (
 
 
 class ShardingError(ExpectedError, ValueError):
-    """A parameter that no rule knows, or a rule that no parameter needs."""
+    """A parameter that no rule knows."""
 
 
-def match(name: str, table: tuple[ShardRule, ...] = TABLE) -> ShardRule:
+def match(name: str) -> ShardRule:
     """The first rule whose pattern is the whole name. Raises: ShardingError if there is none."""
-    for rule in table:
+    for rule in TABLE:
         if re.fullmatch(rule.pattern, name):
             return rule
     raise ShardingError(f"no sharding rule matches the parameter {name!r}: add one to training/sharding.py")
-
-
-def check_table(names: Iterable[str], table: tuple[ShardRule, ...] = TABLE) -> None:
-    """Raises: ShardingError naming every parameter without a rule and every rule that is never used."""
-    used, unknown = set(), []
-    for name in names:
-        try:
-            used.add(match(name, table))
-        except ShardingError:
-            unknown.append(name)
-    problems = [f"no sharding rule matches the parameter {name!r}" for name in unknown]
-    problems += [f"sharding rule {rule.pattern!r} is never used" for rule in table if rule not in used]
-    if problems:
-        raise ShardingError("\n".join(problems))
 
 
 def make_mesh(cfg: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -109,7 +109,7 @@ def make_program(
     optimizer = Optimizer(cfg.optimizer, group)
     shapes = jax.eval_shape(lambda params: create(params, optimizer), params)
     shardings = layout.tree(shapes)
-    abstract = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings)
+    abstract = jax.tree.map(lambda s, where: s.update(sharding=where), shapes, shardings)
     step = make_train_step(
         gradients, optimizer, ema_decay=cfg.ema_decay, accumulate=cfg.accumulate, after_update=after_update
     )

@@ -8,9 +8,11 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import prometheus_client as prometheus
+from prometheus_client.exposition import ThreadingWSGIServer
 
 from vdiffsr_jax.config import ConfigError
 
@@ -143,28 +145,24 @@ def _stacks() -> str:
 
 @contextlib.contextmanager
 def _serving(watch: Watch, port: int) -> Iterator[None]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/metrics":
-                self._answer(200, prometheus.CONTENT_TYPE_LATEST, prometheus.generate_latest(watch.registry))
-            elif self.path == "/healthz":
-                stalled = watch.stalled
-                self._answer(503 if stalled else 200, "text/plain", b"stalled\n" if stalled else b"ok\n")
-            else:
-                self._answer(404, "text/plain", b"/metrics or /healthz\n")
-
-        def _answer(self, code: int, kind: str, body: bytes) -> None:
-            self.send_response(code)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
+    class Quiet(WSGIRequestHandler):
         def log_message(self, *args: object) -> None:
             """A line for each scrape would bury the run's own."""
 
+    metrics = prometheus.make_wsgi_app(watch.registry)
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        status, text = "404 Not Found", "/metrics or /healthz"
+        match environ["PATH_INFO"]:
+            case "/metrics":
+                return metrics(environ, start_response)
+            case "/healthz":
+                status, text = ("503 Service Unavailable", "stalled") if watch.stalled else ("200 OK", "ok")
+        start_response(status, [("Content-Type", "text/plain")])
+        return [f"{text}\n".encode()]
+
     try:
-        server = ThreadingHTTPServer(("", port), Handler)
+        server = make_server("", port, answer, ThreadingWSGIServer, Quiet)
     except OSError as error:
         raise ConfigError(f"--metrics_port {port}: {error.strerror or error}; choose another") from None
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from vdiffsr_jax.models.build import Params, flatten, unflatten
+from vdiffsr_jax.models.build import Params, flatten, misfits, unflatten
 from vdiffsr_jax.weights import hub_folder
 from vdiffsr_jax.weights.batches import batches
 from vdiffsr_jax.weights.description import CheckpointError
@@ -54,14 +54,6 @@ def lazily(path: epath.Path, abstract: Params) -> Params:
         ]
     params: Params = jax.tree.unflatten(structure, lazy)
     return params
-
-
-def check_names(have: Collection[str], want: Collection[str], what: str) -> None:
-    """Raise CheckpointError listing what of `want` is missing and what else there is."""
-    problems = [f"missing {name}" for name in want if name not in have]
-    problems += [f"unexpected {name}" for name in have if name not in want]
-    if problems:
-        raise CheckpointError(f"{what} do not fit the configuration:\n  " + "\n  ".join(problems))
 
 
 class _Batch:
@@ -119,13 +111,7 @@ def _target(path: epath.Path, abstract: Params, dtype: Dtype | None, placement: 
         stored = _format(path).stored(path, want)
     except (ValueError, OSError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged: {_first_line(error)}") from error
-    check_names(stored, want, f"parameters in {path}")
-    wrong = [
-        f"{name} has shape {tuple(stored[name].shape)}, needs {struct.shape}"
-        for name, struct in want.items()
-        if tuple(stored[name].shape) != struct.shape
-    ]
-    if wrong:
+    if wrong := misfits(stored, want):
         raise CheckpointError(f"parameters in {path} do not fit its configuration:\n  " + "\n  ".join(wrong))
     target = {}
     for name, struct in want.items():

@@ -21,20 +21,8 @@ from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.runtime import host_memory
 from vdiffsr_jax.weights import arrays, storage, versions
 from vdiffsr_jax.weights.arrays import Dtype, Placement
-from vdiffsr_jax.weights.description import CheckpointError, check_free, described, read_config
+from vdiffsr_jax.weights.description import CheckpointError, check_free, described
 from vdiffsr_jax.weights.formats import FORMAT, means_another_branch
-from vdiffsr_jax.weights.versions import CONFIG_FILE
-
-__all__ = [
-    "CONFIG_FILE",
-    "CheckpointError",
-    "Model",
-    "check_free",
-    "load_lazily",
-    "load_model",
-    "read_config",
-    "save_model",
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +33,14 @@ class Model:
     config: Any
     items: dict[str, Params]
     sources: list[dict[str, Any]]
+
+
+def read_config(directory: str | os.PathLike[str]) -> tuple[str, Any, list[dict[str, Any]]]:
+    """(kind, configuration, sources) of a checkpoint, without its arrays.
+
+    Raises: CheckpointError if the directory is no checkpoint of ours.
+    """
+    return described(storage.place(directory))[:3]
 
 
 def save_model(
@@ -70,7 +66,8 @@ def save_model(
     if not isinstance(config, Mapping):
         config = to_dict(config)
     parsed = kinds.parse_config(kind, config)
-    arrays.check_names(items, kinds.item_names(kind, parsed), f"items of {final}")
+    if sorted(items) != sorted(known := kinds.item_names(kind, parsed)):
+        raise CheckpointError(f"{final}: a {kind} of this configuration has {', '.join(known)}, not {', '.join(items)}")
     for item, params in items.items():
         try:
             kinds.network(kind, item, parsed).check(params, f"{item} of {final}")

@@ -30,14 +30,6 @@ class Description(NamedTuple):
     format: int
 
 
-def read_config(directory: str | os.PathLike[str]) -> tuple[str, Any, list[dict[str, Any]]]:
-    """(kind, configuration, sources) of a checkpoint, without its arrays.
-
-    Raises: CheckpointError if the directory is no checkpoint of ours.
-    """
-    return described(storage.place(directory))[:3]
-
-
 def described(path: epath.Path) -> Description:
     """All that config.json says, checked. Raises: CheckpointError."""
     file = path / CONFIG_FILE

@@ -84,7 +84,7 @@ class VARTask(LossTask[VARConfig, VARLoss]):
         """Logits (b, L, vocab) and target tokens (b, L)."""
         hr = batch["hr"]
         target = self._tokens(flat, hr)
-        x_in = jax.lax.stop_gradient(self.method("tokenizer", VARTokenizer.var_input)(flat, target))
+        x_in = jax.lax.stop_gradient(self.method("tokenizer", VARTokenizer.var_input_and_f_hat)(flat, target)[0])
         null = jnp.full(hr.shape[:1], self.model.num_classes, jnp.int32)
         label = batch.get("label", null)
         dropout = self.weights.class_dropout

@@ -40,9 +40,13 @@ def deterministic(s, t, z, z_0):
     return float(MADE.k[t]) * z_0 + float(MADE.m[t]) * z + float(MADE.j[t]) * Z_Y
 
 
+def traced(rule: sampler.Rule) -> sampler.Trajectory:
+    return sampler.chain(told, MADE, Z_Y, NOISE, rule, keep=True)[1]
+
+
 def test_ancestral_chain():
     zs, z_0s = unrolled(ancestral)
-    trace = sampler.trace_ancestral(told, MADE, Z_Y, NOISE, STEP_NOISE)
+    trace = traced(sampler.ancestral(MADE, Z_Y, STEP_NOISE))
     np.testing.assert_allclose(trace.z, zs, atol=1e-6)  # measured 2e-7
     np.testing.assert_allclose(trace.z_0, z_0s, atol=1e-6)
     np.testing.assert_array_equal(sampler.sample_ancestral(told, MADE, Z_Y, NOISE, STEP_NOISE), trace.z[-1])
@@ -50,7 +54,7 @@ def test_ancestral_chain():
 
 def test_deterministic_chain():
     zs, z_0s = unrolled(deterministic)
-    trace = sampler.trace_deterministic(told, MADE, Z_Y, NOISE)
+    trace = traced(sampler.deterministic(MADE, Z_Y))
     np.testing.assert_allclose(trace.z, zs, atol=1e-6)  # measured 2e-7
     np.testing.assert_allclose(trace.z_0, z_0s, atol=1e-6)
     np.testing.assert_array_equal(sampler.sample_deterministic(told, MADE, Z_Y, NOISE), trace.z[-1])
@@ -58,8 +62,8 @@ def test_deterministic_chain():
 
 def test_last_step_of_both_chains_is_the_prediction():
     for trace in (
-        sampler.trace_ancestral(told, MADE, Z_Y, NOISE, STEP_NOISE),
-        sampler.trace_deterministic(told, MADE, Z_Y, NOISE),
+        traced(sampler.ancestral(MADE, Z_Y, STEP_NOISE)),
+        traced(sampler.deterministic(MADE, Z_Y)),
     ):
         np.testing.assert_allclose(trace.z[-1], trace.z_0[-1], atol=1e-7)
 

@@ -182,9 +182,10 @@ def _chain(
     """Every step of one chain."""
     z_y, noise = inputs["z_y"], inputs["noise"]
     if chain.startswith("ancestral"):
-        trace = sampler.trace_ancestral(denoise, made, z_y, noise, inputs["chain_noise"][: made.num_steps])
+        rule = sampler.ancestral(made, z_y, inputs["chain_noise"][: made.num_steps])
     else:
-        trace = sampler.trace_deterministic(denoise, made, z_y, noise)
+        rule = sampler.deterministic(made, z_y)
+    trace = sampler.chain(denoise, made, z_y, noise, rule, keep=True)[1]
     latents = {f"{chain}_sample_{s}": z for s, z in enumerate(trace.z)}
     return latents | {f"{chain}_x0_{s}": z_0 for s, z_0 in enumerate(trace.z_0)}
 

@@ -133,7 +133,8 @@ def _stages(model: _Model, lr: np.ndarray, by_tile: np.ndarray, steps: int) -> d
             unet_in, unet_out = [sampler.start(made, z_y, noise[0])], [z_0]
         else:
             step_noise = jnp.concatenate([noise[1:], jnp.zeros_like(noise[:1])])
-            trace = sampler.trace_ancestral(denoise, made, z_y, noise[0], step_noise)
+            rule = sampler.ancestral(made, z_y, step_noise)
+            trace = sampler.chain(denoise, made, z_y, noise[0], rule, keep=True)[1]
             z_0, unet_in, unet_out = trace.z[-1], [sampler.start(made, z_y, noise[0]), *trace.z[:-1]], list(trace.z_0)
         for s, (z_t, predicted) in enumerate(zip(unet_in, unet_out, strict=True)):
             stages[f"unet_in_{s}"] = _nchw(resshift.scale_input(z_t, made.input_std[made.num_steps - 1 - s]))

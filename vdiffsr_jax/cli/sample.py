@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import traceback
@@ -22,7 +21,7 @@ from vdiffsr_jax.runtime.signals import Terminated, stopping
 from vdiffsr_jax.sampling import files
 from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL, bundled_model
 from vdiffsr_jax.sampling.files import PhotoTask, UsageError
-from vdiffsr_jax.sampling.progress import MessageHandler, Progress
+from vdiffsr_jax.sampling.progress import Progress, showing
 from vdiffsr_jax.sampling.results import ResultList, Work, fingerprint, own_results
 from vdiffsr_jax.weights import storage
 
@@ -175,16 +174,9 @@ def _sample(args: argparse.Namespace) -> int:
         announce=lambda target, source: own.adding(target, source, work),
     )
     progress = Progress(len(tasks), sys.stderr)
-    handler, logger = MessageHandler(progress), logging.getLogger("vdiffsr_jax")
-    logger.addHandler(handler)
-    logger.propagate = False
     job = BatchJob(upscaler, settings, output, progress, references)
-    try:
+    with showing(progress):
         job.run(tasks, ready)
-    finally:
-        progress.close()
-        logger.removeHandler(handler)
-        logger.propagate = True
     if references is not None:
         print(job.report.markdown() if job.report.rows else "no photo could be scored")
         table = folder / ("metrics.csv" if processes == 1 else f"metrics_{process}.csv")

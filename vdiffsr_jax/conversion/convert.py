@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vdiffsr_jax.conversion import perceptual, presets, recognise, shards, var, weights_file
-from vdiffsr_jax.conversion.rules import ConversionError, convert_lazily, plan
+from vdiffsr_jax.conversion.rules import ConversionError, convert_lazily, match
 from vdiffsr_jax.conversion.weights_file import StateDict
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Params, flatten, unflatten
@@ -154,14 +154,7 @@ def dropped(part: Part, config: Any) -> dict[str, str]:
 
     Names that no rule knows are not in it.
     """
-    rules = recognise.KINDS[part.kind].table(config)
-    result: dict[str, str] = {}
-    for name in part.tensors:
-        try:
-            result |= plan(rules, [name]).dropped
-        except ConversionError:  # reported by `convert`, with all the others
-            continue
-    return result
+    return match(recognise.KINDS[part.kind].table(config), part.tensors)[0].dropped
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

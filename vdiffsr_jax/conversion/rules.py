@@ -96,12 +96,13 @@ def plan(table: Table, names: Iterable[str]) -> Plan:
 
     Raises: ConversionError listing the names that no rule or several rules match, and paths filled twice.
     """
-    result, problems = _match(table, names)
+    result, problems = match(table, names)
     _raise(problems)
     return result
 
 
-def _match(table: Table, names: Iterable[str]) -> tuple[Plan, list[str]]:
+def match(table: Table, names: Iterable[str]) -> tuple[Plan, list[str]]:
+    """As `plan`, with the problems in the place of an error."""
     result, problems = Plan({}, {}), []
     for name in names:
         hits = [(rule, m) for rule in table if (m := re.fullmatch(rule.pattern, name))]
@@ -127,7 +128,7 @@ def convert_lazily(
     Args: tensors: by PyTorch name. want: {path: object with .shape}, as `build.flatten(network.abstract)` gives.
     Raises: ConversionError with every missing, unexpected or misshapen name.
     """
-    todo, problems = _match(table, tensors)
+    todo, problems = match(table, tensors)
     result: dict[str, LazyArray] = {}
     for path, (name, op) in todo.fill.items():
         if path not in want:

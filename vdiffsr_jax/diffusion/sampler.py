@@ -79,16 +79,7 @@ def sample_ancestral(denoise: Denoise, schedule: Schedule, z_y: Latent, noise: L
     Raises: ValueError if step_noise is neither.
     Source: ResShift (arXiv:2307.12348), section 2.1.
     """
-    return _chain(denoise, schedule, start(schedule, z_y, noise), _ancestral(schedule, z_y, step_noise), False)[0]
-
-
-def trace_ancestral(
-    denoise: Denoise, schedule: Schedule, z_y: Latent, noise: Latent, step_noise: StepNoise
-) -> Trajectory:
-    """As `sample_ancestral`, but every step is kept: T times the memory."""
-    rule = _ancestral(schedule, z_y, step_noise)
-    kept: Trajectory = _chain(denoise, schedule, start(schedule, z_y, noise), rule, True)[1]
-    return kept
+    return chain(denoise, schedule, z_y, noise, ancestral(schedule, z_y, step_noise))[0]
 
 
 def sample_deterministic(denoise: Denoise, schedule: Schedule, z_y: Latent, noise: Latent) -> Latent:
@@ -96,16 +87,10 @@ def sample_deterministic(denoise: Denoise, schedule: Schedule, z_y: Latent, nois
 
     Source: SinSR (arXiv:2311.14760), deterministic sampling.
     """
-    return _chain(denoise, schedule, start(schedule, z_y, noise), _deterministic(schedule, z_y), False)[0]
+    return chain(denoise, schedule, z_y, noise, deterministic(schedule, z_y))[0]
 
 
-def trace_deterministic(denoise: Denoise, schedule: Schedule, z_y: Latent, noise: Latent) -> Trajectory:
-    """As `sample_deterministic`, but every step is kept: T times the memory."""
-    kept: Trajectory = _chain(denoise, schedule, start(schedule, z_y, noise), _deterministic(schedule, z_y), True)[1]
-    return kept
-
-
-class _Rule(NamedTuple):
+class Rule(NamedTuple):
     """One sampler: coefficients by t, (T,) each, and how z_{t-1} follows from (z_t, z_0, coefficients, s, noise)."""
 
     coefficients: tuple[np.ndarray, ...]
@@ -113,7 +98,8 @@ class _Rule(NamedTuple):
     noise: Latent | None = None
 
 
-def _ancestral(schedule: Schedule, z_y: Latent, step_noise: StepNoise) -> _Rule:
+def ancestral(schedule: Schedule, z_y: Latent, step_noise: StepNoise) -> Rule:
+    """The rule of `sample_ancestral`."""
     keyed = jnp.issubdtype(step_noise.dtype, jax.dtypes.prng_key) and step_noise.ndim == 0
     if not keyed and step_noise.shape != (schedule.num_steps, *z_y.shape):
         raise ValueError(
@@ -130,18 +116,23 @@ def _ancestral(schedule: Schedule, z_y: Latent, step_noise: StepNoise) -> _Rule:
         return resshift.ancestral_step(mean, log_variance, moves * noise)
 
     coefficients = (schedule.posterior_z_t, schedule.posterior_z_0, schedule.posterior_log_variance, moving)
-    return _Rule(coefficients, step, None if keyed else step_noise)
+    return Rule(coefficients, step, None if keyed else step_noise)
 
 
-def _deterministic(schedule: Schedule, z_y: Latent) -> _Rule:
+def deterministic(schedule: Schedule, z_y: Latent) -> Rule:
+    """The rule of `sample_deterministic`."""
+
     def step(z_t: Latent, z_0: Latent, coefficients: Any, s: jax.Array, noise: None) -> jax.Array:
         return resshift.deterministic_step(z_t, z_0, z_y, *coefficients)
 
-    return _Rule((schedule.k, schedule.m, schedule.j), step)
+    return Rule((schedule.k, schedule.m, schedule.j), step)
 
 
-def _chain(denoise: Denoise, schedule: Schedule, z_T: Latent, rule: _Rule, keep: bool) -> tuple[jax.Array, Any]:
-    """Scan `rule` from t = T-1 to 0: (z_0, the `Trajectory`, or None without `keep`)."""
+def chain(
+    denoise: Denoise, schedule: Schedule, z_y: Latent, noise: Latent, rule: Rule, *, keep: bool = False
+) -> tuple[Latent, Trajectory | None]:
+    """From z_T by `rule` to z_0, t = T-1..0; with `keep` every step of it too, T times the memory."""
+    z_T = start(schedule, z_y, noise)
 
     def body(z_t: Latent, xs: Any) -> tuple[jax.Array, Any]:
         s, t_network, input_std, coefficients, noise = xs
@@ -160,4 +151,5 @@ def _chain(denoise: Denoise, schedule: Schedule, z_T: Latent, rule: _Rule, keep:
         tuple(descending(c, z_T.dtype) for c in rule.coefficients),
         rule.noise,
     )
-    return jax.lax.scan(body, z_T, xs)
+    ended: tuple[Latent, Trajectory | None] = jax.lax.scan(body, z_T, xs)
+    return ended

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax.config import ConfigError, ExpectedError
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.config_file import SWITCHES, read_config_file
 from vdiffsr_jax.evaluation import command as evaluate
 from vdiffsr_jax.evaluation import models
@@ -164,10 +164,7 @@ def run(command: Sequence[str]) -> int:
 
 def _config(file: Path) -> Any:
     """What the config file says, as plain values: a cell trained with anything else is not taken for finished."""
-    try:
-        values = read_config_file(file)
-    except ConfigError as error:
-        raise UsageError(str(error)) from error
+    values = read_config_file(file)
     plain = json.loads(json.dumps(values, default=lambda v: v.to_dict() if hasattr(v, "to_dict") else str(v)))
     if not isinstance(plain, dict) or plain.get("task") not in ("teacher", "distill"):
         raise UsageError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from typing import TextIO
 
 _REDRAW_SECONDS = 0.1
@@ -113,13 +115,24 @@ def _rounded(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{round(seconds / 3600)} h"
 
 
-class MessageHandler(logging.Handler):
-    """Log records as messages above the bar."""
-
+class _Messages(logging.Handler):
     def __init__(self, progress: Progress) -> None:
         super().__init__()
         self._progress = progress
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line per record."""
         self._progress.message(self.format(record))
+
+
+@contextlib.contextmanager
+def showing(progress: Progress) -> Iterator[None]:
+    """Inside, what the package logs stands above the bar; at the end the bar is taken away."""
+    handler, logger = _Messages(progress), logging.getLogger("vdiffsr_jax")
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        progress.close()
+        logger.removeHandler(handler)
+        logger.propagate = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -69,13 +70,10 @@ def run(
     done = [path for path, cfg in queue if _complete(path, cfg)]
     queue = [(path, cfg) for path, cfg in queue if path not in done]
 
-    def remember(name: str) -> Callable[[int], None]:
-        def decided(count: int) -> None:
-            known[name] = count
-            if jax.process_index() == 0:
-                (root / STEPS_FILE).write_text(json.dumps(known, indent=2) + "\n")
-
-        return decided
+    def remember(name: str, count: int) -> None:
+        known[name] = count
+        if jax.process_index() == 0:
+            (root / STEPS_FILE).write_text(json.dumps(known, indent=2) + "\n")
 
     with _compiler() as compile_ahead:
         ahead: Future[Compiled] | None = None
@@ -85,7 +83,7 @@ def run(
             timer = None
             if end is not None and path.name not in known:
                 share = cfg.share / sum(later.share for _, later in queue[i:])
-                timer = Timer(share * (end - time.monotonic()), cfg, remember(path.name))
+                timer = Timer(share * (end - time.monotonic()), cfg, functools.partial(remember, path.name))
                 cfg = with_steps(cfg, max(cfg.steps, timer.probe + 1))
             current = Run(
                 cfg, path, profile=profile, timer=timer, deadline=end, program=ahead, open_pairs=open_pairs, watch=watch

@@ -51,11 +51,6 @@ def to_torch_layout(path: str, array: LazyArray) -> LazyArray:
     return _transposed(path, array, _TO_TORCH)
 
 
-def from_torch_layout(path: str, array: LazyArray) -> LazyArray:
-    """Its inverse."""
-    return _transposed(path, array, _FROM_TORCH)
-
-
 def _transposed(path: str, array: LazyArray, axes: Mapping[int, tuple[int, ...]]) -> LazyArray:
     order = axes.get(array.ndim) if path.endswith("/kernel") else None
     if order is None:
@@ -81,7 +76,7 @@ def stored(item: epath.Path, want: Collection[str]) -> dict[str, LazyArray]:
     try:
         opened = safe_open(os.fspath(file), framework="numpy", backend="pread")
         return {
-            names.get(name, name): from_torch_layout(names.get(name, name), _lazy(opened, name))
+            names.get(name, name): _transposed(names.get(name, name), _lazy(opened, name), _FROM_TORCH)
             for name in opened.keys()  # noqa: SIM118  (no dict)
         }
     except SafetensorError as error:

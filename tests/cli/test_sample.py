@@ -128,9 +128,9 @@ def test_wrong_usage(folder, tmp_path, plain_model, capsys, monkeypatch, argumen
 
 
 def test_without_a_bundled_model_a_checkpoint_is_asked_for(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "BUNDLED_MODEL", tmp_path / "none")
+    monkeypatch.setattr("vdiffsr_jax.sampling.bundled.BUNDLED_MODEL", tmp_path / "none")
     assert cli.main(["-i", str(folder), "-o", str(tmp_path / "out")]) == 2
-    assert "give --ckpt DIRECTORY" in capsys.readouterr().err
+    assert "give another with --ckpt" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["-i", "x", "--steps", "3"], ["-i", "x", "--skip_existing", "--overwrite"]])

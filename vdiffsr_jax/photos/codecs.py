@@ -11,8 +11,18 @@ from vdiffsr_jax.photos.photo import ImageError
 
 
 @functools.cache
-def _package(name: str, kind: str) -> Any:
+def imagecodecs() -> Any:
     """The package. Raises: ImageError if it is not installed."""
+    return _package("imagecodecs", "16-bit PNG")
+
+
+@functools.cache
+def tifffile() -> Any:
+    """The package. Raises: ImageError if it is not installed."""
+    return _package("tifffile", "TIFF")
+
+
+def _package(name: str, kind: str) -> Any:
     try:
         package = importlib.import_module(name)
     except ImportError as error:
@@ -20,7 +30,3 @@ def _package(name: str, kind: str) -> Any:
     # Their warnings name no file. What is wrong with one is said by the error that it ends in.
     logging.getLogger(name).setLevel(logging.CRITICAL)
     return package
-
-
-imagecodecs = functools.partial(_package, "imagecodecs", "16-bit PNG")
-tifffile = functools.partial(_package, "tifffile", "TIFF")

@@ -21,8 +21,9 @@ def forbidden(**settings: object) -> None:
     raise AssertionError("no runtime is needed")
 
 
-def test_alone_without_flags():
-    assert distributed.join(flags(), pass_on_sigterm=True, connect=forbidden) == (0, 1)
+def test_alone_without_flags(monkeypatch):
+    monkeypatch.setattr(jax.distributed, "initialize", forbidden)
+    assert distributed.join(flags(), pass_on_sigterm=True) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -33,9 +34,10 @@ def test_alone_without_flags():
         (["--coordinator=a:1", "--num_processes=2", "--process_id=2"], r"must lie in 0\.\.1"),
     ],
 )
-def test_flags_that_do_not_fit(arguments, message):
+def test_flags_that_do_not_fit(monkeypatch, arguments, message):
+    monkeypatch.setattr(jax.distributed, "initialize", forbidden)
     with pytest.raises(ConfigError, match=message):
-        distributed.join(flags(*arguments), pass_on_sigterm=True, connect=forbidden)
+        distributed.join(flags(*arguments), pass_on_sigterm=True)
 
 
 @pytest.fixture
@@ -46,18 +48,18 @@ def preemption_service():
 
 
 @pytest.mark.parametrize("arguments", [["--distributed"], ["--coordinator=a:1", "--num_processes=2", "--process_id=1"]])
-def test_flags_reach_the_runtime(arguments, preemption_service):
+def test_flags_reach_the_runtime(monkeypatch, arguments, preemption_service):
     seen = {}
-    distributed.join(flags(*arguments), pass_on_sigterm=False, connect=seen.update)
+    monkeypatch.setattr(jax.distributed, "initialize", seen.update)
+    distributed.join(flags(*arguments), pass_on_sigterm=False)
     assert seen["heartbeat_timeout_seconds"] == distributed.HEARTBEAT_SECONDS
     assert seen["process_id"] == (None if arguments == ["--distributed"] else 1)
 
 
-def test_a_job_that_does_not_come_together_is_told_in_one_line(preemption_service):
+def test_a_job_that_does_not_come_together_is_told_in_one_line(monkeypatch, preemption_service):
     def nobody(**settings: object) -> None:
         raise RuntimeError("deadline exceeded\nlong story")
 
+    monkeypatch.setattr(jax.distributed, "initialize", nobody)
     with pytest.raises(ConfigError, match=r"--coordinator a:1: .* \(deadline exceeded\)$"):
-        distributed.join(
-            flags("--coordinator=a:1", "--num_processes=2", "--process_id=1"), pass_on_sigterm=True, connect=nobody
-        )
+        distributed.join(flags("--coordinator=a:1", "--num_processes=2", "--process_id=1"), pass_on_sigterm=True)

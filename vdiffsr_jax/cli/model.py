@@ -124,7 +124,3 @@ def _listing() -> list[str]:
         if untried := [part.file for part in entry.parts.values() if not part.tried]:
             lines.append(f"{'':<14} address untried: {', '.join(untried)}")
     return lines
-
-
-if __name__ == "__main__":
-    sys.exit(main())

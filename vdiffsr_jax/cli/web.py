@@ -62,7 +62,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         jobs.close()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -50,7 +50,9 @@ def assemble(
     settings = dict(settings or {})
     if var is None and settings.get("prior") is not None:
         raise ConversionError("a prior is configured but there is no VAR: give --var and --tokenizer")
-    _check_settings(settings)
+    for name in ("denoiser", "schedule", "first_stage", "prior"):  # before they are taken apart
+        if not isinstance(settings.get(name) or {}, Mapping):
+            raise ConfigError(f"{name}={settings[name]!r} must be a mapping of settings")
 
     own: dict[str, Any] = {key: settings[key] for key in ("denoiser", "schedule") if key in settings}
     how = {"dtype": dtype, "allow_nonfinite": allow_nonfinite}
@@ -91,10 +93,3 @@ def _convert(path: Path, kind: str, preset: str | None, settings: Mapping[str, A
         hint = f"; give it as {flag}" if flag else ""
         raise ConversionError(f"{_FLAGS[kind]} {path}: this is a {kinds}, not a {kind}{hint}")
     return convert(fitting[0], preset=preset, settings=settings, **how)
-
-
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Names and nesting, before they are taken apart."""
-    for name in ("denoiser", "schedule", "first_stage", "prior"):
-        if not isinstance(settings.get(name) or {}, Mapping):
-            raise ConfigError(f"{name}={settings[name]!r} must be a mapping of settings")

@@ -13,6 +13,7 @@ from vdiffsr_jax.conversion.original_names import original_names
 from vdiffsr_jax.conversion.rules import ConversionError, Op
 from vdiffsr_jax.models import kinds, pyramid_var
 from vdiffsr_jax.models.build import Params, flatten
+from vdiffsr_jax.models.var_fold import merge_lora
 from vdiffsr_jax.weights.checkpoint import load_lazily, read_config
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
@@ -85,22 +86,15 @@ def _adapter(params: Params) -> tuple[dict[str, LazyArray], Params, list[str]]:
         "of VAR only the blocks that the prior reads are there, LoRA merged into them, and no head",
         f"under its own names and in this project's layout: {', '.join(own)}",
     ]
-    return added, _merge_lora(params["var"]), left_out
+    return added, merge_lora(params["var"], _merged), left_out
 
 
-def _merge_lora(params: Params) -> Params:
-    """Every kernel W with an update becomes W + A B when it is read.
+def _merged(kernel: LazyArray, a: LazyArray, b: LazyArray) -> LazyArray:
+    """W + A B, when it is read."""
 
-    Source: LoRA (arXiv:2106.09685), section 4.1.
-    """
-    if "lora_a" in params:
-        kernel, a, b = params["kernel"], params["lora_a"], params["lora_b"]
+    def read() -> np.ndarray:
+        update = a.read().astype(np.float32) @ b.read().astype(np.float32)
+        whole: np.ndarray = kernel.read().astype(np.float32) + update
+        return whole.astype(kernel.dtype)
 
-        def merged() -> np.ndarray:
-            update = a.read().astype(np.float32) @ b.read().astype(np.float32)
-            whole: np.ndarray = kernel.read().astype(np.float32) + update
-            return whole.astype(kernel.dtype)
-
-        rest = {name: leaf for name, leaf in params.items() if name not in ("kernel", "lora_a", "lora_b")}
-        return rest | {"kernel": LazyArray(kernel.shape, kernel.dtype, merged)}
-    return {name: _merge_lora(leaf) if isinstance(leaf, dict) else leaf for name, leaf in params.items()}
+    return LazyArray(kernel.shape, kernel.dtype, read)

@@ -42,10 +42,6 @@ class PerceptualConfig:
     backbone: str = "vgg16"
 
 
-def _whole(config: Any) -> Any:
-    return config
-
-
 @dataclasses.dataclass(frozen=True)
 class Item:
     """One network of a checkpoint.
@@ -56,7 +52,7 @@ class Item:
     """
 
     module: str | Callable[[Any], Callable[..., Any]]
-    part: Callable[[Any], Any] = _whole
+    part: Callable[[Any], Any] = lambda config: config
     flags: tuple[str, ...] = ()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,16 +13,20 @@ from vdiffsr_jax.config import VARConfig
 from vdiffsr_jax.models.build import Params
 
 
-def merge_lora(params: Params) -> Params:
+def _merged(kernel: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    return kernel + jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST).astype(kernel.dtype)
+
+
+def merge_lora(params: Params, merged: Callable[[Any, Any, Any], Any] = _merged) -> Params:
     """Every kernel W with an update becomes W + A B, and the update disappears.
 
+    Args: merged: (W, A, B) -> W + A B, for leaves that are no arrays.
     Source: LoRA (arXiv:2106.09685), section 4.1.
     """
     if "lora_a" in params:
-        update = jnp.dot(params["lora_a"], params["lora_b"], precision=jax.lax.Precision.HIGHEST)
-        merged = {name: leaf for name, leaf in params.items() if name not in ("lora_a", "lora_b")}
-        return merged | {"kernel": params["kernel"] + update.astype(params["kernel"].dtype)}
-    return {name: merge_lora(leaf) if isinstance(leaf, dict) else leaf for name, leaf in params.items()}
+        rest = {name: leaf for name, leaf in params.items() if name not in ("kernel", "lora_a", "lora_b")}
+        return rest | {"kernel": merged(params["kernel"], params["lora_a"], params["lora_b"])}
+    return {name: merge_lora(leaf, merged) if isinstance(leaf, dict) else leaf for name, leaf in params.items()}
 
 
 def fold_class(params: Params, cfg: VARConfig, label: int) -> tuple[Params, VARConfig]:

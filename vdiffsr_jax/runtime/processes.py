@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
 
 from vdiffsr_jax.config import ConfigError
 
@@ -25,9 +24,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process_id", type=int, help="with --coordinator: which one this is, from 0")
 
 
-def join(
-    args: argparse.Namespace, *, pass_on_sigterm: bool, connect: Callable[..., None] | None = None
-) -> tuple[int, int]:
+def join(args: argparse.Namespace, *, pass_on_sigterm: bool) -> tuple[int, int]:
     """Join the job that the flags describe, before any device is used; without them this process is alone.
 
     Args: pass_on_sigterm: SIGTERM at any process no longer ends it but reaches all of them, by
@@ -46,9 +43,8 @@ def join(
     import jax
 
     jax.config.update("jax_enable_preemption_service", pass_on_sigterm)
-    connect = connect or jax.distributed.initialize
     try:
-        connect(
+        jax.distributed.initialize(
             coordinator_address=args.coordinator,
             num_processes=args.num_processes,
             process_id=args.process_id,

@@ -81,18 +81,15 @@ def runs(values: Mapping[str, Any], workdir: str | None) -> dict[epath.Path, Map
 
 def _order(values: Mapping[str, Any]) -> list[str]:
     """Names of a chain, each after those it starts from: a ConfigDict does not keep the order it was written in."""
+    init_from = {name: dict(settings.get("init_from") or {}).values() for name, settings in values.items()}
     starts = {
-        name: [other for other in values if any(f"{{workdir}}/{other}/" in str(d) for d in _init_from(settings))]
-        for name, settings in values.items()
+        name: [other for other in values if any(f"{{workdir}}/{other}/" in str(place) for place in places)]
+        for name, places in init_from.items()
     }
     try:
         return list(graphlib.TopologicalSorter(starts).static_order())
     except graphlib.CycleError as error:
         raise ConfigError(f"the runs of a chain start from each other: {', '.join(error.args[1])}") from None
-
-
-def _init_from(settings: Mapping[str, Any]) -> list[Any]:
-    return list(dict(settings.get("init_from") or {}).values())
 
 
 def _filled(value: Any, workdir: str) -> Any:

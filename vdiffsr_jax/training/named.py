@@ -68,8 +68,5 @@ def means(measures: Sequence[Measure], pictures: Iterable[tuple[np.ndarray, np.n
     for image, hr in pictures:
         for measure in measures:
             scores[measure.metric.key].append(measure.score(image, hr))
-    return {key: _mean([value for value in values if not math.isnan(value)]) for key, values in scores.items()}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values) if values else math.nan
+    known = {key: [value for value in values if not math.isnan(value)] for key, values in scores.items()}
+    return {key: math.fsum(values) / len(values) if values else math.nan for key, values in known.items()}

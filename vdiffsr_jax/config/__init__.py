@@ -12,4 +12,4 @@ from vdiffsr_jax.config.model import (
     VDiffSRConfig,
 )
 from vdiffsr_jax.config.networks import SwinUNetConfig, VARConfig, VARTokenizerConfig, VQGANConfig
-from vdiffsr_jax.config.parsing import ConfigError, Dataclass, ExpectedError, check_choice, parse, to_dict
+from vdiffsr_jax.config.parsing import ConfigError, Dataclass, ExpectedError, check_choice, first_line, parse, to_dict

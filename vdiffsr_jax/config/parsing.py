@@ -29,6 +29,11 @@ class ExpectedError(Exception):
     exit_code = 2
 
 
+def first_line(error: BaseException) -> str:
+    """What a library says of an error, as far as it has a place in a message of ours."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 class ConfigError(ExpectedError, ValueError):
     """A configuration is wrong; the message names the field and says what to do."""
 

@@ -42,17 +42,15 @@ def data_config(args: argparse.Namespace) -> DataConfig:
     """
     if not args.config and not args.input:
         raise ConfigError("give --input PHOTOS or --config configs/X.py")
-    settings = _data_settings(args.config) if args.config else {}
+    settings: dict[str, Any] = {}
+    if args.config:
+        data = read_config_file(args.config).get("data")
+        if data is None:
+            raise ConfigError(f"--config {args.config}: its get_config() has no 'data'")
+        settings = to_dict(data) if dataclasses.is_dataclass(data) else dict(data)
     if args.input:
         settings["sources"] = (args.input,)
     for name in ("degradation", "crop_size"):
         if getattr(args, name) is not None:
             settings[name] = getattr(args, name)
     return parse(DataConfig, settings, "data.")
-
-
-def _data_settings(path: Path) -> dict[str, Any]:
-    data = read_config_file(path).get("data")
-    if data is None:
-        raise ConfigError(f"--config {path}: its get_config() has no 'data'")
-    return to_dict(data) if dataclasses.is_dataclass(data) else dict(data)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vdiffsr_jax.config import first_line
 from vdiffsr_jax.data import photos
 from vdiffsr_jax.data.photos import Broken, BrokenPhotoError, DataError
 from vdiffsr_jax.photos.kinds import SUFFIXES, is_photo
@@ -92,7 +93,7 @@ def _shard_index(path: str, reader: Any) -> tuple[int, dict[str, Any]]:
         if index["format"] != INDEX_FORMAT or len(index["names"]) != count - 1:
             raise ValueError("its index is of another format")
     except RuntimeError as error:  # what the reader raises for a file that is not there or not its own
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DataError(f"{path} is not a whole shard from vdiffsr_jax.data.pack ({error}); pack it again") from error
     return count, index

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vdiffsr_jax import __version__
-from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config import ConfigError, first_line
 from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.models import fidelity as ends
 from vdiffsr_jax.models.assembled import assemble
@@ -156,7 +156,7 @@ def onnx(exported: Exported, output: Path, *, batch: int = 1) -> tuple[list[Path
                 output_names=["hr"],
             )
         except (NotImplementedError, TypeError, ValueError) as error:
-            raise ConfigError(f"jax2onnx cannot convert this model: {str(error).strip().splitlines()[0]}") from error
+            raise ConfigError(f"jax2onnx cannot convert this model: {first_line(error)}") from error
     file, beside = output / "model.onnx", output / "model.onnx.data"
     large = sum(x.size * 4 for x in exported.weights.values()) > _INSIDE
     onnx_ir.save(model, file, external_data=beside.name if large else None)

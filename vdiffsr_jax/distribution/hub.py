@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config import ConfigError, first_line
 from vdiffsr_jax.distribution.download import DownloadError
 
 _FILES = ["config.json", "*.safetensors", "README.md"]
@@ -33,7 +33,7 @@ def snapshot(repository: str) -> Path:
         folder = Path(library.snapshot_download(name, revision=revision or None, allow_patterns=_FILES))
     except (OSError, ValueError) as error:  # what its own errors and those of its HTTP client are
         raise DownloadError(
-            f"{name} cannot be had from the hub: {str(error).strip().splitlines()[0]} (no such local directory either)"
+            f"{name} cannot be had from the hub: {first_line(error)} (no such local directory either)"
         ) from error
     if not (folder / "config.json").is_file():
         raise DownloadError(f"{name} is a hub repository, but no model of vdiffsr_jax: it has no config.json")
@@ -53,4 +53,4 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
         api.create_repo(repository, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=_FILES))
     except (OSError, ValueError) as error:
-        raise DownloadError(f"the hub refuses {repository}: {str(error).strip().splitlines()[0]}") from error
+        raise DownloadError(f"the hub refuses {repository}: {first_line(error)}") from error

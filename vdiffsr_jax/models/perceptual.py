@@ -7,9 +7,7 @@ EfficientNet-Lite0, which has no learned heads and is never called LPIPS.
 from __future__ import annotations
 
 import abc
-import functools
-import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -250,13 +248,10 @@ class PerceptualDistance(Distance):
     def compare(self, a: Sequence[Map], b: Sequence[Map]) -> Float32[Array, " b"]:
         squared = [jnp.square(x - y) for x, y in zip(a, b, strict=True)]
         if self.heads is None:
-            return _total(d.sum(axis=-1).mean(axis=(1, 2)) for d in squared) / len(squared)
+            return sum((d.sum(axis=-1).mean(axis=(1, 2)) for d in squared), jnp.zeros(())) / len(squared)
         heads = [head[...].reshape(1, 1, 1, -1) for head in self.heads]
-        return _total((d * w).sum(axis=-1).mean(axis=(1, 2)) for d, w in zip(squared, heads, strict=True))
-
-
-def _total(terms: Iterable[jax.Array]) -> jax.Array:
-    return functools.reduce(operator.add, terms)
+        weighted = ((d * w).sum(axis=-1).mean(axis=(1, 2)) for d, w in zip(squared, heads, strict=True))
+        return sum(weighted, jnp.zeros(()))
 
 
 def _unit(x: jax.Array) -> jax.Array:

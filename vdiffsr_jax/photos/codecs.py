@@ -10,19 +10,8 @@ from typing import Any
 from vdiffsr_jax.photos.photo import ImageError
 
 
-@functools.cache
-def imagecodecs() -> Any:
-    """The package. Raises: ImageError if it is not installed."""
-    return _package("imagecodecs", "16-bit PNG")
-
-
-@functools.cache
-def tifffile() -> Any:
-    """The package. Raises: ImageError if it is not installed."""
-    return _package("tifffile", "TIFF")
-
-
 def _package(name: str, kind: str) -> Any:
+    """The package. Raises: ImageError if it is not installed."""
     try:
         package = importlib.import_module(name)
     except ImportError as error:
@@ -30,3 +19,7 @@ def _package(name: str, kind: str) -> Any:
     # Their warnings name no file. What is wrong with one is said by the error that it ends in.
     logging.getLogger(name).setLevel(logging.CRITICAL)
     return package
+
+
+imagecodecs = functools.cache(lambda: _package("imagecodecs", "16-bit PNG"))
+tifffile = functools.cache(lambda: _package("tifffile", "TIFF"))

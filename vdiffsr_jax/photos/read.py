@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vdiffsr_jax.config import first_line
 from vdiffsr_jax.photos import exif, icc, png, tiff
 from vdiffsr_jax.photos.kinds import HOW_TO_READ, pillow_formats
 from vdiffsr_jax.photos.photo import MAX_PIXELS, ImageError, Photo, upright
@@ -73,7 +74,7 @@ def _opened(source: Path | bytes) -> Iterator[tuple[IO[bytes], bytes]]:
             except UnidentifiedImageError as error:
                 raise ImageError(_foreign(head)) from error
             except Exception as error:
-                raise ImageError(f"is truncated or damaged ({_first_line(error)})") from error
+                raise ImageError(f"is truncated or damaged ({first_line(error)})") from error
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
 
@@ -224,7 +225,3 @@ def _check_size(width: int, height: int, max_pixels: int | None) -> None:
             f"has {width} x {height} = {width * height / 1e6:.0f} megapixels; the limit is {max_pixels / 1e6:g} "
             "(--max_megapixels)"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

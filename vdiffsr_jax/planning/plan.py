@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdiffsr_jax.config import ConfigError, ExpectedError, VDiffSRConfig
+from vdiffsr_jax.config import ConfigError, ExpectedError, VDiffSRConfig, first_line
 from vdiffsr_jax.config_file import read_config_file
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ def topology_devices(name: str, slices: int) -> list[jax.Device]:
     try:
         return list(topologies.get_topology_desc(name, platform="tpu", num_slices=slices).devices)
     except Exception as error:
-        first = str(error).strip().partition("\n")[0]
         raise ConfigError(
-            f"--topology {name}: {first} (names are like v5e:4x4; the compiler comes with the extra vdiffsr-jax[tpu])"
+            f"--topology {name}: {first_line(error)} (names are like v5e:4x4; the compiler comes with the extra "
+            "vdiffsr-jax[tpu])"
         ) from error
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config import ConfigError, first_line
 
 # A process that was killed is noticed after this long, and the others end; JAX waits 100 s unless told.
 HEARTBEAT_SECONDS = 30
@@ -53,8 +53,7 @@ def join(args: argparse.Namespace, *, pass_on_sigterm: bool) -> tuple[int, int]:
         )
     except (RuntimeError, ValueError) as error:
         where = f"--coordinator {args.coordinator}" if args.coordinator else "--distributed"
-        first = str(error).strip().partition("\n")[0]
-        raise ConfigError(f"{where}: the job's processes did not find each other ({first})") from error
+        raise ConfigError(f"{where}: the job's processes did not find each other ({first_line(error)})") from error
     return jax.process_index(), jax.process_count()
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from vdiffsr_jax.config import first_line
 from vdiffsr_jax.models.build import Params, flatten, misfits, unflatten
 from vdiffsr_jax.weights import hub_folder
 from vdiffsr_jax.weights.batches import batches
@@ -77,7 +78,7 @@ def _read(path: epath.Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
     try:
         arrays: list[np.ndarray] = _format(path).read(path, leaves)
     except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {_first_line(error)}") from error
+        raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
     return arrays
 
 
@@ -110,7 +111,7 @@ def _target(path: epath.Path, abstract: Params, dtype: Dtype | None, placement: 
     try:
         stored = _format(path).stored(path, want)
     except (ValueError, OSError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged: {_first_line(error)}") from error
+        raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
     if wrong := misfits(stored, want):
         raise CheckpointError(f"parameters in {path} do not fit its configuration:\n  " + "\n  ".join(wrong))
     target = {}
@@ -124,7 +125,3 @@ def _target(path: epath.Path, abstract: Params, dtype: Dtype | None, placement: 
         where = placement if isinstance(placement, jax.sharding.Sharding) else placement(name, shape)
         target[name] = jax.ShapeDtypeStruct(struct.shape, final, sharding=where)
     return unflatten(target, abstract)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

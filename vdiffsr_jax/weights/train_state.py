@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
+from vdiffsr_jax.config import first_line
 from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 _SAVING = (OSError, ValueError)  # tensorstore reports a full disk as the latter
@@ -112,8 +113,7 @@ class TrainCheckpoints:
     def _not_saved(self, error: Exception) -> CheckpointError:
         whole = self.manager.latest_step()
         stays = "nothing was saved before" if whole is None else f"step {whole} is whole and the run continues there"
-        first = str(error).strip().partition("\n")[0]
-        return CheckpointError(f"{self.directory}: saving failed, {stays}: {first}")
+        return CheckpointError(f"{self.directory}: saving failed, {stays}: {first_line(error)}")
 
     def close(self) -> None:
         """Wait until everything is written. Raises: CheckpointError if it could not be."""

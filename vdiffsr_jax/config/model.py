@@ -161,12 +161,8 @@ class VDiffSRConfig:
             )
         if self.sharp is not None and "pvar" in self.sharp.networks:
             prior = self.prior
-            if (
-                prior is None
-                or prior.train != "none"
-                or prior.lora_rank
-                or (prior.kind == "var" and not prior.var.folded)
-            ):
+            learns = prior is not None and (prior.train != "none" or prior.lora_rank)
+            if prior is None or learns or (prior.kind == "var" and not prior.var.folded):
                 raise ConfigError("sharp.networks names pvar: there must be a prior, in inference form (sampling.pack)")
         if self.prior is not None:
             window = self.prior.tokenizer.window_size

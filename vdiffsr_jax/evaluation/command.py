@@ -116,11 +116,8 @@ def run(args: argparse.Namespace) -> int:
     Raises: as `check`, and SamplingError.
     """
     check(args)
-    entries = (
-        []
-        if args.pairs
-        else models.parse_entries(args.ckpt or [f"bundled={bundled_model()}"], args.steps, args.fidelity)
-    )
+    checkpoints = args.ckpt or ([] if args.pairs else [f"bundled={bundled_model()}"])
+    entries = models.parse_entries(checkpoints, args.steps, args.fidelity)
     models.check(entries)
     rules, weights = RULES[args.scores], _weights(args)
     keys, missing = choose(_asked(args), weights)

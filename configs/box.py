@@ -24,6 +24,8 @@ CODES = {
     "revive_every": 10,
     "revive_until": 2000,
 }
+# This tokenizer's f_hat is small (squared errors of a hundredth); so small a VAR has little to lose by learning whole.
+ALIGN = {"cross_entropy": 0.03, "f_hat": 30.0}
 STUDENT = {
     "distil": 0.5,
     "inverse": 0.05,
@@ -67,7 +69,7 @@ def get_config() -> ConfigDict:
         "vqgan": run("vqgan", VQGAN, RECONSTRUCTION, 4e-4, 8, 6000, first_stage="stages/first_stage", perceptual=lpips),
         "tokenizer": run("tokenizer", TOKENIZER, RECONSTRUCTION | CODES, 6e-4, 4, 3000),
         "var": run("var", VAR, {}, 1e-3, 8, 1500, tokenizer=parts["tokenizer"]),
-        "align": run("align", PRIOR, {}, 1e-3, 4, 1500, **parts),
+        "align": run("align", PRIOR | {"train": "full"}, ALIGN, 1e-3, 4, 1500, **parts),
         "teacher": run("teacher", MODEL | {"prior": None}, {}, 5e-4, 4, 3000, first_stage=first),
         "distill": run(
             "distill", MODEL, STUDENT, 3e-4, 2, 3000, pvar="{workdir}/align/best", teacher=teacher, **around

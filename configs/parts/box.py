@@ -50,7 +50,7 @@ VAR = {
     "vocab_size": 1024,
     "code_dim": 16,
 }
-PRIOR = {"tokenizer": TOKENIZER, "var": VAR, "dim": 96, "lora_rank": 8, "train": "lora", "attention": "full"}
+PRIOR = {"tokenizer": TOKENIZER, "var": VAR, "dim": 96, "lora_rank": 0, "train": "adapter", "attention": "full"}
 MODEL = {
     "first_stage": VQGAN,
     "denoiser": DENOISER,

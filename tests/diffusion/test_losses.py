@@ -122,8 +122,17 @@ def test_uniform_t_covers_every_step_alike():
     assert 850 < counts.min() < counts.max() < 1150  # 1000 expected, sigma 31
 
 
-def test_without_a_teacher_the_inverse_starts_from_the_real_latent():
+def test_without_a_teacher_the_inverse_starts_from_the_students_own_latent():
+    """Without a gradient through it: d/dw ((w + 1) sg(w z_T) - z_T)^2 = 2 ((w + 1) w z_T - z_T) w z_T."""
+
+    def found(w):
+        options = {"gt_start": "sampled"}
+        by_name = losses.student_terms(scaled(w), MADE, Z_T * ONES, None, Z_0 * ONES, **options)[0]
+        return {name: term.mean() for name, term in by_name.items()}
+
     w = 0.5
-    found = losses.student_terms(scaled(jnp.float32(w)), MADE, Z_T * ONES, None, Z_0 * ONES, gt_start="sampled")[0]
-    values = {name: float(term.mean()) for name, term in found.items()}
-    assert values == pytest.approx({"inverse": ((w + 1) * Z_0 - Z_T) ** 2, "gt": (w * Z_T - Z_0) ** 2}, abs=1e-5)
+    left = (w + 1) * w * Z_T - Z_T
+    values = {name: float(term) for name, term in found(jnp.float32(w)).items()}
+    assert values == pytest.approx({"inverse": left**2, "gt": (w * Z_T - Z_0) ** 2}, abs=1e-5)
+    slope = jax.grad(lambda w: found(w)["inverse"])(jnp.float32(w))
+    assert float(slope) == pytest.approx(2 * left * w * Z_T, rel=1e-5)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.diffusion import resshift
 from vdiffsr_jax.diffusion.resshift import Latent
-from vdiffsr_jax.diffusion.sampler import Denoise, predict_both, predict_z_T
+from vdiffsr_jax.diffusion.sampler import Denoise, predict_both, predict_z_0, predict_z_T
 from vdiffsr_jax.diffusion.schedule import Schedule
 
 GT_STARTS = ("predicted", "sampled")
@@ -62,7 +62,8 @@ def student_terms(
 
     Without `inverse` nothing trains f(., 0), so z_T' would be meaningless: `inverse` and `gt` are both left out. With
     gt_start = "sampled" the gt term starts from z_T instead and does not need the inverse (one network call less).
-    Without a teacher there is no `distil`, and the inverse starts from z_0.
+    Without a teacher there is no `distil`, and the inverse starts from f(sg z_T, T): z_0 says nothing of a z_T drawn
+    by chance.
 
     Args: student: takes several latents a sample, see `predict_both`. z_T, z_0_teacher (the teacher's chain from z_T,
         None without one), z_0 (the latent of the real HR).
@@ -72,8 +73,10 @@ def student_terms(
     if gt_start not in GT_STARTS:
         raise ConfigError(f"gt_start={gt_start!r} must be one of {', '.join(GT_STARTS)}")
     z_T, z_0 = jax.lax.stop_gradient(z_T), jax.lax.stop_gradient(z_0)
-    clean = z_0 if z_0_teacher is None else jax.lax.stop_gradient(z_0_teacher)
-    noisy, gt_sampled = [z_T], gt_start == "sampled"
+    clean = z_0_teacher
+    if clean is None:
+        clean = predict_z_0(student, schedule, z_T, -1) if inverse else z_0
+    noisy, clean, gt_sampled = [z_T], jax.lax.stop_gradient(clean), gt_start == "sampled"
     if inverse and not gt_sampled:
         noisy.append(jax.lax.stop_gradient(predict_z_T(student, schedule, z_0)))
     # Everything that gets a gradient in one call: the program holds the network twice, not four times.

@@ -1,4 +1,4 @@
-"""A trained denoiser for another first stage, without training: python stages/move_denoiser.py --help
+"""A trained denoiser for another first stage, without training: python -m stages.move_denoiser --help
 
 Between entrance and exit a denoiser works on features of its own. Its entrance is given the new latents by a linear map
 onto the old ones, its exit is fitted by least squares to the new latents of HR crops. CoGU and CSPA stay behind.
@@ -24,11 +24,12 @@ from vdiffsr_jax.models.vqgan import VQGAN
 from vdiffsr_jax.ops.resize import bicubic
 from vdiffsr_jax.weights import checkpoint
 
+Encode = Callable[[np.ndarray], np.ndarray]  # pictures (n, S, S, 3) -> latents
 BATCH = 16
 RIDGE = 1e-6  # of the mean variance of the exit's inputs
 
 
-def encoder(directory: str) -> Callable[[np.ndarray], np.ndarray]:
+def encoder(directory: str) -> Encode:
     """Pictures (n, S, S, 3) -> latents (n, S / f, S / f, c) of the first stage in a checkpoint."""
     model = checkpoint.load_model(directory, items=["first_stage" if has_denoiser(directory) else "vqgan"])
     (params,) = model.items.values()
@@ -86,45 +87,74 @@ def features_of(unet: Params, config: SwinUNetConfig) -> Callable[..., jax.Array
     return jax.jit(lambda x, t, lr: network.apply(params, x, t, lr))
 
 
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """HR crops as a denoiser's task: (n, h, w, c) each, x being z_T over its standard deviation."""
+
+    z_0: np.ndarray
+    z_y: np.ndarray
+    x: np.ndarray
+    lr: np.ndarray
+    window: np.ndarray
+
+    @classmethod
+    def of(cls, photos: str, per_photo: int, side: int, chain: schedule.Schedule, encode: Encode) -> Seen:
+        """Crops of `side` pixels of every photo, degraded as `mild`."""
+        hr, lr = (np.stack(half) for half in zip(*crops(photos, per_photo, side, "mild", 0), strict=True))
+        window = in_batches(lambda part: bicubic(jnp.asarray(part), (side, side)), lr)
+        z_0, z_y = encode(hr), encode(window)
+        z_t = sampler.start(chain, jnp.asarray(z_y), jax.random.normal(jax.random.key(0), z_y.shape))
+        return cls(z_0, z_y, np.asarray(resshift.scale_input(z_t, chain.input_std[-1])), lr, window)
+
+
+def moved(
+    unet: Params, config: SwinUNetConfig, t: int, seen: Seen, z_y_old: np.ndarray
+) -> tuple[Params, SwinUNetConfig]:
+    """The denoiser for the latents in `seen`, fitted at its last step `t`; z_y_old are their old ones."""
+    flat = dict(flatten(unet))
+    kernel = np.asarray(flat["input_blocks/0/kernel"])
+    latents = kernel.shape[2] - 3
+    entrance = np.einsum("hwox,io->hwix", kernel[:, :, :latents], onto(seen.z_y, z_y_old))
+    flat["input_blocks/0/kernel"] = np.concatenate([entrance, kernel[:, :, latents:]], axis=2).astype(np.float32)
+    channels = seen.z_0.shape[-1]
+    config = dataclasses.replace(config, in_channels=channels + 3, out_channels=channels)
+    features = in_batches(features_of(flat, config), seen.x, np.full(len(seen.x), t, np.int32), seen.lr)
+    flat["conv_out/kernel"], flat["conv_out/bias"] = fitted_exit(features, seen.z_0)
+    return unflatten(flat, build(SwinUNet, config).abstract), config
+
+
+def unexplained(unet: Params, config: SwinUNetConfig, t: int, seen: Seen) -> float:
+    """|f(z_T, T) - z_0|^2 as a share of the variance of z_0."""
+    run = jax.jit(build(SwinUNet, config).apply)
+    made = in_batches(lambda x, t, lr: run(unet, x, t, lr), seen.x, np.full(len(seen.x), t, np.int32), seen.lr)
+    return float(np.square(made - seen.z_0).mean() / seen.z_0.var())
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="whole model whose denoiser moves")
     parser.add_argument("--first_stage", required=True, help="first stage it moves to")
-    parser.add_argument("--photos", required=True, help="HR photos, cut and degraded as `mild`")
+    parser.add_argument("--photos", required=True, help="HR photos to fit to")
+    parser.add_argument("--held_out", required=True, help="HR photos to judge by")
     parser.add_argument("--crops", type=int, default=3, help="of a photo (default: 3)")
     parser.add_argument("--tile_size", type=int, help="the new denoiser's image_size, if not the old one's")
     parser.add_argument("--output", required=True, help="folder of the new swin_unet checkpoint")
     args = parser.parse_args()
 
     old = checkpoint.load_model(args.model, items=["denoiser"], dtype=jnp.float32)
-    side = old.config.tile_size * old.config.scale
-    hr, lr = (np.stack(half) for half in zip(*crops(args.photos, args.crops, side, "mild", 0), strict=True))
-    window = in_batches(lambda part: bicubic(jnp.asarray(part), (side, side)), lr)
-    encode = encoder(args.first_stage)
-    z_0, z_y = encode(hr), encode(window)
-
-    chain = schedule.make(old.config.schedule)
-    noise = jax.random.normal(jax.random.key(0), z_y.shape)
-    x = np.asarray(resshift.scale_input(sampler.start(chain, jnp.asarray(z_y), noise), chain.input_std[-1]))
-    t = np.full(len(x), chain.timestep_map[-1], np.int32)
-
-    unet = dict(flatten(old.items["denoiser"]["unet"]))
-    kernel = np.asarray(unet["input_blocks/0/kernel"])
-    c_old = kernel.shape[2] - 3
-    entrance = np.einsum("hwox,io->hwix", kernel[:, :, :c_old], onto(z_y, encoder(args.model)(window)))
-    unet["input_blocks/0/kernel"] = np.concatenate([entrance, kernel[:, :, c_old:]], axis=2).astype(np.float32)
-    config = dataclasses.replace(old.config.denoiser, in_channels=z_0.shape[-1] + 3, out_channels=z_0.shape[-1])
-    features = in_batches(features_of(unet, config), x, t, lr)
-    unet["conv_out/kernel"], unet["conv_out/bias"] = fitted_exit(features, z_0)
-
+    chain, encode = schedule.make(old.config.schedule), encoder(args.first_stage)
+    side, t = old.config.tile_size * old.config.scale, int(chain.timestep_map[-1])
+    seen, held_out = (Seen.of(photos, args.crops, side, chain, encode) for photos in (args.photos, args.held_out))
+    z_y_old = encoder(args.model)(seen.window)
+    unet, config = moved(old.items["denoiser"]["unet"], old.config.denoiser, t, seen, z_y_old)
+    for name, part in (("fitted", seen), ("held out", held_out)):
+        print(f"{name}: {len(part.lr)} crops, {unexplained(unet, config, t, part):.3f} of z_0's variance unexplained")
     if args.tile_size:
         sides = [args.tile_size >> level for level in range(len(config.channel_mult))]
         config = dataclasses.replace(config, image_size=args.tile_size, attention_resolutions=tuple(sides))
-    items = {"swin_unet": unflatten(unet, build(SwinUNet, config).abstract)}
     whole = DenoiserConfig(config, old.config.schedule)
-    checkpoint.save_model(args.output, items, kind="swin_unet", config=whole)
-    print(f"{args.output}: from {len(hr)} crops of {side} pixels")
+    checkpoint.save_model(args.output, {"swin_unet": unet}, kind="swin_unet", config=whole)
 
 
 if __name__ == "__main__":

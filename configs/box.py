@@ -33,6 +33,7 @@ STUDENT = {
     "gt_start": "sampled",
     "perceptual": 2.0,
     "pixel": 1.0,
+    "pixel_size": 1,  # means of 2x2 let the faithful student's decoder draw dots at the latents' pitch
     "picture_size": 128,
 }
 GAME = {"weight": 0.02, "form": "relativistic", "r1": 1.0, "r2": 1.0, "matching": 0.1, "channels": 32}
@@ -62,7 +63,7 @@ def get_config() -> ConfigDict:
     parts = {"tokenizer": "{workdir}/tokenizer/best", "var": "{workdir}/var/best"}
     around = {"first_stage": first, "perceptual": lpips}
     warm = {"denoiser": "{workdir}/distill/best", "pvar": "{workdir}/distill/best"}
-    sharp = STUDENT | {"distil": 0.0, "train_decoder": True, "adversarial": GAME}
+    sharp = STUDENT | {"distil": 0.0, "pixel_size": 2, "train_decoder": True, "adversarial": GAME}
     # What the two students share is stored once: the prior of the first serves both.
     sharper = MODEL | {"prior": PRIOR | {"train": "none"}}
     chain = {

@@ -38,7 +38,7 @@ def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
         ours = model.tokens(f)
         training = model(image)
         result = {"enc_out": model.encoder(image), "f": f, "forward_vq_loss": training.vq_loss}
-        result |= {"forward_rec": training.image, "var_input": model.var_input(ours)}
+        result |= {"forward_rec": training.image, "var_input": model.var_input_and_f_hat(ours)[0]}
         for k, (index, ours_k, theirs_k) in enumerate(zip(ours, model.f_hats(ours), model.f_hats(tokens), strict=True)):
             result |= {f"idx_{k}": index, f"fhat_{k}": ours_k, f"embed_to_fhat_{k}": theirs_k}
         result["dec_unclamped"] = model.decode(model.f_hats(tokens)[-1])

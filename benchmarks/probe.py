@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -76,9 +77,9 @@ class Probed:
         return levels
 
 
-def neighbours(maps: np.ndarray) -> np.ndarray:
-    """(b, p, p, z) -> (b, p, p, 9 z): each cell with the eight around it, the edge repeated."""
-    wide = np.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
+def neighbours(maps: np.ndarray, *, edge: Literal["edge", "constant"] = "edge") -> np.ndarray:
+    """(b, p, p, z) -> (b, p, p, 9 z): each cell with the eight around it, the edge repeated or zeros beyond it."""
+    wide = np.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0)), edge)
     size = maps.shape[1]
     return np.concatenate([wide[:, i : i + size, j : j + size] for i in range(3) for j in range(3)], axis=-1)
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.probe import crops
+from benchmarks.probe import crops, neighbours
 from vdiffsr_jax.config import SwinUNetConfig
 from vdiffsr_jax.diffusion import resshift, sampler, schedule
 from vdiffsr_jax.models.build import Params, build, flatten, unflatten
@@ -22,6 +22,7 @@ from vdiffsr_jax.models.kinds import DenoiserConfig
 from vdiffsr_jax.models.swin_unet import SwinUNet
 from vdiffsr_jax.models.vqgan import VQGAN
 from vdiffsr_jax.ops.resize import bicubic
+from vdiffsr_jax.training.tasks.sources import network_in
 from vdiffsr_jax.weights import checkpoint
 
 Encode = Callable[[np.ndarray], np.ndarray]  # pictures (n, S, S, 3) -> latents
@@ -31,16 +32,10 @@ RIDGE = 1e-6  # of the mean variance of the exit's inputs
 
 def encoder(directory: str) -> Encode:
     """Pictures (n, S, S, 3) -> latents (n, S / f, S / f, c) of the first stage in a checkpoint."""
-    model = checkpoint.load_model(directory, items=["first_stage" if has_denoiser(directory) else "vqgan"])
-    (params,) = model.items.values()
-    config = model.config.first_stage if has_denoiser(directory) else model.config
+    _, item, config = network_in("first_stage", directory)
+    params = checkpoint.load_model(directory, items=[item]).items[item]
     encode = jax.jit(build(VQGAN, config).method(VQGAN.encode))
     return lambda images: in_batches(lambda part: encode(params, part), images)
-
-
-def has_denoiser(directory: str) -> bool:
-    """Whether a checkpoint is a whole model, not a first stage alone."""
-    return checkpoint.read_config(directory)[0] == "vdiffsr"
 
 
 def in_batches(run: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
@@ -56,20 +51,13 @@ def onto(z_new: np.ndarray, z_old: np.ndarray) -> np.ndarray:
     return np.asarray(map_ / np.linalg.norm(map_, axis=0))
 
 
-def neighbours(maps: np.ndarray) -> np.ndarray:
-    """(n, h, w, c) -> what a 3x3 convolution reads at each place, and 1: (n h w, 9 c + 1)."""
-    n, h, w, c = maps.shape
-    padded = np.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    read = np.concatenate([padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)], axis=-1)
-    return np.concatenate([read.reshape(-1, 9 * c), np.ones((n * h * w, 1))], axis=1, dtype=np.float64)
-
-
 def fitted_exit(features: np.ndarray, z_0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Kernel (3, 3, c, c_new) and bias that bring features (n, h, w, c) nearest to z_0 (n, h, w, c_new)."""
     channels, out = features.shape[-1], z_0.shape[-1]
     square, right = np.zeros((9 * channels + 1,) * 2), np.zeros((9 * channels + 1, out))
     for i in range(0, len(features), BATCH):
-        x = neighbours(features[i : i + BATCH])
+        read = neighbours(features[i : i + BATCH], edge="constant").reshape(-1, 9 * channels)
+        x = np.concatenate([read, np.ones((len(read), 1))], axis=1, dtype=np.float64)
         square += x.T @ x
         right += x.T @ z_0[i : i + BATCH].reshape(-1, out)
     weights = np.linalg.solve(square + RIDGE * np.trace(square) / len(square) * np.eye(len(square)), right)
@@ -79,10 +67,9 @@ def fitted_exit(features: np.ndarray, z_0: np.ndarray) -> tuple[np.ndarray, np.n
 def features_of(unet: Params, config: SwinUNetConfig) -> Callable[..., jax.Array]:
     """The denoiser with an exit that shows what the real one reads."""
     network = build(SwinUNet, dataclasses.replace(config, out_channels=config.model_channels))
-    identity = (
-        jnp.zeros((3, 3, config.model_channels, config.model_channels)).at[1, 1].set(jnp.eye(config.model_channels))
-    )
-    flat = flatten(unet) | {"conv_out/kernel": identity, "conv_out/bias": jnp.zeros(config.model_channels)}
+    channels = config.model_channels
+    identity = jnp.zeros((3, 3, channels, channels)).at[1, 1].set(jnp.eye(channels))
+    flat = flatten(unet) | {"conv_out/kernel": identity, "conv_out/bias": jnp.zeros(channels)}
     params = unflatten(flat, network.abstract)
     return jax.jit(lambda x, t, lr: network.apply(params, x, t, lr))
 

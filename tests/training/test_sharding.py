@@ -13,6 +13,7 @@ from vdiffsr_jax.config import ConfigError, PriorConfig, VARConfig, VARTokenizer
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import build, flatten
 from vdiffsr_jax.models.patch_gan import PatchGAN
+from vdiffsr_jax.training import sharding
 from vdiffsr_jax.training.config import MeshConfig
 from vdiffsr_jax.training.sharding import (
     TABLE,
@@ -50,6 +51,12 @@ def test_every_parameter_has_a_rule_and_every_rule_a_parameter():
 def test_strictness():
     with pytest.raises(ShardingError, match="no sharding rule matches the parameter 'vqgan/decoder/thing'"):
         match("vqgan/decoder/thing")
+
+
+def test_first_rule_counts(monkeypatch):
+    monkeypatch.setattr(sharding, "TABLE", (sharding.ShardRule(r"a/kernel", (0,)), *TABLE))
+    assert match("a/kernel").axes == (0,)
+    assert match("b/kernel").axes == (-1, -2)
 
 
 @pytest.mark.parametrize(

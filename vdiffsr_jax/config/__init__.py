@@ -13,3 +13,24 @@ from vdiffsr_jax.config.model import (
 )
 from vdiffsr_jax.config.networks import SwinUNetConfig, VARConfig, VARTokenizerConfig, VQGANConfig
 from vdiffsr_jax.config.parsing import ConfigError, Dataclass, ExpectedError, check_choice, first_line, parse, to_dict
+
+__all__ = [
+    "COLOR_FIXES",
+    "CSPAConfig",
+    "CoGUConfig",
+    "ConfigError",
+    "Dataclass",
+    "ExpectedError",
+    "PriorConfig",
+    "ScheduleConfig",
+    "SharpConfig",
+    "SwinUNetConfig",
+    "VARConfig",
+    "VARTokenizerConfig",
+    "VDiffSRConfig",
+    "VQGANConfig",
+    "check_choice",
+    "first_line",
+    "parse",
+    "to_dict",
+]

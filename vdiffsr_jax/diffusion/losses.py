@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.diffusion import resshift
 from vdiffsr_jax.diffusion.resshift import Latent
-from vdiffsr_jax.diffusion.sampler import Denoise, predict_both, predict_z_0, predict_z_T
+from vdiffsr_jax.diffusion.sampler import Denoise, predict_both, predict_z_T
 from vdiffsr_jax.diffusion.schedule import Schedule
 
 GT_STARTS = ("predicted", "sampled")
@@ -72,17 +72,16 @@ def student_terms(
     """
     if gt_start not in GT_STARTS:
         raise ConfigError(f"gt_start={gt_start!r} must be one of {', '.join(GT_STARTS)}")
-    z_T, z_0 = jax.lax.stop_gradient(z_T), jax.lax.stop_gradient(z_0)
-    clean = z_0_teacher
-    if clean is None:
-        clean = predict_z_0(student, schedule, z_T, -1) if inverse else z_0
-    noisy, clean, gt_sampled = [z_T], jax.lax.stop_gradient(clean), gt_start == "sampled"
+    z_T, z_0, z_0_teacher = jax.lax.stop_gradient((z_T, z_0, z_0_teacher))
+    noisy, gt_sampled = [z_T], gt_start == "sampled"
     if inverse and not gt_sampled:
         noisy.append(jax.lax.stop_gradient(predict_z_T(student, schedule, z_0)))
-    # Everything that gets a gradient in one call: the program holds the network twice, not four times.
-    found = predict_both(student, schedule, noisy, [clean] if inverse else [])
+    # What gets a gradient in one call, as far as it is known: the program holds the network twice, not four times.
+    found = predict_both(student, schedule, noisy, [z_0_teacher] if inverse and z_0_teacher is not None else [])
     z_0_student = found[0]
-    terms = {} if z_0_teacher is None else {"distil": squared_error(z_0_student, clean)}
+    if inverse and z_0_teacher is None:
+        found.append(predict_z_T(student, schedule, jax.lax.stop_gradient(z_0_student)))
+    terms = {} if z_0_teacher is None else {"distil": squared_error(z_0_student, z_0_teacher)}
     if inverse:
         terms["inverse"] = squared_error(found[-1], z_T)
     if inverse or gt_sampled:

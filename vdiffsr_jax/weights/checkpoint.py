@@ -24,6 +24,8 @@ from vdiffsr_jax.weights.arrays import Dtype, Placement
 from vdiffsr_jax.weights.description import CheckpointError, check_free, described
 from vdiffsr_jax.weights.formats import FORMAT, means_another_branch
 
+__all__ = ["CheckpointError", "Model", "check_free", "load_lazily", "load_model", "read_config", "save_model"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:

@@ -22,6 +22,7 @@ import numpy as np
 
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.conversion.rules import ConversionError
+from vdiffsr_jax.weights.lazy_array import WeightsFileError
 
 # Per kind, which arrays of io.npz are inputs (the whole name must match); every other one must be met.
 INPUTS = {
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
             unreadable += 1
             continue
-        except (ConfigError, ConversionError, OSError) as error:
+        except (ConfigError, ConversionError, WeightsFileError, OSError) as error:
             print(f"error: {folder}: {error}", file=sys.stderr)
             failed += 1
             continue

@@ -25,11 +25,11 @@ from vdiffsr_jax.config import (
     VDiffSRConfig,
     VQGANConfig,
 )
-from vdiffsr_jax.conversion import safetensors_file
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.models.swin_unet import swin_places
 from vdiffsr_jax.models.var_fold import merge_lora
+from vdiffsr_jax.weights import safetensors_file
 from vdiffsr_jax.weights.checkpoint import load_model, read_config, save_model
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from tests.conversion.torch_writer import save, save_legacy
 from vdiffsr_jax.conversion import shards, weights_file
-from vdiffsr_jax.conversion.rules import WeightsFileError
+from vdiffsr_jax.weights.lazy_array import WeightsFileError
 
 A, B = np.zeros(2, np.float32), np.ones(3, np.float32)
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1241234567\n"

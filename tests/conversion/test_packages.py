@@ -13,7 +13,7 @@ import pytest
 from tests.conversion.test_pickle_reader import Calls
 from tests.conversion.torch_writer import legacy, source_archive, wheel
 from vdiffsr_jax.conversion import numpy_pickle, package_file, weights_file
-from vdiffsr_jax.conversion.rules import WeightsFileError
+from vdiffsr_jax.weights.lazy_array import WeightsFileError
 
 ARRAYS = {
     "Conv_0": {"kernel": np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4), "bias": np.arange(4, dtype=">f4")},

@@ -18,7 +18,7 @@ import pytest
 from tests.conversion.torch_writer import archive, legacy_around, text
 from vdiffsr_jax.conversion import torch_file
 from vdiffsr_jax.conversion.pickle_reader import Opaque, PickleError, load
-from vdiffsr_jax.conversion.rules import WeightsFileError
+from vdiffsr_jax.weights.lazy_array import WeightsFileError
 
 
 class Calls:

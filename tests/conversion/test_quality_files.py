@@ -14,8 +14,9 @@ from tests.golden.quality.recipe import MUSIQ_SIZES
 from tests.models.test_quality import IO, google, musiq_state
 from vdiffsr_jax.cli.convert import main
 from vdiffsr_jax.conversion import recognise, weights_file
-from vdiffsr_jax.conversion.rules import ConversionError, WeightsFileError
+from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.weights import checkpoint
+from vdiffsr_jax.weights.lazy_array import WeightsFileError
 
 SCRIPT = Path(__file__).parents[1] / "golden" / "quality" / "script.pt"
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from tests.conversion.test_convert import GOLDEN, published, unread
 from vdiffsr_jax.config import VDiffSRConfig
-from vdiffsr_jax.conversion import safetensors_file
 from vdiffsr_jax.conversion import to_torch as module
 from vdiffsr_jax.conversion.convert import configure
 from vdiffsr_jax.models import kinds
+from vdiffsr_jax.weights import safetensors_file
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
 

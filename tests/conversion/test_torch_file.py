@@ -11,8 +11,7 @@ import pytest
 
 from tests.conversion.torch_writer import Raw, archive, dumps, integer, save, text
 from vdiffsr_jax.conversion import torch_file
-from vdiffsr_jax.conversion.rules import WeightsFileError
-from vdiffsr_jax.weights.lazy_array import LazyArray
+from vdiffsr_jax.weights.lazy_array import LazyArray, WeightsFileError
 
 ARRAYS = {
     "float32": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -13,7 +13,7 @@ from tests.conversion.test_pickle_reader import hostile
 from tests.conversion.test_torch_file import ARRAYS
 from tests.conversion.torch_writer import LEGACY_START, dumps, integer, legacy_around, save_legacy, text
 from vdiffsr_jax.conversion import torch_file
-from vdiffsr_jax.conversion.rules import WeightsFileError
+from vdiffsr_jax.weights.lazy_array import WeightsFileError
 
 DATA = np.arange(8, dtype=np.float32)
 

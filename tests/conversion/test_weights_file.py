@@ -8,7 +8,7 @@ import pytest
 
 from tests.conversion.torch_writer import save
 from vdiffsr_jax.conversion import weights_file
-from vdiffsr_jax.conversion.rules import WeightsFileError
+from vdiffsr_jax.weights.lazy_array import WeightsFileError
 
 A, B = np.zeros(2, np.float32), np.ones(3, np.float32)
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from vdiffsr_jax.conversion import npz_file, torch_legacy
-from vdiffsr_jax.conversion.rules import WeightsFileError
+from vdiffsr_jax.weights.lazy_array import WeightsFileError, reading
 
 _MAX_HEADER = 100_000_000  # bytes of a .safetensors header; the format's own limit
 _MARKUP = re.compile(rb"<(!doctype|html|head|body|!--|\?xml|error|script|meta)\b|<!--", re.IGNORECASE)
@@ -36,11 +36,8 @@ def recognise(path: Path) -> str:
     """
     if path.is_dir():
         raise WeightsFileError(f"{path} is a directory, not a weights file{_inside(path)}")
-    try:
-        with path.open("rb") as file:
-            start = file.read(1024)
-    except OSError as error:
-        raise WeightsFileError(f"{path}: {error.strerror or error}") from None
+    with reading(path), path.open("rb") as file:
+        start = file.read(1024)
     if not start:
         raise WeightsFileError(f"{path} is empty: download it again")
     if start.startswith(b"PK\x03\x04"):

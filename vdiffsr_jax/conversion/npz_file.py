@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vdiffsr_jax.conversion.rules import WeightsFileError, reading_zip
-from vdiffsr_jax.weights.lazy_array import LazyArray
+from vdiffsr_jax.weights.lazy_array import LazyArray, WeightsFileError, reading
 
 _MEMBER = b".npy"
 
@@ -25,7 +24,7 @@ def read(path: Path) -> dict[str, LazyArray]:
     Raises: WeightsFileError if the file is damaged or an array holds no numbers.
     """
     found = {}
-    with reading_zip(path), zipfile.ZipFile(path) as archive:
+    with reading(path), zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             with archive.open(info) as file:
                 version = np.lib.format.read_magic(file)

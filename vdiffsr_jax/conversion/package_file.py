@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vdiffsr_jax.conversion import numpy_pickle, torch_legacy
-from vdiffsr_jax.conversion.rules import WeightsFileError
+from vdiffsr_jax.weights.lazy_array import WeightsFileError, reading
 
 SUFFIXES = (".tar.gz", ".tgz", ".whl")
 _WEIGHTS = (".ckpt", ".pt", ".pth")
@@ -30,14 +30,10 @@ def read(path: Path) -> dict[str, Any]:
     Raises: WeightsFileError if it cannot be read, holds no weights, or two that differ under one name.
     """
     found: dict[str, bytes] = {}
-    try:
+    with reading(path):
         for name, data in _members(path):
             if found.setdefault(Path(name).stem, data) != data:
                 raise WeightsFileError(f"{path} holds two different weights files called {Path(name).name}")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise WeightsFileError(f"{path} is damaged or truncated ({error}); download it again") from None
-    except OSError as error:
-        raise WeightsFileError(f"{path}: {error.strerror or error}") from None
     if not found:
         raise WeightsFileError(f"{path} holds no weights ({', '.join(_WEIGHTS)})")
     return {name: _pickled(data, f"{path} ({name})") for name, data in found.items()}

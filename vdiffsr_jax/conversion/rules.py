@@ -5,12 +5,9 @@ Every problem (no rule, two rules, wrong shape, nothing fills a parameter) is co
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import re
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,21 +18,6 @@ from vdiffsr_jax.weights.lazy_array import LazyArray
 
 class ConversionError(ExpectedError, ValueError):
     """The file does not convert; the message lists every problem."""
-
-
-class WeightsFileError(ConversionError):
-    """The file itself cannot be read, or must not be trusted; the message names it and says what to do."""
-
-
-@contextlib.contextmanager
-def reading_zip(path: Path) -> Iterator[None]:
-    """What `zipfile` raises of a damaged archive (NotImplementedError: an unknown compression) as WeightsFileError."""
-    try:
-        yield
-    except WeightsFileError:
-        raise
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
-        raise WeightsFileError(f"{path} is damaged or truncated ({error}); download it again") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,12 +143,11 @@ def _spelling(table: Table, paths: Iterable[str]) -> dict[str, str]:
 
 
 def _apply(op: Op, tensor: LazyArray) -> LazyArray | None:
-    """The op on the tensor's shape now and on its numbers later; None if the shape does not allow it."""
+    """The tensor in our layout; None if its shape does not allow the op."""
     try:
-        shape = op.forward(np.broadcast_to(np.zeros((), tensor.dtype), tensor.shape)).shape
+        return tensor.laid_out(op.forward)
     except (ValueError, IndexError):
         return None
-    return LazyArray(shape, tensor.dtype, lambda: np.asarray(op.forward(tensor.read()), order="C"))
 
 
 def _raise(problems: Sequence[str], what: str = "the file") -> None:

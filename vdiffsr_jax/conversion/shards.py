@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from vdiffsr_jax.conversion import file_kind
-from vdiffsr_jax.conversion.rules import WeightsFileError
+from vdiffsr_jax.weights.lazy_array import WeightsFileError
 
 _SHARD = re.compile(r"(?P<name>.+)-(?P<i>\d{5})-of-(?P<n>\d{5})(?P<suffix>\.\w+)")
 _MAX_INDEX = 100_000_000  # bytes

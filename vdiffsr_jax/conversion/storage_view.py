@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vdiffsr_jax.conversion.rules import WeightsFileError
+from vdiffsr_jax.weights.lazy_array import WeightsFileError
 
 
 @dataclasses.dataclass

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from vdiffsr_jax.conversion import recognise, safetensors_file
+from vdiffsr_jax.conversion import recognise
 from vdiffsr_jax.conversion.buffers import buffers
 from vdiffsr_jax.conversion.original_names import original_names
-from vdiffsr_jax.conversion.rules import ConversionError, Op
+from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.models import kinds, pyramid_var
 from vdiffsr_jax.models.build import Params, flatten
 from vdiffsr_jax.models.var_fold import merge_lora
+from vdiffsr_jax.weights import safetensors_file
 from vdiffsr_jax.weights.checkpoint import load_lazily, read_config
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
@@ -46,15 +47,9 @@ def to_torch(directory: Path, output: Path, *, item: str | None = None, dtype: A
     else:
         kind, config, params, left_out = _as_published(item, config, params)
 
-    def back(path: str, op: Op) -> LazyArray:
-        array = flat[path]
-        shape = op.inverse(np.broadcast_to(np.zeros((), array.dtype), array.shape)).shape
-        return LazyArray(shape, array.dtype, lambda: op.inverse(array.read()))
-
     flat = flatten(params)
     names = original_names(recognise.KINDS[kind].table(config), flat)
-    tensors = {name: back(path, op) for name, (path, op) in names.items()}
-    tensors |= added
+    tensors = {name: flat[path].laid_out(op.inverse) for name, (path, op) in names.items()} | added
     if dtype is not None:
         tensors = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
     tensors |= {name: LazyArray.of(array) for name, array in buffers(kind, config).items()}

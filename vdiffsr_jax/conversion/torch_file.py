@@ -8,7 +8,7 @@ from typing import Any
 
 from vdiffsr_jax.conversion import file_kind, torch_legacy, torch_zip
 from vdiffsr_jax.conversion.pickle_reader import PickleError, RefusedError
-from vdiffsr_jax.conversion.rules import WeightsFileError
+from vdiffsr_jax.weights.lazy_array import WeightsFileError, reading
 
 
 def read(path: str | os.PathLike[str]) -> Any:
@@ -22,15 +22,12 @@ def read(path: str | os.PathLike[str]) -> Any:
     if kind not in ("torch_zip", "torch_legacy"):
         what = "bare pickle" if kind == "pickle" else f"{kind} file"
         raise WeightsFileError(f"{path} is a {what}, not a file of torch.save")
-    try:
-        with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
+        try:
             return (torch_zip if kind == "torch_zip" else torch_legacy).load(path, file)
-    except OSError as error:
-        raise WeightsFileError(f"{path}: {error.strerror or error}") from None
-    except RefusedError as error:
-        raise WeightsFileError(f"{path}: {error}. {_remedy(path, error)}") from None
-    except PickleError as error:
-        raise WeightsFileError(f"{path}: {error}") from None
+        except PickleError as error:
+            remedy = f". {_remedy(path, error)}" if isinstance(error, RefusedError) else ""
+            raise WeightsFileError(f"{path}: {error}{remedy}") from None
 
 
 def _remedy(path: Path, error: RefusedError) -> str:

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 
 from vdiffsr_jax.conversion import tensor_pickle, torch_script
 from vdiffsr_jax.conversion.pickle_reader import PickleError
-from vdiffsr_jax.conversion.rules import WeightsFileError, reading_zip
 from vdiffsr_jax.conversion.storage_view import Storage
+from vdiffsr_jax.weights.lazy_array import WeightsFileError, reading
 
 _LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 
@@ -28,7 +28,7 @@ def load(path: Path, file: BinaryIO) -> Any:
 class _Archive:
     def __init__(self, path: Path, file: BinaryIO, size: int):
         self.path, self.file, self.size = path, file, size
-        with reading_zip(path), zipfile.ZipFile(file) as archive:
+        with reading(path), zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
         self.members: dict[str, zipfile.ZipInfo] = {}
         for info in infos:

@@ -12,13 +12,12 @@ from vdiffsr_jax.conversion import (
     npz_file,
     numpy_pickle,
     package_file,
-    safetensors_file,
     shards,
     torch_file,
 )
 from vdiffsr_jax.conversion.pickle_reader import Opaque, PickleError
-from vdiffsr_jax.conversion.rules import WeightsFileError
-from vdiffsr_jax.weights.lazy_array import LazyArray
+from vdiffsr_jax.weights import safetensors_file
+from vdiffsr_jax.weights.lazy_array import LazyArray, WeightsFileError
 
 StateDict = dict[str, LazyArray]
 

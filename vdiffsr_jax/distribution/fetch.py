@@ -110,13 +110,14 @@ def _convert(entry: Entry, files: dict[str, Path], folder: Path) -> None:
     from vdiffsr_jax.conversion.assemble import assemble
     from vdiffsr_jax.conversion.rules import ConversionError
     from vdiffsr_jax.weights.checkpoint import save_model
+    from vdiffsr_jax.weights.lazy_array import WeightsFileError
 
     try:
         config, items, sources, _ = assemble(
             files["denoiser"], files["first_stage"], files.get("var"), files.get("tokenizer")
         )
         save_model(folder, items, kind="vdiffsr", config=config, sources=sources)
-    except (ConversionError, ConfigError) as error:
+    except (ConversionError, WeightsFileError, ConfigError) as error:
         for part in entry.parts.values():
             if part.sha256 is None and part.file not in _hashes():  # what nobody vouches for is not kept
                 _file(part).unlink(missing_ok=True)

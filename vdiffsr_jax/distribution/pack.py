@@ -9,10 +9,9 @@ from pathlib import Path
 
 from vdiffsr_jax import __version__
 from vdiffsr_jax.config import ConfigError, to_dict
-from vdiffsr_jax.conversion import safetensors_file
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
-from vdiffsr_jax.weights import checkpoint, hub_folder
+from vdiffsr_jax.weights import checkpoint, hub_folder, safetensors_file
 from vdiffsr_jax.weights.formats import FORMAT
 from vdiffsr_jax.weights.versions import CONFIG_FILE
 
@@ -45,7 +44,7 @@ def pack(directory: str | os.PathLike[str], output: Path, card: Card) -> list[Pa
         flat = flatten(checkpoint.load_lazily(directory, item))
         sizes[item] = sum(array.size for array in flat.values())
         names = hub_folder.torch_names(flat)
-        tensors = {name: hub_folder.to_torch_layout(path, flat[path]) for name, path in names.items()}
+        tensors = {name: hub_folder.in_torch_layout(path, flat[path]) for name, path in names.items()}
         written.append(output / f"{item}{hub_folder.SUFFIX}")
         safetensors_file.write(written[-1], tensors)
     written.append(output / "README.md")

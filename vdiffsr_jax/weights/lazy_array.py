@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from vdiffsr_jax.config import ExpectedError
+
+
+class WeightsFileError(ExpectedError, ValueError):
+    """A file of weights cannot be read, or must not be trusted; the message names it and says what to do."""
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What is raised of a file that is not there or damaged (NotImplementedError: an unknown compression of a zip
+    archive) as WeightsFileError.
+    """
+    try:
+        yield
+    except WeightsFileError:
+        raise
+    except OSError as error:
+        raise WeightsFileError(f"{path}: {error.strerror or error}") from None
+    except (zipfile.BadZipFile, tarfile.TarError, ValueError, EOFError, NotImplementedError) as error:
+        raise WeightsFileError(f"{path} is damaged or truncated ({error}); download it again") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +58,11 @@ class LazyArray:
     def astype(self, dtype: Any) -> LazyArray:
         """The same array, cast when it is read."""
         return LazyArray(self.shape, np.dtype(dtype), lambda: self.read().astype(dtype, copy=False))
+
+    def laid_out(self, change: Callable[[np.ndarray], np.ndarray]) -> LazyArray:
+        """The array in another layout: its shape now, its numbers when they are read. Raises: what `change` does."""
+        shape = change(np.broadcast_to(np.zeros((), self.dtype), self.shape)).shape
+        return LazyArray(shape, self.dtype, lambda: np.asarray(change(self.read()), order="C"))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = self.read()

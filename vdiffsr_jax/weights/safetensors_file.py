@@ -13,8 +13,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 
-from vdiffsr_jax.conversion.rules import WeightsFileError
-from vdiffsr_jax.weights.lazy_array import LazyArray
+from vdiffsr_jax.weights.lazy_array import LazyArray, WeightsFileError, reading
 
 _DTYPES: dict[str, np.dtype] = {
     "BOOL": np.dtype(np.bool_),
@@ -38,14 +37,13 @@ def read(path: str | os.PathLike[str]) -> dict[str, LazyArray]:
     path = Path(path)
     if path.is_dir():
         raise WeightsFileError(f"{path} is a directory, not a weights file")
-    try:
-        file = safe_open(path, framework="numpy", backend="pread")  # mapped pages would count as memory in use
-        names = file.offset_keys()
+    with reading(path):
+        try:
+            file = safe_open(path, framework="numpy", backend="pread")  # mapped pages would count as memory in use
+            names = file.offset_keys()
+        except SafetensorError as error:
+            raise WeightsFileError(f"{path} is no .safetensors file, or is damaged or truncated ({error})") from None
         _check_unique(path)
-    except SafetensorError as error:
-        raise WeightsFileError(f"{path} is no .safetensors file, or is damaged or truncated ({error})") from None
-    except OSError as error:
-        raise WeightsFileError(f"{path}: {error.strerror or error}") from None
     return {name: _tensor(path, file, name) for name in names}
 
 

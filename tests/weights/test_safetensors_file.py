@@ -10,9 +10,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.conversion.test_torch_file import ARRAYS
-from vdiffsr_jax.conversion import safetensors_file
-from vdiffsr_jax.conversion.rules import WeightsFileError
-from vdiffsr_jax.weights.lazy_array import LazyArray
+from vdiffsr_jax.weights import safetensors_file
+from vdiffsr_jax.weights.lazy_array import LazyArray, WeightsFileError
 
 
 def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path):

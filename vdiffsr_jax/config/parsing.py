@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -75,17 +76,8 @@ def parse(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Inverse of `parse`: plain JSON-ready values, tuples as lists."""
-    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return to_dict(value)
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return value
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
 
 
 def _coerce(hint: Any, value: Any, path: str) -> Any:

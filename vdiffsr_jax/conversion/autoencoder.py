@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vdiffsr_jax.conversion.rules import ConversionError, Rule
+from vdiffsr_jax.conversion.rules import ConversionError, Rule, Shapes, count, need
 from vdiffsr_jax.conversion.torch_layers import CONV, CONV1X1, layer, norm
 
 _HALF = r"(encoder|decoder)\."
@@ -39,28 +37,20 @@ def _rules() -> list[Rule]:
 TABLE = _rules()
 
 
-def infer_shape(shapes: Mapping[str, Sequence[int]], what: str) -> dict[str, Any]:
+def infer_shape(shapes: Shapes, what: str) -> dict[str, Any]:
     """ch, ch_mult, num_res_blocks and z_channels from {PyTorch name: shape}.
 
     Raises: ConversionError saying that this is not a `what` if a needed name is missing.
     """
     ch = need(shapes, "encoder.conv_in.weight", what)[0]
-    levels = 1 + max((int(m[1]) for name in shapes if (m := re.match(r"encoder\.down\.(\d+)\.", name))), default=-1)
+    levels = count(shapes, r"encoder\.down\.(\d+)\.")
     widths = [need(shapes, f"encoder.down.{i}.block.0.conv1.weight", what)[0] for i in range(levels)]
-    blocks = {int(m[1]) for name in shapes if (m := re.match(r"encoder\.down\.0\.block\.(\d+)\.", name))}
     uneven = [w for w in widths if w % ch]
     if not widths or uneven:
         raise ConversionError(f"this is not a {what}: its level widths {widths} are not multiples of its first, {ch}")
     return {
         "ch": ch,
         "ch_mult": [w // ch for w in widths],
-        "num_res_blocks": len(blocks),
+        "num_res_blocks": count(shapes, r"encoder\.down\.0\.block\.(\d+)\."),
         "z_channels": need(shapes, "encoder.conv_out.weight", what)[0],
     }
-
-
-def need(shapes: Mapping[str, Sequence[int]], name: str, what: str) -> Sequence[int]:
-    """The shape of `name`; raises ConversionError saying that this is not a `what` without it."""
-    if name not in shapes:
-        raise ConversionError(f"this is not a {what}: it has no tensor {name}")
-    return shapes[name]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from vdiffsr_jax.config import parse
-from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Rule, Table
+from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Rule, Shapes, Table, count
 from vdiffsr_jax.conversion.torch_layers import CONV, LINEAR, batch_norm, layer, norm
 from vdiffsr_jax.models.clip_iqa import CLIPIQAConfig
 
@@ -55,27 +54,24 @@ TABLE: Table = (
 )
 
 
-def infer_config(shapes: Mapping[str, tuple[int, ...]], **overrides: Any) -> CLIPIQAConfig:
+def infer_config(shapes: Shapes, **overrides: Any) -> CLIPIQAConfig:
     """The configuration that tensor shapes imply.
 
     Raises: ConversionError if a needed name is missing; ConfigError.
     """
 
-    def shape(name: str) -> tuple[int, ...]:
+    def shape(name: str) -> Sequence[int]:
         if len(shapes.get(name, ())) < 2:
             raise ConversionError(f"this is no whole CLIP of the ResNet kind: {name} is not there, or no matrix")
         return shapes[name]
 
-    def count(pattern: str) -> int:
-        return 1 + max((int(m[1]) for name in shapes if (m := re.match(pattern, name))), default=-1)
-
     (vocabulary, text_width), context = shape("token_embedding.weight"), shape("positional_embedding")[0]
     values = {
         "width": shape("visual.layer1.0.conv1.weight")[0],
-        "blocks": [count(rf"visual\.layer{stage}\.(\d+)\.") for stage in range(1, 5)],
+        "blocks": [count(shapes, rf"visual\.layer{stage}\.(\d+)\.") for stage in range(1, 5)],
         "embed": shape("text_projection")[1],
         "text_width": text_width,
-        "text_depth": count(r"transformer\.resblocks\.(\d+)\."),
+        "text_depth": count(shapes, r"transformer\.resblocks\.(\d+)\."),
         "context": context,
         "vocabulary": vocabulary,
     }

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from typing import Any
 
 from vdiffsr_jax.config import parse
-from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Op, Rule, Table
+from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Op, Rule, Shapes, Table, count
 from vdiffsr_jax.conversion.torch_layers import CONV, LINEAR, layer, norm, squeeze
 from vdiffsr_jax.models.musiq import MUSIQConfig
 
@@ -66,7 +64,7 @@ _GOOGLE: Table = (
 TABLE: Table = (*_PYIQA, *_GOOGLE)
 
 
-def infer_config(shapes: Mapping[str, tuple[int, ...]], **overrides: Any) -> MUSIQConfig:
+def infer_config(shapes: Shapes, **overrides: Any) -> MUSIQConfig:
     """The configuration that tensor shapes imply; `trained_on` they cannot tell.
 
     Raises: ConversionError if a needed name is missing; ConfigError.
@@ -81,7 +79,7 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]], **overrides: Any) -> MUS
     if missing := [name for name in (embed, head, mlp) if len(shapes.get(name, ())) != 2]:
         raise ConversionError(f"this is no whole MUSIQ: {missing[0]} is not there, or no matrix")
     out = 1 if flax else 0  # the axis of outputs
-    depth = 1 + max((int(m[1]) for name in shapes if (m := re.search(r"encoderblock_(\d+)", name))), default=-1)
+    depth = count(shapes, r".*encoderblock_(\d+)")
     values = {"depth": depth, "width": shapes[embed][out], "mlp_width": shapes[mlp][out], "classes": shapes[head][out]}
     return parse(MUSIQConfig, values | overrides)
 

@@ -49,6 +49,7 @@ class Drop:
 
 
 Table = Sequence[Rule | Drop]
+Shapes = Mapping[str, Sequence[int]]  # by PyTorch name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +64,18 @@ class FileKind:
     marks: tuple[tuple[str, ...], ...]
     infer: Callable[..., Any]
     table: Callable[[Any], Table]
+
+
+def need(shapes: Shapes, name: str, what: str) -> Sequence[int]:
+    """The shape of `name`; raises ConversionError saying that this is not a `what` without it."""
+    if name not in shapes:
+        raise ConversionError(f"this is not a {what}: it has no tensor {name}")
+    return shapes[name]
+
+
+def count(names: Iterable[str], pattern: str) -> int:
+    """How many there are by their numbers from 0: the pattern's group is a number, where it begins a name."""
+    return 1 + max((int(m[1]) for name in names if (m := re.match(pattern, name))), default=-1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,11 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from vdiffsr_jax.config import ConfigError, SwinUNetConfig, parse, to_dict
-from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Rule, Table
+from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Rule, Shapes, Table
 from vdiffsr_jax.conversion.torch_layers import CONV, CONV1X1, LINEAR, layer, norm
 from vdiffsr_jax.models.kinds import DenoiserConfig
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def _res(pattern: str, path: str) -> list[Rule]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vdiffsr_jax.config import VARConfig, parse
-from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Op, Rule, Table
+from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Op, Rule, Shapes, Table, count, need
 from vdiffsr_jax.conversion.torch_layers import LINEAR, layer, squeeze
 
 PER_HEAD = Op(lambda x: x.reshape(-1), lambda x: x.reshape(1, -1, 1, 1))
@@ -40,21 +41,16 @@ PUBLISHED_PATCH_NUMS = (
 )
 
 
-def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VARConfig:
+def infer_config(shapes: Shapes, **overrides: Any) -> VARConfig:
     """The configuration that tensor shapes imply; `overrides` are VARConfig fields that shapes cannot tell.
 
     Args: shapes: {PyTorch name: shape}.
     Raises: ConversionError if a needed name is missing, or patch_nums or num_heads cannot be told and is not given.
     """
-
-    def shape(name: str) -> Sequence[int]:
-        if name not in shapes:
-            raise ConversionError(f"this is not a VAR transformer: it has no tensor {name}")
-        return shapes[name]
-
+    shape = functools.partial(need, shapes, what="VAR transformer")
     width, code_dim = shape("word_embed.weight")
     values: dict[str, Any] = {
-        "depth": 1 + max((int(m[1]) for name in shapes if (m := re.match(BLOCK, name))), default=-1),
+        "depth": count(shapes, BLOCK),
         "width": width,
         "mlp_ratio": shape("blocks.0.ffn.fc1.weight")[0] / width,
         "num_classes": shape("class_emb.weight")[0] - 1,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vdiffsr_jax.config import VARTokenizerConfig, parse
 from vdiffsr_jax.conversion import autoencoder
-from vdiffsr_jax.conversion.rules import Drop, FileKind, Rule, Table
+from vdiffsr_jax.conversion.rules import Drop, FileKind, Rule, Shapes, Table, count, need
 from vdiffsr_jax.conversion.torch_layers import CONV, layer
 
 _PHI = r"quantize\.quant_resi\.qresi_ls\.(\d+)"
@@ -22,7 +20,7 @@ TABLE: Table = (
 )
 
 
-def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VARTokenizerConfig:
+def infer_config(shapes: Shapes, **overrides: Any) -> VARTokenizerConfig:
     """The configuration that {PyTorch name: shape} implies; `overrides` are VARTokenizerConfig fields.
 
     The levels do not show in the shapes: without `patch_nums` they are those of the published 256-pixel model.
@@ -30,11 +28,11 @@ def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VARTo
     Raises: ConversionError if a needed name is missing; ConfigError if the shapes fit no configuration.
     """
     what = "VAR tokenizer"
-    vocab_size, _ = autoencoder.need(shapes, "quantize.embedding.weight", what)
-    autoencoder.need(shapes, "quantize.quant_resi.qresi_ls.0.weight", what)
+    vocab_size, _ = need(shapes, "quantize.embedding.weight", what)
+    need(shapes, "quantize.quant_resi.qresi_ls.0.weight", what)
     values = autoencoder.infer_shape(shapes, what) | {
         "vocab_size": vocab_size,
-        "share_quant_resi": len({m[1] for name in shapes if (m := re.match(_PHI, name))}),
+        "share_quant_resi": count(shapes, _PHI),
     }
     return parse(VARTokenizerConfig, values | overrides)
 

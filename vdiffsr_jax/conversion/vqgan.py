@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vdiffsr_jax.config import VQGANConfig, parse
 from vdiffsr_jax.conversion import autoencoder
-from vdiffsr_jax.conversion.rules import Drop, FileKind, Rule, Table
+from vdiffsr_jax.conversion.rules import Drop, FileKind, Rule, Shapes, Table, need
 from vdiffsr_jax.conversion.torch_layers import CONV1X1, layer
 
 TABLE: Table = (
@@ -18,18 +17,18 @@ TABLE: Table = (
 )
 
 
-def infer_config(shapes: Mapping[str, Sequence[int]], **overrides: Any) -> VQGANConfig:
+def infer_config(shapes: Shapes, **overrides: Any) -> VQGANConfig:
     """The configuration that {PyTorch name: shape} implies; `overrides` are VQGANConfig fields.
 
     Raises: ConversionError if a needed name is missing; ConfigError if the shapes fit no configuration.
     """
     what = "VQGAN first stage"
-    n_embed, embed_dim = autoencoder.need(shapes, "quantize.embedding.weight", what)
+    n_embed, embed_dim = need(shapes, "quantize.embedding.weight", what)
     values = autoencoder.infer_shape(shapes, what) | {
         "n_embed": n_embed,
         "embed_dim": embed_dim,
-        "in_channels": autoencoder.need(shapes, "encoder.conv_in.weight", what)[1],
-        "out_channels": autoencoder.need(shapes, "decoder.conv_out.weight", what)[0],
+        "in_channels": need(shapes, "encoder.conv_in.weight", what)[1],
+        "out_channels": need(shapes, "decoder.conv_out.weight", what)[0],
     }
     return parse(VQGANConfig, values | overrides)
 

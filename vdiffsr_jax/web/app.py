@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import zipfile
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,7 +27,6 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 def make_app(jobs: Jobs, hosts: list[str]) -> Starlette:
@@ -100,25 +97,20 @@ def make_app(jobs: Jobs, hosts: list[str]) -> Starlette:
             Route("/", page),
             Mount("/static", StaticFiles(directory=STATIC)),
             Route("/api/about", about),
-            Route("/api/photos", _in_words(add), methods=["POST"]),
-            Route("/api/photos/{id}", _in_words(status)),
-            Route("/api/photos/{id}/result", _in_words(result)),
-            Route("/api/photos/{id}/{which:str}.png", _in_words(picture)),
-            Route("/api/zip", _in_words(archive)),
+            Route("/api/photos", add, methods=["POST"]),
+            Route("/api/photos/{id}", status),
+            Route("/api/photos/{id}/result", result),
+            Route("/api/photos/{id}/{which:str}.png", picture),
+            Route("/api/zip", archive),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
+        exception_handlers={Refused: _in_words},
     )
 
 
-def _in_words(handler: Handler) -> Handler:
-    @functools.wraps(handler)
-    async def answer(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except Refused as refused:
-            return JSONResponse({"error": str(refused)}, status_code=refused.status)
-
-    return answer
+async def _in_words(request: Request, refused: Exception) -> Response:
+    assert isinstance(refused, Refused)
+    return JSONResponse({"error": str(refused)}, status_code=refused.status)
 
 
 async def _body(request: Request, limit: int) -> bytes:

@@ -34,7 +34,10 @@ def stored(path: epath.Path, want: Collection[str]) -> dict[str, Any]:
 
 
 def read(path: epath.Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
-    """The arrays of these leaves, cast as they say. Raises: ValueError or OSError if they are damaged."""
+    """The arrays of these leaves of a tree, in its order, cast as they say.
+
+    Raises: ValueError or OSError if they are damaged.
+    """
     tree: dict[Any, Any] = {}
     for keys, struct in leaves:
         branch = tree
@@ -43,14 +46,7 @@ def read(path: epath.Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
         branch[keys[-1].key] = struct
     how = jax.tree.map(lambda struct: ocp.RestoreArgs(restore_type=np.ndarray, dtype=struct.dtype), tree)
     with _quiet(), _reader() as checkpointer:
-        found = checkpointer.restore(path, args=ocp.args.PyTreeRestore(tree, how, partial_restore=True))
-    result = []
-    for keys, _ in leaves:
-        leaf = found
-        for key in keys:
-            leaf = leaf[key.key]
-        result.append(leaf)
-    return result
+        return jax.tree.leaves(checkpointer.restore(path, args=ocp.args.PyTreeRestore(tree, how, partial_restore=True)))
 
 
 class BoundedArrays(ocp.type_handlers.NumpyHandler):

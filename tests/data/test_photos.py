@@ -11,7 +11,8 @@ from PIL import Image
 
 from tests.data.conftest import coordinates, save
 from vdiffsr_jax.data import photos
-from vdiffsr_jax.data.photos import Broken, BrokenPhotoError, Cache
+from vdiffsr_jax.data.photos import Broken, Cache
+from vdiffsr_jax.photos.photo import ImageError
 
 
 def test_orientation_is_applied_to_size_and_pixels(tmp_path: Path):
@@ -44,7 +45,7 @@ def test_foreign_files_are_broken_photos(tmp_path: Path, content: bytes):
     path = tmp_path / "x.png"
     path.write_bytes(content)
     for read in (photos.size, photos.decode):
-        with pytest.raises(BrokenPhotoError):
+        with pytest.raises(ImageError):
             read(path)
 
 

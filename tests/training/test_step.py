@@ -15,7 +15,7 @@ from vdiffsr_jax.training.config import MeshConfig
 from vdiffsr_jax.training.optim import Optimizer
 from vdiffsr_jax.training.sharding import Layout
 from vdiffsr_jax.training.state import create
-from vdiffsr_jax.training.step import accumulated, compile_step, make_train_step
+from vdiffsr_jax.training.step import accumulated, make_program, make_train_step
 
 RATE = jnp.asarray(1.0)
 KEY = jax.random.key(3)
@@ -31,15 +31,12 @@ def two_steps(fsdp: int, devices: int, accumulate: int = 1) -> tuple[list[float]
     flat = task.load(KEY, layout.parameter)
     params = {name: p for name, p in flat.items() if task.trainable(name)}
     frozen = {name: p for name, p in flat.items() if name not in params}
-    optimizer = Optimizer(cfg.optimizer, task.group)
-    shapes = jax.eval_shape(lambda p: create(p, optimizer), params)
-    state = jax.jit(lambda p: create(p, optimizer), out_shardings=layout.tree(shapes))(params)
-    step = make_train_step(task.gradients, optimizer, ema_decay=0.9, accumulate=accumulate)
-    compiled = compile_step(step, shapes, layout)
+    program = make_program(task, params, layout)
+    state = program.create(params)
     losses = []
     for i in range(2):
         hr = np.random.default_rng(i).uniform(-1, 1, (8, 4, 4, 3)).astype(np.float32)
-        state, metrics = compiled(state, frozen, layout.put_batch({"hr": hr}), KEY, RATE)
+        state, metrics = program.step(state, frozen, layout.put_batch({"hr": hr}), KEY, RATE)
         losses.append(float(metrics["loss"]))
     if fsdp > 1:
         moment = optax.tree_utils.tree_get(state.opt_state[0].inner_states["generator"], "mu")["toy/inner/kernel"]

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from vdiffsr_jax.data.config import DataConfig
-from vdiffsr_jax.data.photos import Broken, BrokenPhotoError, Cache, DataError
+from vdiffsr_jax.data.photos import Broken, Cache, DataError
 from vdiffsr_jax.data.sources import Collection
+from vdiffsr_jax.photos.photo import ImageError
 
 log = logging.getLogger(__name__)
 _TRIES = 100
@@ -79,7 +80,7 @@ class Crops:
         try:
             hr = self._read(self._hr, "hr", index)
             lr = self._read(self._lr, "lr", self._partner[index]) if self._lr else None
-        except BrokenPhotoError:
+        except ImageError:
             return None
         if min(hr.shape[:2]) < cfg.crop_size:
             self._broken.report(self._hr.names[index], "its header gives another size than its pixels")
@@ -104,7 +105,7 @@ class Crops:
     def _read(self, collection: Collection, kind: str, index: int) -> np.ndarray:
         try:
             return self._cache.get((kind, index), lambda: collection.pixels(index))
-        except BrokenPhotoError as error:
+        except ImageError as error:
             self._broken.report(collection.names[index], error)
             raise
 

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from vdiffsr_jax.data.cli import run
-from vdiffsr_jax.data.photos import Broken, BrokenPhotoError, DataError, decode
+from vdiffsr_jax.data.photos import Broken, DataError, decode
 from vdiffsr_jax.data.sources import INDEX_FORMAT, SHARD_SUFFIX, Files, open_source
+from vdiffsr_jax.photos.photo import ImageError
+from vdiffsr_jax.weights.batches import batches
 
 
 def pack(source: str, output: str, *, shard_bytes: int = 256 * 2**20) -> tuple[int, int]:
@@ -45,7 +47,8 @@ def pack(source: str, output: str, *, shard_bytes: int = 256 * 2**20) -> tuple[i
         target.mkdir(parents=True, exist_ok=True)
         if any(target.glob(f"*{SHARD_SUFFIX}")):
             raise DataError(f"{output} already holds {SHARD_SUFFIX} shards: name another folder, or remove them")
-        shards = [_write(target, n, photos, part) for n, part in enumerate(_parts(photos, kept, shard_bytes))]
+        parts = batches([photos.data(index).stat().st_size for index in kept], shard_bytes)
+        shards = [_write(target, n, photos, kept[part]) for n, part in enumerate(parts)]
         for partial, final in shards:
             partial.rename(final)
     except (OSError, ImportError) as error:
@@ -56,24 +59,10 @@ def pack(source: str, output: str, *, shard_bytes: int = 256 * 2**20) -> tuple[i
 def _decodes(photos: Files, index: int, broken: Broken) -> bool:
     try:
         decode(photos.data(index))
-    except BrokenPhotoError as error:
+    except ImageError as error:
         broken.report(photos.names[index], error)
         return False
     return True
-
-
-def _parts(photos: Files, kept: list[int], shard_bytes: int) -> list[list[int]]:
-    """Photos of each shard, in order; at least one photo in each."""
-    parts: list[list[int]] = [[]]
-    filled = 0
-    for index in kept:
-        length = photos.data(index).stat().st_size
-        if parts[-1] and filled + length > shard_bytes:
-            parts.append([])
-            filled = 0
-        parts[-1].append(index)
-        filled += length
-    return parts
 
 
 def _write(target: Any, number: int, photos: Files, part: list[int]) -> tuple[Any, Any]:

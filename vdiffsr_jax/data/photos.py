@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from vdiffsr_jax.config import ExpectedError
-from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.photos.read import read, read_size
 
 log = logging.getLogger(__name__)
@@ -29,24 +28,12 @@ class DataError(ExpectedError, RuntimeError):
     """The data cannot be used; the message says which file or setting and what to do."""
 
 
-class BrokenPhotoError(Exception):
-    """One photo cannot be decoded."""
-
-
-def size(data: Path | bytes) -> tuple[int, int]:
-    """Upright (height, width) from the header alone. Raises: BrokenPhotoError."""
-    try:
-        return read_size(data)
-    except ImageError as error:
-        raise BrokenPhotoError(str(error)) from error
+size = read_size  # upright (height, width) from the header alone; raises ImageError
 
 
 def decode(data: Path | bytes) -> np.ndarray:
-    """Upright pixels, (h, w, 3) uint8; transparency is laid on white. Raises: BrokenPhotoError."""
-    try:
-        return read(data, max_pixels=_MAX_PIXELS).rgb8()
-    except ImageError as error:
-        raise BrokenPhotoError(str(error)) from error
+    """Upright pixels, (h, w, 3) uint8; transparency is laid on white. Raises: ImageError if it is broken."""
+    return read(data, max_pixels=_MAX_PIXELS).rgb8()
 
 
 class Broken:

@@ -14,8 +14,9 @@ import numpy as np
 
 from vdiffsr_jax.config import first_line
 from vdiffsr_jax.data import photos
-from vdiffsr_jax.data.photos import Broken, BrokenPhotoError, DataError
+from vdiffsr_jax.data.photos import Broken, DataError
 from vdiffsr_jax.photos.kinds import SUFFIXES, is_photo
+from vdiffsr_jax.photos.photo import ImageError
 
 SHARD_SUFFIX = ".array_record"
 INDEX_FORMAT = "vdiffsr_jax photos 1"
@@ -54,7 +55,7 @@ class Files:
 def _size(path: Path, broken: Broken) -> tuple[int, int] | None:
     try:
         return photos.size(path)
-    except BrokenPhotoError as error:
+    except ImageError as error:
         broken.report(str(path), error)
         return None
 
@@ -182,6 +183,6 @@ class Collection:
         self.sizes = np.concatenate([source.sizes for source in self._sources])
 
     def pixels(self, index: int) -> np.ndarray:
-        """(h, w, 3) uint8. Raises: BrokenPhotoError."""
+        """(h, w, 3) uint8. Raises: ImageError."""
         part = int(np.searchsorted(self._starts, index, side="right")) - 1
         return photos.decode(self._sources[part].data(index - int(self._starts[part])))

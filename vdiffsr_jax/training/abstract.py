@@ -41,7 +41,7 @@ def trace_step(cfg: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
         trained = task.trainable(name)
         place = (layout.parameter if trained else layout.frozen)(name, leaf)
         (params if trained else frozen)[name] = leaf.update(sharding=place)
-    _, state, step = make_program(cfg, task.gradients, task.group, params, layout, task.after_update)
+    _, state, step = make_program(task, params, layout)
     side, small = cfg.data.crop_size, cfg.data.crop_size // cfg.data.scale
     sides = {"hr": side} | ({} if cfg.data.degradation == "none" else {"lr": small})
     batch = {

@@ -113,9 +113,7 @@ class Run:
         frozen = {name: p for name, p in flat.items() if name not in params}
         if not params:
             raise ConfigError(f"task {self.cfg.task} with this configuration trains nothing")
-        program = make_program(
-            self.cfg, self.task.gradients, self.task.group, params, self.layout, self.task.after_update
-        )
+        program = make_program(self.task, params, self.layout)
         self.train_step = program.step
         latest = self.checkpoints.latest()
         if latest is None:
@@ -246,9 +244,8 @@ class Run:
         """The step as it would be with memory for everything; only traced, never compiled."""
         if self.cfg.remat == "none":
             return self.train_step
-        cfg = dataclasses.replace(self.cfg, remat="none")
-        task = tasks.make(cfg)
-        return make_program(cfg, task.gradients, task.group, self.state.params, self.layout, task.after_update).step
+        task = tasks.make(dataclasses.replace(self.cfg, remat="none"))
+        return make_program(task, self.state.params, self.layout).step
 
     def _report(self, step: int, window: Window) -> None:
         means = window.means()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat, Metrics, Optimizer
 from vdiffsr_jax.training.sharding import Layout
 from vdiffsr_jax.training.state import TrainState, average, create
+
+if TYPE_CHECKING:
+    from vdiffsr_jax.training.tasks.task import Task
 
 Batch = dict[str, jax.Array]
 Gradients = Callable[[Flat, Flat, Batch, jax.Array, jax.Array], tuple[Flat, Metrics]]
@@ -77,11 +79,6 @@ def make_train_step(
     return train_step
 
 
-def compile_step(train_step: TrainStep, abstract_state: Any, layout: Layout) -> jax.stages.Wrapped:
-    """jit over the mesh: the state is donated and keeps its sharding, metrics are whole on every device."""
-    return jax.jit(train_step, donate_argnums=0, out_shardings=(layout.tree(abstract_state), layout.whole))
-
-
 class Compiled(NamedTuple):
     """A step, traced and compiled."""
 
@@ -97,21 +94,17 @@ class TrainProgram(NamedTuple):
     step: jax.stages.Wrapped
 
 
-def make_program(
-    cfg: TrainConfig,
-    gradients: Gradients,
-    group: Callable[[str], str],
-    params: Mapping[str, Any],
-    layout: Layout,
-    after_update: AfterUpdate | None = None,
-) -> TrainProgram:
-    """The programs of one run; `params` may be arrays or their shapes."""
-    optimizer = Optimizer(cfg.optimizer, group)
+def make_program(task: Task[Any, Any], params: Mapping[str, Any], layout: Layout) -> TrainProgram:
+    """The programs of one run, jitted over the mesh; `params` may be arrays or their shapes.
+
+    The step's state is donated and keeps its sharding, metrics are whole on every device.
+    """
+    cfg, optimizer = task.cfg, Optimizer(task.cfg.optimizer, task.group)
     shapes = jax.eval_shape(lambda params: create(params, optimizer), params)
     shardings = layout.tree(shapes)
     abstract = jax.tree.map(lambda s, where: s.update(sharding=where), shapes, shardings)
     step = make_train_step(
-        gradients, optimizer, ema_decay=cfg.ema_decay, accumulate=cfg.accumulate, after_update=after_update
+        task.gradients, optimizer, ema_decay=cfg.ema_decay, accumulate=cfg.accumulate, after_update=task.after_update
     )
     first = jax.jit(lambda params: create(params, optimizer), out_shardings=shardings)
-    return TrainProgram(first, abstract, compile_step(step, shapes, layout))
+    return TrainProgram(first, abstract, jax.jit(step, donate_argnums=0, out_shardings=(shardings, layout.whole)))

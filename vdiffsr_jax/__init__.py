@@ -57,9 +57,10 @@ def train(
     """
     from vdiffsr_jax.distribution.resolve import agree, find
     from vdiffsr_jax.evaluation.held_out import WholePairs
-    from vdiffsr_jax.training.chain import train
+    from vdiffsr_jax.training import chain, sequence
 
-    return train(config, workdir, settings, open_pairs=WholePairs, find=lambda name: find(name, ask=agree))
+    runs = chain.with_starts(chain.parse_runs(config, workdir, settings), lambda name: find(name, ask=agree))
+    return sequence.run(runs, chain.root_of(runs), open_pairs=WholePairs)
 
 
 def __getattr__(name: str) -> object:

@@ -13,11 +13,10 @@ from typing import Any
 from etils import epath
 
 from vdiffsr_jax.config import ConfigError, ExpectedError
-from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, find
 from vdiffsr_jax.runtime import compile_cache
 from vdiffsr_jax.runtime import processes as distributed
-from vdiffsr_jax.training.chain import root_of, runs, with_starts
+from vdiffsr_jax.training.chain import parse_runs, root_of, with_starts
 from vdiffsr_jax.weights import storage
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
@@ -113,8 +112,6 @@ def train(args: argparse.Namespace) -> int:
 
     from vdiffsr_jax.evaluation.held_out import WholePairs
     from vdiffsr_jax.training import sequence
-    from vdiffsr_jax.training.config import parse_train
-    from vdiffsr_jax.training.settings import with_settings
     from vdiffsr_jax.training.watch import Watch
 
     many = args.distributed or args.coordinator is not None
@@ -125,9 +122,7 @@ def train(args: argparse.Namespace) -> int:
     if args.steps and not storage.place(args.steps).exists():
         raise ConfigError(f"--steps {args.steps}: no such file")
     steps = sequence.read_steps(storage.place(args.steps)) if args.steps else None
-    settings = with_settings(read_config_file(args.config), [])
-    values = runs(settings, args.workdir)
-    configs = {path: parse_train(with_settings(each, args.settings)) for path, each in values.items()}
+    configs = parse_runs(args.config, args.workdir, args.settings)
     by_name = functools.partial(find, ask=agree if args.yes else ask_on_terminal)
     if args.check:
         return check(configs, by_name)

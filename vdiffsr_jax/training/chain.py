@@ -18,27 +18,20 @@ from vdiffsr_jax.weights import storage
 
 if TYPE_CHECKING:
     from vdiffsr_jax.training.config import TrainConfig
-    from vdiffsr_jax.training.heldout import OpenPairs
 
 
-def train(
+def parse_runs(
     config: str | os.PathLike[str] | Mapping[str, Any] | ConfigDict,
-    workdir: str | os.PathLike[str] | None = None,
-    settings: Sequence[str] = (),
-    *,
-    open_pairs: OpenPairs | None = None,
-    find: Callable[[str], str] = lambda name: name,
-) -> list[epath.Path]:
-    """As `vdiffsr_jax.train`, with `open_pairs` of `loop.Run`, and `find` of `with_starts`."""
-    from vdiffsr_jax.training import sequence
+    workdir: str | os.PathLike[str] | None,
+    settings: Sequence[str],
+) -> dict[epath.Path, TrainConfig]:
+    """{directory: configuration} of every run that `vdiffsr_jax.train` is asked for with these arguments."""
     from vdiffsr_jax.training.config import parse_train
     from vdiffsr_jax.training.settings import with_settings
 
     values = config if isinstance(config, Mapping | ConfigDict) else read_config_file(config)
     asked = runs(with_settings(values, []), None if workdir is None else os.fspath(workdir))
-    parsed = {path: parse_train(with_settings(each, settings)) for path, each in asked.items()}
-    parsed = with_starts(parsed, find)
-    return sequence.run(parsed, root_of(parsed), open_pairs=open_pairs)
+    return {path: parse_train(with_settings(each, settings)) for path, each in asked.items()}
 
 
 def with_starts(configs: Mapping[epath.Path, TrainConfig], find: Callable[[str], str]) -> dict[epath.Path, TrainConfig]:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -75,7 +75,9 @@ def run(
         if jax.process_index() == 0:
             (root / STEPS_FILE).write_text(json.dumps(known, indent=2) + "\n")
 
-    with _compiler() as compile_ahead:
+    with contextlib.ExitStack() as stack:
+        compiler = ThreadPoolExecutor(1, "compile")  # XLA does not hold the interpreter meanwhile
+        stack.callback(compiler.shutdown, cancel_futures=True)
         ahead: Future[Compiled] | None = None
         for i, (path, cfg) in enumerate(queue):
             if jax.process_index() == 0:
@@ -93,7 +95,7 @@ def run(
 
                 def steady(following: TrainConfig = following, promises: Promises = promises) -> None:
                     nonlocal ahead
-                    ahead = compile_ahead(following, promises)
+                    ahead = compiler.submit(_compile, following, promises)
 
                 ahead, current.when_steady = None, steady
             if current.run().interrupted:
@@ -115,17 +117,7 @@ def _promises(task: Task[Any, Any], path: epath.Path) -> Promises:
     return {str(path / name): made[0] for name in ("model", "best")}
 
 
-@contextlib.contextmanager
-def _compiler() -> Iterator[Callable[[TrainConfig, Promises], Future[Compiled]]]:
-    """A thread that compiles steps; XLA does not hold the interpreter meanwhile."""
-
-    def work(cfg: TrainConfig, promises: Promises) -> Compiled:
-        with sources.promised(promises):
-            traced = trace_step(cfg).traced
-        return Compiled(traced, traced.lower().compile())
-
-    executor = ThreadPoolExecutor(1, "compile")
-    try:
-        yield lambda cfg, promises: executor.submit(work, cfg, promises)
-    finally:
-        executor.shutdown(cancel_futures=True)
+def _compile(cfg: TrainConfig, promises: Promises) -> Compiled:
+    with sources.promised(promises):
+        traced = trace_step(cfg).traced
+    return Compiled(traced, traced.lower().compile())

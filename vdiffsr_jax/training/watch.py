@@ -9,10 +9,8 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import prometheus_client as prometheus
-from prometheus_client.exposition import ThreadingWSGIServer
 
 from vdiffsr_jax.config import ConfigError
 
@@ -145,10 +143,6 @@ def _stacks() -> str:
 
 @contextlib.contextmanager
 def _serving(watch: Watch, port: int) -> Iterator[None]:
-    class Quiet(WSGIRequestHandler):
-        def log_message(self, *args: object) -> None:
-            """A line for each scrape would bury the run's own."""
-
     metrics = prometheus.make_wsgi_app(watch.registry)
 
     def answer(environ: Any, start_response: Any) -> Any:
@@ -162,11 +156,10 @@ def _serving(watch: Watch, port: int) -> Iterator[None]:
         return [f"{text}\n".encode()]
 
     try:
-        server = make_server("", port, answer, ThreadingWSGIServer, Quiet)
+        server, thread = prometheus.start_http_server(port, registry=watch.registry)
     except OSError as error:
         raise ConfigError(f"--metrics_port {port}: {error.strerror or error}; choose another") from None
-    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
-    thread.start()
+    server.set_app(answer)
     try:
         yield
     finally:

@@ -28,13 +28,9 @@ class InstantModel(TileModel):
     """`devices` that return grey tiles before they are asked."""
 
     def __init__(self, config: VDiffSRConfig, devices: int) -> None:
-        self.config, self.devices = config, devices
+        self.config, self.mesh = config, mock.Mock(size=devices)
         side = config.tile_size * config.scale
         self._answer = np.zeros((devices * BATCH_PER_DEVICE, side, side, 3), np.float32)
-
-    @property
-    def num_devices(self) -> int:
-        return self.devices
 
     def at(self, share: float | None) -> InstantModel:
         return self

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from vdiffsr_jax.metrics.psnr_ssim import luma, psnr, psnr_y
+from vdiffsr_jax.metrics.psnr_ssim import eight_bit, luma, psnr, psnr_y
 from vdiffsr_jax.photos import sheet
-from vdiffsr_jax.training import grids, plot
+from vdiffsr_jax.training import heldout, plot
 from vdiffsr_jax.training.events import EventFile
 from vdiffsr_jax.training.metrics import Log, NonFiniteError, Window, duration, progress_line, read_log
 
@@ -87,15 +87,15 @@ def test_event_file_is_readable_before_it_is_closed(tmp_path):
 
 
 def test_grid_places_columns():
-    lr = np.full((2, 4, 4, 3), -1.0)
-    hr = np.full((2, 16, 16, 3), 1.0)
-    image = grids.draw({"LR": lr, "HR": hr})
+    lr = np.zeros((2, 4, 4, 3), np.uint8)
+    hr = np.full((2, 16, 16, 3), 255, np.uint8)
+    image = heldout.draw_grid({"LR": lr, "HR": hr})
     assert image.size == (2 * 16 + 4, 18 + 2 * 16 + 4)
     pixels = np.asarray(image)
     assert (pixels[18:34, :16] == 0).all()
     assert (pixels[18:34, 20:] == 255).all()
     assert Image.open(io.BytesIO(sheet.png(image))).size == image.size
-    assert grids.to_uint8(np.array([-2.0, -1.0, 0.0, 1.0, 2.0])).tolist() == [0, 0, 128, 255, 255]
+    assert eight_bit(jnp.array([-2.0, -1.0, 0.0, 1.0, 2.0])).tolist() == [0, 0, 128, 255, 255]
 
 
 def test_held_out_psnr_is_the_reported_one():

@@ -7,14 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax.conversion import (
-    file_kind,
-    npz_file,
-    numpy_pickle,
-    package_file,
-    shards,
-    torch_file,
-)
+from vdiffsr_jax.conversion import file_kind, npz_file, numpy_pickle, package_file, shards, torch_file
 from vdiffsr_jax.conversion.pickle_reader import Opaque, PickleError
 from vdiffsr_jax.weights import safetensors_file
 from vdiffsr_jax.weights.lazy_array import LazyArray, WeightsFileError

@@ -151,5 +151,4 @@ def chain(
         tuple(descending(c, z_T.dtype) for c in rule.coefficients),
         rule.noise,
     )
-    ended: tuple[Latent, Trajectory | None] = jax.lax.scan(body, z_T, xs)
-    return ended
+    return jax.lax.scan(body, z_T, xs)

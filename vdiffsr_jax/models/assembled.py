@@ -80,16 +80,12 @@ class Assembled:
 
         def denoise(x: Float[Array, "n h w c"], t: Int[Array, " n"]) -> Float32[Array, "n h w c"]:
             copies = x.shape[0] // lr.shape[0]
-            of_lr, of_prior = (lr, prior) if copies == 1 else _repeated((lr, prior), copies)
+            of_lr, of_prior = (lr, prior)
+            if copies > 1:
+                of_lr, of_prior = jax.tree.map(lambda x: jnp.repeat(x, copies, axis=0), (lr, prior))
             return self.denoise(items, x, t, of_lr, of_prior)
 
         return denoise
-
-
-def _repeated(tree: tuple[jax.Array, PriorCache | None], copies: int) -> tuple[jax.Array, PriorCache | None]:
-    """Every sample `copies` times, one after the other."""
-    repeated: tuple[jax.Array, PriorCache | None] = jax.tree.map(lambda x: jnp.repeat(x, copies, axis=0), tree)
-    return repeated
 
 
 def assemble(config: VDiffSRConfig, *, dtype: DTypeLike = jnp.float32, remat: str = "none") -> Assembled:

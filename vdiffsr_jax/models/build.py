@@ -104,8 +104,7 @@ def build(make: Callable[..., M], *args: Any, **kwargs: Any) -> Network[M]:
 
     @jax.jit
     def init(key: jax.Array) -> Params:
-        params: Params = nnx.to_pure_dict(nnx.split(make(rngs=nnx.Rngs(params=key)), nnx.Param)[1])
-        return params
+        return nnx.to_pure_dict(nnx.split(make(rngs=nnx.Rngs(params=key)), nnx.Param)[1])
 
     return Network(graphdef, nnx.to_pure_dict(abstract), rounded, init, dtype)
 

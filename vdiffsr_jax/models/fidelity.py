@@ -68,7 +68,7 @@ def difference(faithful: Mapping[str, Params], sharp: Mapping[str, Params], cfg:
     """
     item: Params = {}
     for network in _config(cfg).networks:
-        a, b = _numpy(flatten(faithful[network])), _numpy(flatten(sharp[network]))
+        a, b = ({name: _float(leaf) for name, leaf in flatten(end[network]).items()} for end in (faithful, sharp))
         stepped, kept = _layout(network, faithful[network], cfg)
         steps, scales = [], []
         for name in stepped:
@@ -160,8 +160,7 @@ def _split(vector: np.ndarray, shapes: Shapes) -> dict[str, np.ndarray]:
 
 def _two_in_a_byte(steps: np.ndarray) -> np.ndarray:
     nibbles = np.concatenate([steps + 8, np.zeros(steps.size % 2, np.int8)]).astype(np.uint8)
-    packed: np.ndarray = nibbles[::2] | (nibbles[1::2] << 4)
-    return packed
+    return nibbles[::2] | (nibbles[1::2] << 4)
 
 
 def _from_bytes(packed: Any) -> np.ndarray:
@@ -172,7 +171,3 @@ def _from_bytes(packed: Any) -> np.ndarray:
 
 def _float(array: Any) -> np.ndarray:
     return np.asarray(array).astype(np.float32, copy=False)
-
-
-def _numpy(flat: dict[str, Any]) -> dict[str, np.ndarray]:
-    return {name: _float(leaf) for name, leaf in flat.items()}

@@ -131,11 +131,6 @@ def encode(directory: Directory, order: str, place: int) -> bytes:
     return table + bytes(4) + body
 
 
-def in_memory(data: bytes) -> Read:
-    """Read of bytes."""
-    return lambda start, length: data[start : start + length]
-
-
 def in_file(file: IO[bytes]) -> Read:
     """Read of an open file; a length beyond its end costs no memory."""
     size = file.seek(0, io.SEEK_END)

@@ -6,19 +6,8 @@ import dataclasses
 import re
 import struct
 
-from vdiffsr_jax.photos.directories import (
-    EXIF,
-    GPS,
-    LONG,
-    RATIONAL,
-    SHORT,
-    Directory,
-    Tags,
-    Value,
-    encode,
-    in_memory,
-    parse,
-)
+from vdiffsr_jax.photos import directories
+from vdiffsr_jax.photos.directories import EXIF, GPS, LONG, RATIONAL, SHORT, Directory, Tags, Value, encode
 
 PREFIX = b"Exif\0\0"
 ORIENTATION, DESCRIPTION = 0x0112, 270
@@ -45,17 +34,19 @@ class Described:
     damaged: bool
 
 
-def read(data: bytes) -> Described:
-    """EXIF of a photo file, with or without its prefix.
+def parse(data: bytes | None) -> Tags:
+    """The tags of EXIF, with or without its prefix; of none, no tags.
 
     Raises: ValueError if nothing of it can be read.
     """
+    if not data:
+        return Tags("<", {}, False)
     data = data.removeprefix(PREFIX)
-    return describe(parse(in_memory(data)))
+    return directories.parse(lambda start, length: data[start : start + length])
 
 
 def describe(tags: Tags) -> Described:
-    """As `read`, of the tags of EXIF or the descriptive ones of a TIFF."""
+    """What the tags of EXIF, or the descriptive ones of a TIFF, say."""
     density = _density(tags)
     dropped = (ORIENTATION, 256, 257) if density else (ORIENTATION, 256, 257, *RESOLUTION, RESOLUTION_UNIT)
     kept = {tag: value for tag, value in tags.first.items() if tag not in dropped}
@@ -73,7 +64,7 @@ def describe(tags: Tags) -> Described:
 
 def for_size(exif: bytes, width: int, height: int) -> bytes:
     """The same EXIF with the pixel dimensions it records set to the upscaled photo's."""
-    tags = parse(in_memory(exif.removeprefix(PREFIX)))
+    tags = parse(exif)
     camera = tags.first.get(EXIF)
     if isinstance(camera, dict):
         sizes = zip(_PIXEL_SIZE, (width, height), strict=True)
@@ -84,7 +75,7 @@ def for_size(exif: bytes, width: int, height: int) -> bytes:
 
 def with_density(exif: bytes | None, density: tuple[float, float]) -> bytes:
     """EXIF that also gives the pixels an inch, unless it does already."""
-    tags = parse(in_memory(exif.removeprefix(PREFIX))) if exif else Tags("<", {}, False)
+    tags = parse(exif)
     if _density(tags) is not None:
         assert exif is not None
         return exif

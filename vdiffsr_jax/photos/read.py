@@ -136,11 +136,11 @@ def _read_tiff(file: IO[bytes], max_pixels: int | None) -> Photo:
 def _describe(file: IO[bytes], image: Image.Image) -> _Description:
     info = image.info
     chunks = png.chunks(file) if image.format == "PNG" else []
-    told, xmp = exif.Described(None, 1, None, damaged=False), info.get("xmp")
+    told, xmp = exif.describe(exif.parse(None)), info.get("xmp")
     notes: tuple[str, ...] = ()
     try:
         data = png.exif(chunks) if image.format == "PNG" else info.get("exif")
-        told = exif.read(data) if data else told
+        told = exif.describe(exif.parse(data))
         xmp = png.xmp(chunks) if image.format == "PNG" else xmp
         if told.damaged:
             notes = ("a part of its EXIF is damaged and was dropped",)

@@ -97,7 +97,7 @@ def encode(
     values: np.ndarray, about: bytes | None, icc: bytes | None, xmp: bytes | None, density: tuple[float, float] | None
 ) -> bytes:
     """A TIFF of (h, w), (h, w, 2), (h, w, 3) or (h, w, 4) uint8 or uint16; `about` is EXIF."""
-    found = directories.parse(directories.in_memory(about.removeprefix(exif.PREFIX))) if about else Tags("<", {}, False)
+    found = exif.parse(about)
     below = {tag: value for tag, value in found.first.items() if isinstance(value, dict)}
     values_of = {tag: v for tag, v in found.first.items() if isinstance(v, Value) and tag in exif.DESCRIPTIVE}
     for tag in (*exif.RESOLUTION, exif.RESOLUTION_UNIT):

@@ -72,11 +72,6 @@ class TileModel:
             params[name] = network.as_computed(items[name])
         self.params: dict[str, Params] = jax.device_put(params, NamedSharding(self.mesh, P()))
 
-    @property
-    def num_devices(self) -> int:
-        """Devices that share each batch; a batch must be a multiple of it."""
-        return self.mesh.size
-
     def launch(
         self,
         lr: Float32[np.ndarray, "b t t 3"],
@@ -87,7 +82,7 @@ class TileModel:
         steps: int,
         method: str,
     ) -> Float32[Array, "b {self.config.scale}*t {self.config.scale}*t 3"]:
-        """Start one batch; the result is fetched by whoever reads it.
+        """Start one batch, a multiple of the mesh's devices; the result is fetched by whoever reads it.
 
         Args: lr: in [-1, 1], as is what returns. origins: each tile's top and left in its photo. prior_lr: the tiles
             whose prior is taken; None: their own. seed: of the noise field. method: one of SAMPLERS.

@@ -250,18 +250,18 @@ class Upscaler:
         )
 
     def _batch_size(self, batch: int | None) -> int:
-        devices = self._model.num_devices
+        devices = self._model.mesh.size
         if batch is None:
             on_cpu = self._model.mesh.devices.flat[0].platform == "cpu"
             return devices * (1 if on_cpu else _ACCELERATOR_TILES)
         return -(-batch // devices) * devices
 
     def _halve_batch(self, error: Exception) -> None:
-        smaller = self._batch_size(max(self.batch // 2 // self._model.num_devices * self._model.num_devices, 1))
+        devices = self._model.mesh.size
+        smaller = self._batch_size(max(self.batch // 2 // devices * devices, 1))
         if smaller >= self.batch:
             raise DeviceMemoryError(
-                f"the smallest batch ({self.batch} tiles on {self._model.num_devices} devices) exceeds their memory; "
-                "try dtype bfloat16"
+                f"the smallest batch ({self.batch} tiles on {devices} devices) exceeds their memory; try dtype bfloat16"
             ) from error
         _log.warning("out of device memory with %d tiles at once; going on with %d", self.batch, smaller)
         self.batch = smaller

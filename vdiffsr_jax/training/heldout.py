@@ -13,7 +13,8 @@ from PIL import Image
 from vdiffsr_jax.metrics.catalog import Measure
 from vdiffsr_jax.metrics.psnr_ssim import eight_bit, psnr_y
 from vdiffsr_jax.models.build import Params
-from vdiffsr_jax.training import grids, named
+from vdiffsr_jax.photos import sheet
+from vdiffsr_jax.training import named
 from vdiffsr_jax.training.optim import Flat, Metrics
 from vdiffsr_jax.training.sharding import Layout
 from vdiffsr_jax.training.step import Batch
@@ -30,7 +31,16 @@ class WholePictures(Protocol):
         ...
 
 
+_COLUMNS = ("LR", "bicubic", "LR's codes", "ours", "HR's codes", "HR")  # of the grid, as far as there are such
 OpenPairs = Callable[[str, str], WholePictures]  # folders of HR and of LR; raises ConfigError
+
+
+def draw_grid(columns: Mapping[str, np.ndarray]) -> Image.Image:
+    """A row per image of {title: (n, h, w, 3) uint8}; smaller ones are enlarged pixel by pixel to the last."""
+    n, height = list(columns.values())[-1].shape[:2]
+    shown = {title: [sheet.repeat(image, height // image.shape[0]) for image in column]
+             for title, column in columns.items()}  # fmt: skip
+    return sheet.draw([[("" if row else title, images[row]) for title, images in shown.items()] for row in range(n)])
 
 
 class HeldOut:
@@ -55,6 +65,9 @@ class HeldOut:
         self.key = key
         self.measures = measures
 
+        def as_picture(image: jax.Array) -> jax.Array:
+            return eight_bit(image).astype(jnp.uint8)
+
         def evaluate(flat: Flat, batch: Batch, key: jax.Array) -> tuple[Metrics, Metrics, list[jax.Array]]:
             image, metrics, shown = task.evaluate(flat, batch, key)
             hr = batch["hr"]
@@ -65,8 +78,8 @@ class HeldOut:
                 metrics["bicubic_psnr_y"] = psnr_y(enlarged, hr)
                 columns |= {"LR": batch["lr"], "bicubic": enlarged}
             means = {name: values.mean() for name, values in metrics.items()}
-            pictures = [eight_bit(x).astype(jnp.uint8) for x in (image, hr)] if measures else []
-            return means, {name: column[:rows] for name, column in columns.items()}, pictures
+            pictures = [as_picture(x) for x in (image, hr)] if measures else []
+            return means, {name: as_picture(column[:rows]) for name, column in columns.items()}, pictures
 
         self.evaluate = jax.jit(evaluate, out_shardings=layout.whole)
 
@@ -86,7 +99,7 @@ class HeldOut:
             pictures += zip(*jax.device_get(made), strict=True)
             rows.append({name: float(value) for name, value in jax.device_get(means).items()})
             columns = columns or shown
-        grid = grids.draw({name: np.asarray(columns[name]) for name in grids.COLUMNS if name in columns})
+        grid = draw_grid({name: np.asarray(columns[name]) for name in _COLUMNS if name in columns})
         own = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         return own | named.means(self.measures, pictures) | self._of_pairs(flat), grid
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,13 +39,9 @@ def curves(lines: Lines) -> dict[str, dict[str, Curve]]:
 
 
 def smoothed(curve: Curve, window: int) -> Curve:
-    """Running mean over `window` points."""
-    out, total, values = [], 0.0, []
-    for step, value in curve:
-        values.append(value)
-        total += value - (values[-1 - window] if len(values) > window else 0.0)
-        out.append((step, total / min(len(values), window)))
-    return out
+    """Running mean over `window` points, of fewer at the start."""
+    values = [value for _, value in curve]
+    return [(step, statistics.fmean(values[max(0, i - window) : i])) for i, (step, _) in enumerate(curve, 1)]
 
 
 def panel(axes: Axes, title: str, series: Mapping[str, Curve]) -> None:

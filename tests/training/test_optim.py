@@ -9,7 +9,7 @@ import pytest
 
 from vdiffsr_jax.training.config import OptimizerConfig
 from vdiffsr_jax.training.optim import Optimizer, rate_shape
-from vdiffsr_jax.training.state import average
+from vdiffsr_jax.training.step import average
 
 PARAMS = {"net/a/kernel": jnp.array([[1.0, -2.0]]), "net/new/bias": jnp.array([0.5]), "disc/kernel": jnp.array([[3.0]])}
 GRADS = {"net/a/kernel": jnp.array([[3.0, 4.0]]), "net/new/bias": jnp.array([12.0]), "disc/kernel": jnp.array([[0.5]])}

@@ -14,8 +14,7 @@ from tests.training.toy import ToyTask, toy_config
 from vdiffsr_jax.training.config import MeshConfig
 from vdiffsr_jax.training.optim import Optimizer
 from vdiffsr_jax.training.sharding import Layout
-from vdiffsr_jax.training.state import create
-from vdiffsr_jax.training.step import accumulated, make_program, make_train_step
+from vdiffsr_jax.training.step import accumulated, create, make_program, make_train_step
 
 RATE = jnp.asarray(1.0)
 KEY = jax.random.key(3)

@@ -129,16 +129,8 @@ def ablate(args: argparse.Namespace, evaluate_arguments: Sequence[str]) -> int:
 def train_command(config: Path, workdir: Path, settings: Sequence[str]) -> list[str]:
     """train.py as a process of its own."""
     flags = [part for setting in settings for part in ("--set", setting)]
-    return [
-        sys.executable,
-        "-m",
-        "vdiffsr_jax.cli.train",
-        "--config",
-        str(config),
-        "--workdir",
-        str(workdir),
-        *flags,
-    ]
+    train = [sys.executable, "-m", "vdiffsr_jax.cli.train"]
+    return [*train, "--config", str(config), "--workdir", str(workdir), *flags]
 
 
 def evaluate_command(args: argparse.Namespace, grid: Sequence[Cell], more: Sequence[str]) -> list[str]:
@@ -164,8 +156,7 @@ def run(command: Sequence[str]) -> int:
 
 def _config(file: Path) -> Any:
     """What the config file says, as plain values: a cell trained with anything else is not taken for finished."""
-    values = read_config_file(file)
-    plain = json.loads(json.dumps(values, default=lambda v: v.to_dict() if hasattr(v, "to_dict") else str(v)))
+    plain = json.loads(json.dumps(read_config_file(file), default=str))
     if not isinstance(plain, dict) or plain.get("task") not in ("teacher", "distill"):
         raise UsageError(
             f"--config {file} must be one run of task teacher or distill (FILE:RUN of a chain): the switches are theirs"

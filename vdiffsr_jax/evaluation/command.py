@@ -152,11 +152,8 @@ def _pictures(
     if args.pairs:
         folders = pairs.parse_folders(args.pairs[1:])
         cases, results = pairs.read_results(args.pairs[0], folders, scorer.check, failed)
-        return (
-            cases,
-            [Method(name, functools.partial(_ready, read)) for name, read in results.items()],
-            Progress(0, sys.stderr),
-        )
+        methods = [Method(name, lambda cases, read=read: read) for name, read in results.items()]  # type: ignore[misc]
+        return cases, methods, Progress(0, sys.stderr)
     if args.hr:
         cases = pairs.read_whole(args.hr, args.lr, scorer.check, failed)
     else:
@@ -169,10 +166,6 @@ def _pictures(
         Method(entry.name, functools.partial(models.opened, entry, **settings), entry.steps) for entry in entries
     ]
     return cases, methods, progress
-
-
-def _ready(read: pairs.Result, cases: Cases) -> pairs.Result:
-    return read
 
 
 def _asked(args: argparse.Namespace) -> list[str] | None:

@@ -10,9 +10,8 @@ from jaxtyping import Array, Float
 
 from vdiffsr_jax.config import CoGUConfig
 from vdiffsr_jax.models.layers import ZEROS, Conv, GroupNorm, LayerNorm, Linear
+from vdiffsr_jax.models.swin import NORM_EPS
 from vdiffsr_jax.ops.resize import bilinear
-
-NORM_EPS = 1e-5
 
 
 class CoGU(nnx.Module):

@@ -14,12 +14,10 @@ from jaxtyping import Array, Float, Float32, Int
 
 from vdiffsr_jax.config import CSPAConfig
 from vdiffsr_jax.models.layers import ZEROS, GroupNorm, KeyValue, Linear
+from vdiffsr_jax.models.swin import BIAS_TABLE_INIT, NORM_EPS
 from vdiffsr_jax.ops.attention import attention, attention_weights
 from vdiffsr_jax.ops.embed import grid_centres, rotary_angles, rotate
 from vdiffsr_jax.ops.window import relative_position_bias, window_attention
-
-NORM_EPS = 1e-5
-BIAS_TABLE_INIT = jax.nn.initializers.truncated_normal(0.02)
 
 
 class Prepared(NamedTuple):

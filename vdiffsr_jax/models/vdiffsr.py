@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -95,10 +96,7 @@ class VDiffSR(nnx.Module):
             h = self._gate(i, h, emb, cache)
             return h if self.cspa is None else self.cspa[i](h, cache.cspa[i], emb)
 
-        def fuse_remat(i: int, h: jax.Array, emb: jax.Array) -> jax.Array:
-            return remat_block(lambda h, emb: fuse(i, h, emb), self.remat)(h, emb)
-
-        return self.unet(x, t, lr, fuse_remat)
+        return self.unet(x, t, lr, lambda i, h, emb: remat_block(functools.partial(fuse, i), self.remat)(h, emb))
 
     def attention(
         self, x: Map, t: Int[Array, " b"], lr: Float[Array, "b h w 3"], cache: PriorCache, queries: Int[Array, "n 2"]

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from vdiffsr_jax.config import ExpectedError
-from vdiffsr_jax.metrics.psnr_ssim import luma, psnr, ssim
 from vdiffsr_jax.metrics.report import Report
+from vdiffsr_jax.metrics.rules import Rules
 from vdiffsr_jax.photos import alpha, write
 from vdiffsr_jax.photos.photo import MAX_PIXELS, ImageError, Photo
 from vdiffsr_jax.photos.read import read, read_size
@@ -52,7 +52,7 @@ class BatchJob:
     """Upscales tasks in order; a photo that fails, for whatever reason, is named and does not stop the others.
 
     `failures`: (name, why) of photos without a result; `unscored`: of those with one, but no score. `report`: scores
-    against `references`, by name, cropped by `border` pixels.
+    against `references`, by name.
     """
 
     def __init__(
@@ -69,10 +69,11 @@ class BatchJob:
         self.failures: list[tuple[str, str]] = []
         self.unscored: list[tuple[str, str]] = []
         self.done = self.skipped = 0
-        self.border = upscaler.config.scale
+        border = upscaler.config.scale
+        self._rules = Rules("sample", "ours", border)
         self.report = Report(
             ("PSNR", "SSIM"),
-            f"PSNR and SSIM on Y of YCbCr (BT.601, 16..235, not rounded), peak 255, {self.border} pixels cropped on "
+            f"PSNR and SSIM on Y of YCbCr (BT.601, 16..235, not rounded), peak 255, {border} pixels cropped on "
             "every side, SSIM with an 11x11 Gaussian window of sigma 1.5",
         )
 
@@ -188,10 +189,9 @@ class BatchJob:
             if ours.shape != reference.shape:
                 (height, width), (h, w) = reference.shape[:2], ours.shape[:2]
                 raise ImageError(f"its reference {path} has {width} x {height} pixels, its result {w} x {h}")
-            border = (slice(self.border, -self.border),) * 2
-            a, b = luma(ours)[border], luma(reference)[border]
             try:
-                self.report.add(task.name, {"PSNR": psnr(a, b), "SSIM": ssim(a, b)})
+                scores = {"PSNR": self._rules.psnr(ours, reference), "SSIM": self._rules.ssim(ours, reference)}
+                self.report.add(task.name, scores)
             except ValueError as error:  # such as fewer pixels than the window has
                 raise ImageError(str(error)) from error
         except Exception as error:  # noqa: BLE001  (see _why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -120,12 +121,8 @@ class InFlight:
 def with_next(images: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Every image and the one after it, the first one after the last."""
     rest = iter(images)
-    for first in rest:
-        image = first
-        for after in rest:
-            yield image, after
-            image = after
-        yield image, first
+    for first in rest:  # which takes the others with it
+        yield from itertools.pairwise(itertools.chain([first], rest, [first]))
 
 
 def _scaled(tile: np.ndarray) -> np.ndarray:

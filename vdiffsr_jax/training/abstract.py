@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from vdiffsr_jax.training import tasks
 from vdiffsr_jax.training.config import TrainConfig, check_batch
 from vdiffsr_jax.training.sharding import Layout, make_mesh
-from vdiffsr_jax.training.state import TrainState
-from vdiffsr_jax.training.step import make_program
+from vdiffsr_jax.training.step import TrainState, make_program
 
 Shapes = dict[str, jax.ShapeDtypeStruct]
 

@@ -23,8 +23,7 @@ from vdiffsr_jax.training.metrics import Log, Window, progress_line
 from vdiffsr_jax.training.optim import Flat, Metrics, rates
 from vdiffsr_jax.training.sharding import Layout, make_mesh
 from vdiffsr_jax.training.speed import Speed, Trace
-from vdiffsr_jax.training.state import TrainState
-from vdiffsr_jax.training.step import Batch, Compiled, make_program
+from vdiffsr_jax.training.step import Batch, Compiled, TrainState, make_program
 from vdiffsr_jax.training.stop import Stop
 from vdiffsr_jax.training.timed import Timer, with_steps
 from vdiffsr_jax.training.version import code_version

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "conversion": {"ops", "models", "config", "weights", "diffusion"},
     "photos": {"ops", "config"},
     "metrics": {"ops", "models", "config", "weights", "photos"},
-    "data": {"ops", "config", "photos", "config_file", "weights"},
+    "data": {"ops", "config", "photos", "config_file", "runtime"},
     "sampling": {"ops", "models", "diffusion", "metrics", "config", "weights", "runtime", "photos"},
     "evaluation": {"ops", "models", "diffusion", "metrics", "data", "sampling", "config", "config_file", "weights",
                    "photos"},

@@ -20,7 +20,7 @@ from vdiffsr_jax.data.cli import run
 from vdiffsr_jax.data.photos import Broken, DataError, decode
 from vdiffsr_jax.data.sources import INDEX_FORMAT, SHARD_SUFFIX, Files, open_source
 from vdiffsr_jax.photos.photo import ImageError
-from vdiffsr_jax.weights.batches import batches
+from vdiffsr_jax.runtime.batches import batches
 
 
 def pack(source: str, output: str, *, shard_bytes: int = 256 * 2**20) -> tuple[int, int]:

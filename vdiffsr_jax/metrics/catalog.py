@@ -17,7 +17,6 @@ from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.metrics.niqe import NiqeError, Pristine, niqe
 from vdiffsr_jax.metrics.rules import Rules
 from vdiffsr_jax.models import kinds
-from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.models.clip_iqa import CLIPIQA
 from vdiffsr_jax.models.perceptual import Distance
 from vdiffsr_jax.weights import checkpoint
@@ -214,20 +213,10 @@ def _distance(directory: Path) -> Score:
     model = checkpoint.load_model(directory)
     network = kinds.network("perceptual", "perceptual", model.config)
 
-    @jax.jit
-    def features(params: Params, image: jax.Array) -> list[jax.Array]:
-        return network.method(Distance.features)(params, image.astype(jnp.float32)[None] / 127.5 - 1)
-
-    @jax.jit
-    def compare(params: Params, a: list[jax.Array], b: list[jax.Array]) -> jax.Array:
-        return network.method(Distance.compare)(params, a, b)[0]
-
     params = model.items["perceptual"]
-
-    def score(image: np.ndarray, hr: np.ndarray) -> float:
-        return float(compare(params, features(params, image), features(params, hr)))
-
-    return score
+    features = jax.jit(lambda params, image: network.method(Distance.features)(params, _as_seen(image)))
+    compare = jax.jit(lambda params, a, b: network.method(Distance.compare)(params, a, b)[0])
+    return lambda image, hr: float(compare(params, features(params, image), features(params, hr)))
 
 
 def _opinion(directory: Path) -> Score:
@@ -237,9 +226,10 @@ def _opinion(directory: Path) -> Score:
     params = model.items[model.kind]
     known = (network.method(CLIPIQA.embed_prompts)(params),) if model.kind == "clip_iqa" else ()
 
-    @jax.jit
-    def mark(params: Params, image: jax.Array, *known: jax.Array) -> jax.Array:
-        marks: jax.Array = network.apply(params, image.astype(jnp.float32)[None] / 127.5 - 1, *known)
-        return marks[0]
-
+    mark = jax.jit(lambda params, image, *known: network.apply(params, _as_seen(image), *known)[0])
     return lambda image, hr: float(mark(params, image, *known))
+
+
+def _as_seen(image: jax.Array) -> jax.Array:
+    """(h, w, 3) uint8 -> a batch of one, in [-1, 1]."""
+    return image.astype(jnp.float32)[None] / 127.5 - 1

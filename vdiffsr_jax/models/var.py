@@ -90,11 +90,7 @@ class VARTrunk(nnx.Module):
         Returns: one (b, L, width) per tap.
         Raises: ValueError if x_in does not have the tokens of all levels but the first.
         """
-        return self._hidden_states(self.condition(label), x_in, taps)
-
-    def _hidden_states(
-        self, cond: Float[Array, "_ width"] | None, x_in: Float[Array, "b m z"], taps: Sequence[int]
-    ) -> list[Float[Array, "b n width"]]:
+        cond = self.condition(label)
         want = (self.cfg.num_tokens - self.cfg.patch_nums[0] ** 2, self.cfg.code_dim)
         if x_in.shape[1:] != want:
             raise ValueError(f"x_in has shape {x_in.shape}; this VAR needs (b, {want[0]}, {want[1]})")
@@ -140,9 +136,8 @@ class VAR(VARTrunk):
         if dropout_key is not None and label is not None:
             dropped = jax.random.bernoulli(dropout_key, class_dropout, label.shape)
             label = jnp.where(dropped, self.cfg.num_classes, label)
-        cond = self.condition(label)
-        (hidden,) = self._hidden_states(cond, x_in, [self.cfg.depth])
-        return self.logits(hidden, cond)
+        (hidden,) = self.hidden_states(label, x_in, [self.cfg.depth])
+        return self.logits(hidden, self.condition(label))
 
     def logits(
         self, hidden: Float[Array, "b n width"], cond: Float[Array, "_ width"] | None

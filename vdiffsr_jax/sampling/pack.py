@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ import numpy as np
 
 from vdiffsr_jax.config import ConfigError, SharpConfig, to_dict
 from vdiffsr_jax.models import fidelity
-from vdiffsr_jax.models.build import Params, cast, flatten
+from vdiffsr_jax.models.build import cast, flatten
 from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.weights import checkpoint
 from vdiffsr_jax.weights.checkpoint import CheckpointError, Model
@@ -48,7 +48,8 @@ def pack(
     if sharp is not None:
         other = _folded(sharp)
         _check_same(source, model, sharp, other)
-        networks = _different(model.items, other.items)
+        pairs = {name: (params, other.items[name]) for name, params in model.items.items()}
+        networks = tuple(name for name, both in pairs.items() if not jax.tree.all(jax.tree.map(np.array_equal, *both)))
         if not networks:
             raise CheckpointError(f"--sharp {sharp}: the same numbers as {source}, so there is nothing between them")
         config = dataclasses.replace(config, sharp=dataclasses.replace(ends or SharpConfig(), networks=networks))
@@ -83,10 +84,6 @@ def _check_same(source: str, model: Model, sharp: str, other: Model) -> None:
                     f"--sharp {sharp}: its {network} is not that of {source}: {name} differs, which both ends share; "
                     "train one from the other"
                 )
-
-
-def _different(a: Mapping[str, Params], b: Mapping[str, Params]) -> tuple[str, ...]:
-    return tuple(name for name in a if not jax.tree.all(jax.tree.map(np.array_equal, a[name], b[name])))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

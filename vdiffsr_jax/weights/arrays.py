@@ -15,8 +15,8 @@ from etils import epath
 
 from vdiffsr_jax.config import first_line
 from vdiffsr_jax.models.build import Params, flatten, misfits, unflatten
+from vdiffsr_jax.runtime.batches import batches
 from vdiffsr_jax.weights import hub_folder
-from vdiffsr_jax.weights.batches import batches
 from vdiffsr_jax.weights.description import CheckpointError
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
@@ -33,21 +33,21 @@ def read(path: epath.Path, abstract: Params, dtype: Dtype | None, placement: Pla
     Args: abstract: names and shapes there must be. dtype, placement: as `checkpoint.load_model` takes them.
     Raises: CheckpointError.
     """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(_target(path, abstract, dtype, placement))
-    placed: list[jax.Array] = []
-    for part in batches(_sizes(leaves), READ_BYTES):
-        arrays = _read(path, leaves[part])
-        placed += [_place(array, struct.sharding) for array, (_, struct) in zip(arrays, leaves[part], strict=True)]
-    params: Params = jax.tree.unflatten(structure, placed)
-    return params
+    target = _target(path, abstract, dtype, placement)
+    placed: Params = jax.tree.map(lambda x, struct: _place(x.read(), struct.sharding), _lazy(path, target), target)
+    return placed
 
 
 def lazily(path: epath.Path, abstract: Params) -> Params:
     """The same as LazyArrays: each is read when it is asked for, with its neighbours. Raises: CheckpointError."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    leaves, structure = jax.tree_util.tree_flatten_with_path(_target(path, abstract, None, here))
+    return _lazy(path, _target(path, abstract, None, here))
+
+
+def _lazy(path: epath.Path, target: Params) -> Params:
+    leaves, structure = jax.tree_util.tree_flatten_with_path(target)
     lazy: list[LazyArray] = []
-    for part in batches(_sizes(leaves), READ_BYTES):
+    for part in batches([struct.size * struct.dtype.itemsize for _, struct in leaves], READ_BYTES):
         batch = _Batch(path, leaves[part])
         lazy += [
             LazyArray(struct.shape, np.dtype(struct.dtype), functools.partial(batch.take, i))
@@ -68,10 +68,6 @@ class _Batch:
         if i not in self.arrays:
             self.arrays = dict(enumerate(_read(self.path, self.leaves)))
         return self.arrays.pop(i)
-
-
-def _sizes(leaves: Sequence[Leaf]) -> list[int]:
-    return [struct.size * struct.dtype.itemsize for _, struct in leaves]
 
 
 def _read(path: epath.Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:

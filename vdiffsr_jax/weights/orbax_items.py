@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from vdiffsr_jax.models.build import Params, flatten
-from vdiffsr_jax.weights.batches import batches
+from vdiffsr_jax.runtime.batches import batches
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
 WRITE_BYTES = 1 << 23

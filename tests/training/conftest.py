@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from tests.training import tiny
-from vdiffsr_jax.cli.train import runs
 from vdiffsr_jax.config import to_dict
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.training import tasks
+from vdiffsr_jax.training.chain import runs
 from vdiffsr_jax.training.config import TrainConfig, parse_train
 from vdiffsr_jax.weights import checkpoint
 

@@ -13,10 +13,10 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.lax import Precision
 
 from tests.sampling.conftest import tiny_config
-from vdiffsr_jax.cli.train import runs
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.planning import abstract_programs
 from vdiffsr_jax.planning.assumed import with_assumed_weights
+from vdiffsr_jax.training.chain import runs
 from vdiffsr_jax.training.config import parse_train
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.py"

@@ -13,10 +13,10 @@ import pytest
 
 from tests.training import tiny
 from tests.training.conftest import SMOKE, write_config
-from vdiffsr_jax.cli.train import runs
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.training import tasks
+from vdiffsr_jax.training.chain import runs
 from vdiffsr_jax.training.config import TrainConfig, parse_train
 from vdiffsr_jax.training.optim import GROUPS, Flat
 from vdiffsr_jax.training.settings import with_settings

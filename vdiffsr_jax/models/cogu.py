@@ -13,6 +13,8 @@ from vdiffsr_jax.models.layers import ZEROS, Conv, GroupNorm, LayerNorm, Linear
 from vdiffsr_jax.models.swin import NORM_EPS
 from vdiffsr_jax.ops.resize import bilinear
 
+Map = Float[Array, "b R R c"]
+
 
 class CoGU(nnx.Module):
     """Features h, aligned prior p, condition c = [timestep embedding; mean of the pyramid]:
@@ -51,9 +53,7 @@ class CoGU(nnx.Module):
         """W_p LN(p), p resized to the stage: all that depends on the prior alone."""
         return self.w_p(self.norm_p(bilinear(p, (self.size, self.size))))
 
-    def __call__(
-        self, h: Float[Array, "b R R c"], prepared: Float[Array, "b R R dim"], condition: Float[Array, "b cond"]
-    ) -> Float[Array, "b R R c"]:
+    def __call__(self, h: Map, prepared: Float[Array, "b R R dim"], condition: Float[Array, "b cond"]) -> Map:
         """h' of the equations above; `prepared` comes from `prepare`."""
         u = self.w_h(self.norm_h(h)) + prepared
         v = u + self.mix(u)

@@ -19,6 +19,12 @@ from vdiffsr_jax.ops.attention import attention, attention_weights
 from vdiffsr_jax.ops.embed import grid_centres, rotary_angles, rotate
 from vdiffsr_jax.ops.window import relative_position_bias, window_attention
 
+Map = Float[Array, "b R R c"]
+Queries = Float[Array, "b R R dim"]  # rotated, those of all heads
+Embedding = Float[Array, "b emb_dim"]  # of the timestep
+Level = Float[Array, "b p p prior_dim"]
+Cells = Int[Array, "n 2"]  # row and column in a map
+
 
 class Prepared(NamedTuple):
     """What a unit computes from the prior alone: keys and values of each branch, None where it is off."""
@@ -54,7 +60,7 @@ class Places(NamedTuple):
         """Every cell rotated by its own centre."""
         return self.rotate(x.reshape(x.shape[0], -1, x.shape[-1]), grid_centres(x.shape[1])).reshape(x.shape)
 
-    def heads_at(self, q: Float[Array, "b R R dim"], at: Int[Array, "n 2"]) -> Float[Array, "b n heads d"]:
+    def heads_at(self, q: Queries, at: Cells) -> Float[Array, "b n heads d"]:
         """Queries of a map at cells (row, column)."""
         return q[:, at[:, 0], at[:, 1]].reshape(q.shape[0], -1, self.heads, self.head_dim)
 
@@ -88,19 +94,17 @@ class SameScale(nnx.Module):
         table = ((2 * self.window - 1) ** 2, places.heads)
         self.bias_table = nnx.Param(BIAS_TABLE_INIT(rngs.params(), table, jnp.float32))
 
-    def prepare(self, p: Float[Array, "b p p prior_dim"]) -> KeyValue:
+    def prepare(self, p: Level) -> KeyValue:
         """Rotated keys, and values, of the aligned level, both (b, p, p, dim)."""
         k, v = jnp.split(self.kv(p), 2, axis=-1)
         return KeyValue(self.places.rotate_map(k), v)
 
-    def __call__(self, q: Float[Array, "b R R dim"], prepared: KeyValue) -> Float[Array, "b R R dim"]:
+    def __call__(self, q: Queries, prepared: KeyValue) -> Queries:
         """What rotated queries read."""
         bias = relative_position_bias(self.bias_table[...], self.window, self.queries)
         return window_attention(q, *prepared, bias, window=self.queries)
 
-    def weights(
-        self, q: Float[Array, "b R R dim"], prepared: KeyValue, at: Int[Array, "n 2"]
-    ) -> Float32[Array, "b n heads p p"]:
+    def weights(self, q: Queries, prepared: KeyValue, at: Cells) -> Float32[Array, "b n heads p p"]:
         """`Reading.same` of the queries at (n, 2), (row, column) in the rotated map q (b, R, R, dim)."""
         b, p = q.shape[0], prepared[0].shape[1]
         side, windows, d = self.window, p // self.window, self.places.head_dim
@@ -149,9 +153,7 @@ class CrossScale(nnx.Module):
         k = self.places.rotate(k, np.concatenate([grid_centres(self.patch_nums[k]) for k in self.levels]))
         return KeyValue(k, v.reshape(k.shape))
 
-    def __call__(
-        self, q: Float[Array, "b R R dim"], prepared: KeyValue, emb: Float[Array, "b emb_dim"]
-    ) -> Float[Array, "b R R dim"]:
+    def __call__(self, q: Queries, prepared: KeyValue, emb: Embedding) -> Queries:
         """softmax(q k^T / sqrt(d) + level bias) v of rotated queries, the softmax in float32."""
         k, v = prepared
         heads, d = self.places.heads, self.places.head_dim
@@ -159,7 +161,7 @@ class CrossScale(nnx.Module):
         return attention(queries, k, v, scale=d**-0.5, bias=self._bias(emb)).reshape(q.shape)
 
     def weights(
-        self, q: Float[Array, "b R R dim"], prepared: KeyValue, emb: Float[Array, "b emb_dim"], at: Int[Array, "n 2"]
+        self, q: Queries, prepared: KeyValue, emb: Embedding, at: Cells
     ) -> tuple[Float32[Array, "b n heads _ _"], ...]:
         """`Reading.cross` of the queries at (n, 2), (row, column) in the rotated map q (b, R, R, dim)."""
         queries, scale = self.places.heads_at(q, at), self.places.head_dim**-0.5
@@ -169,7 +171,7 @@ class CrossScale(nnx.Module):
         shapes = [(*seen.shape[:3], p, p) for p in self.patch_nums]
         return tuple(reached[k].reshape(s) if k in reached else jnp.zeros(s) for k, s in enumerate(shapes))
 
-    def _bias(self, emb: Float[Array, "b emb_dim"]) -> Float[Array, "b heads 1 tokens"]:
+    def _bias(self, emb: Embedding) -> Float[Array, "b heads 1 tokens"]:
         """Of every token in reach, by its level."""
         level_of_token = np.concatenate([np.full(self.patch_nums[level] ** 2, level) for level in self.levels])
         by_level = self.level_bias(emb).reshape(-1, self.places.heads, 1, len(self.patch_nums))
@@ -218,9 +220,7 @@ class CSPA(nnx.Module):
         )
         self.w_o = Linear((cfg.same + cfg.cross) * cfg.dim, channels, dtype=dtype, kernel_init=ZEROS, rngs=rngs)
 
-    def prepare(
-        self, p: Float[Array, "b p p prior_dim"], pyramid: tuple[Float[Array, "b _ _ prior_dim"], ...]
-    ) -> Prepared:
+    def prepare(self, p: Level, pyramid: tuple[Float[Array, "b _ _ prior_dim"], ...]) -> Prepared:
         """What depends on the prior only, keys and values of each branch that is on.
 
         Args: p: the level aligned with the stage. pyramid: all levels, coarse to fine.
@@ -230,9 +230,7 @@ class CSPA(nnx.Module):
             None if self.cross is None else self.cross.prepare(pyramid),
         )
 
-    def __call__(
-        self, h: Float[Array, "b R R c"], prepared: Prepared, emb: Float[Array, "b emb_dim"]
-    ) -> Float[Array, "b R R c"]:
+    def __call__(self, h: Map, prepared: Prepared, emb: Embedding) -> Map:
         """h'' of the equation above; `prepared` comes from `prepare`, `emb` is the timestep embedding."""
         same, cross = prepared
         q = self._queries(h)
@@ -243,9 +241,7 @@ class CSPA(nnx.Module):
             read.append(self.cross(q, cross, emb))
         return h + self.w_o(jnp.concatenate(read, axis=-1))
 
-    def read(
-        self, h: Float[Array, "b R R c"], prepared: Prepared, emb: Float[Array, "b emb_dim"], at: Int[Array, "n 2"]
-    ) -> Reading:
+    def read(self, h: Map, prepared: Prepared, emb: Embedding, at: Cells) -> Reading:
         """What a call with the same arguments weighs the prior with, for the queries at `at` (n, 2)."""
         same, cross = prepared
         q = self._queries(h)
@@ -254,5 +250,5 @@ class CSPA(nnx.Module):
             None if self.cross is None or cross is None else self.cross.weights(q, cross, emb, at),
         )
 
-    def _queries(self, h: Float[Array, "b R R c"]) -> Float[Array, "b R R dim"]:
+    def _queries(self, h: Map) -> Queries:
         return self.places.rotate_map(self.w_q(self.norm(h)))

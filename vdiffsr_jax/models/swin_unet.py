@@ -23,6 +23,8 @@ from vdiffsr_jax.models.swin import NORM_EPS, SwinLayer
 from vdiffsr_jax.ops.embed import timestep_embedding
 
 Map = Float[Array, "b h w c"]
+LR = Float[Array, "b h w 3"]
+Steps = Int[Array, " b"]
 Fuse = Callable[[int, Map, Float[Array, "b emb"]], Map]
 
 
@@ -41,7 +43,7 @@ class TimeEmbed(nnx.Module):
         self.fc1 = Linear(channels, 4 * channels, dtype=dtype, rngs=rngs)
         self.fc2 = Linear(4 * channels, 4 * channels, dtype=dtype, rngs=rngs)
 
-    def __call__(self, t: Int[Array, " b"]) -> Float[Array, "b {4*self.channels}"]:
+    def __call__(self, t: Steps) -> Float[Array, "b {4*self.channels}"]:
         return self.fc2(jax.nn.silu(self.fc1(timestep_embedding(t, self.channels))))
 
 
@@ -137,9 +139,7 @@ class SwinUNet(nnx.Module):
         self.norm_out = GroupNorm(channels, eps=NORM_EPS, num_groups=cfg.num_groups, dtype=dtype)
         self.conv_out = Conv(channels, cfg.out_channels, dtype=dtype, kernel_init=ZEROS, rngs=rngs)
 
-    def __call__(
-        self, x: Map, t: Int[Array, " b"], lr: Float[Array, "b h w 3"], fuse: Fuse | None = None
-    ) -> Float32[Array, "b h w o"]:
+    def __call__(self, x: Map, t: Steps, lr: LR, fuse: Fuse | None = None) -> Float32[Array, "b h w o"]:
         """Prediction of z_0.
 
         Args: x: z_t already divided by its standard deviation. t: the network's own steps. lr: in [-1, 1]. fuse:
@@ -148,9 +148,7 @@ class SwinUNet(nnx.Module):
         """
         return dict(self.blocks(x, t, lr, fuse))["out"]
 
-    def blocks(
-        self, x: Map, t: Int[Array, " b"], lr: Float[Array, "b h w 3"], fuse: Fuse | None = None
-    ) -> Iterator[tuple[str, jax.Array]]:
+    def blocks(self, x: Map, t: Steps, lr: LR, fuse: Fuse | None = None) -> Iterator[tuple[str, jax.Array]]:
         """The forward pass, block by block: (name, output) from "time_embed" to "out". Arguments as for a call."""
         self._check(x, lr)
         place = itertools.count()

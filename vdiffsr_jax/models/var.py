@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Float32, Int, Int32, PRNGKeyArray
 from vdiffsr_jax.config import VARConfig
 from vdiffsr_jax.models.layers import KeyValue, LayerNorm, Linear
 from vdiffsr_jax.models.remat import remat_block
-from vdiffsr_jax.models.var_block import VARBlock, level_sizes, normal_init
+from vdiffsr_jax.models.var_block import Modulation, Tokens, VARBlock, level_sizes, normal_init
 from vdiffsr_jax.ops.sampling import sample
 
 
@@ -62,7 +62,7 @@ class VARTrunk(nnx.Module):
             raise ValueError("this VAR is not folded: it needs a class label")
         return self.class_embed[...][label]
 
-    def modulations(self, cond: Float[Array, "b width"] | None) -> list[Float[Array, "6 _ 1 width"]]:
+    def modulations(self, cond: Float[Array, "b width"] | None) -> list[Modulation]:
         """The six AdaLN vectors of every block, each (6, b, 1, width)."""
         shared = None
         if self.shared_ada is not None and cond is not None:
@@ -82,7 +82,7 @@ class VARTrunk(nnx.Module):
 
     def hidden_states(
         self, label: Int[Array, " _"] | None, x_in: Float[Array, "b m z"], taps: Sequence[int]
-    ) -> list[Float[Array, "b n width"]]:
+    ) -> list[Tokens]:
         """Residual stream after the blocks numbered `taps` (1-based, ascending); blocks above the last do not run.
 
         Args: label: (b,) or (1,) int32 in 0..num_classes, where num_classes is the null class; ignored if folded.
@@ -139,9 +139,7 @@ class VAR(VARTrunk):
         (hidden,) = self.hidden_states(label, x_in, [self.cfg.depth])
         return self.logits(hidden, self.condition(label))
 
-    def logits(
-        self, hidden: Float[Array, "b n width"], cond: Float[Array, "_ width"] | None
-    ) -> Float32[Array, "b n vocab"]:
+    def logits(self, hidden: Tokens, cond: Float[Array, "_ width"] | None) -> Float32[Array, "b n vocab"]:
         """Head over the last block's output, (b, n, width) -> (b, n, vocab), float32."""
         if self.head_ada is not None and cond is not None:
             scale_shift = self.head_ada(jax.nn.silu(cond)).reshape(cond.shape[0], 2, -1)

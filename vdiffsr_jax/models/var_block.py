@@ -20,6 +20,8 @@ from vdiffsr_jax.models.layers import Initializer, KeyValue, LayerNorm, Linear
 from vdiffsr_jax.ops.attention import attention, l2_normalize, level_causal_attention
 
 MAX_LOG_SCALE = math.log(100.0)
+Tokens = Float[Array, "b n width"]
+Modulation = Float[Array, "6 _ 1 width"]  # of each sample, or one for all
 
 
 def level_sizes(cfg: VARConfig) -> tuple[int, ...]:
@@ -44,9 +46,7 @@ class SelfAttention(nnx.Module):
         self.log_scale = nnx.Param(jnp.full((self.heads,), math.log(4.0), jnp.float32)) if cfg.attn_l2_norm else None
         self.proj = Linear(width, width, kernel_init=normal_init(cfg, 1 / math.sqrt(2 * cfg.depth)), **lora)
 
-    def __call__(
-        self, x: Float[Array, "b n width"], past: KeyValue | None = None
-    ) -> tuple[Float[Array, "b n width"], KeyValue]:
+    def __call__(self, x: Tokens, past: KeyValue | None = None) -> tuple[Tokens, KeyValue]:
         """All levels at once, (b, n, width); or with `past` the next level alone, which sees all of `past`."""
         q, k, v = self._qkv(x)
         if past is None and not self.full:
@@ -88,9 +88,7 @@ class VARBlock(nnx.Module):
         self.ada = None if constants else Linear(width, 6 * width, kernel_init=_ada_init, rngs=rngs)
         self.ada_gss = nnx.Param(_ada_init(rngs.params(), (1, 6 * width)).reshape(6, width)) if constants else None
 
-    def modulation(
-        self, cond: Float[Array, "b width"] | None, shared: Float[Array, "b 6 width"] | None
-    ) -> Float[Array, "6 _ 1 width"]:
+    def modulation(self, cond: Float[Array, "b width"] | None, shared: Float[Array, "b 6 width"] | None) -> Modulation:
         """Of each sample, or one for all: gamma_1, gamma_2, scale_1, scale_2, shift_1, shift_2."""
         if self.ada is not None and cond is not None:
             six = self.ada(jax.nn.silu(cond)).reshape(cond.shape[0], 6, -1)
@@ -100,9 +98,7 @@ class VARBlock(nnx.Module):
             six = six if shared is None else six + shared
         return six.transpose(1, 0, 2)[:, :, None]
 
-    def __call__(
-        self, x: Float[Array, "b n width"], modulation: Float[Array, "6 _ 1 width"], past: KeyValue | None = None
-    ) -> tuple[Float[Array, "b n width"], KeyValue]:
+    def __call__(self, x: Tokens, modulation: Modulation, past: KeyValue | None = None) -> tuple[Tokens, KeyValue]:
         gamma_1, gamma_2, scale_1, scale_2, shift_1, shift_2 = modulation
         y, cache = self.attn(self.norm(x) * (1 + scale_1) + shift_1, past)
         x = x + (gamma_1 * y).astype(self.dtype)

@@ -22,6 +22,7 @@ from vdiffsr_jax.ops.quantize import codebook_usage, nearest_code, straight_thro
 from vdiffsr_jax.ops.resize import area, bicubic
 
 Tokens = Int[Array, "b _"]  # of one level, p_k squared
+Features = Float[Array, "b S S z"]
 CodeMap = Float32[Array, "b S S z"]
 
 
@@ -45,7 +46,7 @@ class MultiScaleQuantizer(nnx.Module):
         with precision.exact():
             return (1 - r) * up + r * self.phi[phi_index(self.cfg, k)](up)
 
-    def look_up(self, f: Float[Array, "b S S z"]) -> tuple[list[Int32[Array, "b _"]], list[Float32[Array, "b _ z"]]]:
+    def look_up(self, f: Features) -> tuple[list[Int32[Array, "b _"]], list[Float32[Array, "b _ z"]]]:
         """The tokens of every level, coarse to fine, and the vectors they stand for.
 
         Raises: ValueError for another S than the last level's (levels are absolute).
@@ -74,9 +75,7 @@ class MultiScaleQuantizer(nnx.Module):
         p = self.cfg.patch_nums[k]
         return area(f_hat, (p, p)).reshape(-1, p * p, self.cfg.z_channels)
 
-    def __call__(
-        self, f: Float[Array, "b S S z"]
-    ) -> tuple[Float[Array, "b S S z"], Float[Array, ""], list[Int32[Array, "b _"]]]:
+    def __call__(self, f: Features) -> tuple[Features, Float[Array, ""], list[Int32[Array, "b _"]]]:
         """f_hat of the last level with the gradient passed straight to f, the loss, and the tokens.
 
         The loss is the mean over levels of beta mean (sg[f_hat_k] - f)^2 + mean (f_hat_k - sg[f])^2.
@@ -108,7 +107,7 @@ class VARTokenizer(nnx.Module):
         """Image -> features f, not quantised; raises ValueError if a side does not divide by cfg.factor."""
         return self.quant_conv(self.encoder(image)).astype(jnp.float32)
 
-    def tokens(self, f: Float[Array, "b S S z"]) -> list[Int32[Array, "b _"]]:
+    def tokens(self, f: Features) -> list[Int32[Array, "b _"]]:
         """f -> one (b, p_k^2) int32 per level, coarse to fine."""
         return self.quantizer.look_up(f)[0]
 

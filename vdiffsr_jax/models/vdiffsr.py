@@ -17,7 +17,7 @@ from vdiffsr_jax.models.build import Params, build
 from vdiffsr_jax.models.cogu import CoGU
 from vdiffsr_jax.models.cspa import CSPA, Prepared, Reading, aligned_level
 from vdiffsr_jax.models.remat import remat_block
-from vdiffsr_jax.models.swin_unet import Map, SwinUNet, swin_places
+from vdiffsr_jax.models.swin_unet import LR, Map, Steps, SwinUNet, swin_places
 
 
 class PriorCache(NamedTuple):
@@ -79,9 +79,7 @@ class VDiffSR(nnx.Module):
             cspa=tuple(unit.prepare(p, levels) for unit, p in zip(self.cspa or (), aligned, strict=False)),
         )
 
-    def __call__(
-        self, x: Map, t: Int[Array, " b"], lr: Float[Array, "b h w 3"], cache: PriorCache | None = None
-    ) -> Float32[Array, "b h w c"]:
+    def __call__(self, x: Map, t: Steps, lr: LR, cache: PriorCache | None = None) -> Float32[Array, "b h w c"]:
         """Prediction of z_0.
 
         Args: x: z_t already divided by its standard deviation. lr: in [-1, 1]. cache: from `encode_prior`, with the
@@ -98,9 +96,7 @@ class VDiffSR(nnx.Module):
 
         return self.unet(x, t, lr, lambda i, h, emb: remat_block(functools.partial(fuse, i), self.remat)(h, emb))
 
-    def attention(
-        self, x: Map, t: Int[Array, " b"], lr: Float[Array, "b h w 3"], cache: PriorCache, queries: Int[Array, "n 2"]
-    ) -> tuple[Reading, ...]:
+    def attention(self, x: Map, t: Steps, lr: LR, cache: PriorCache, queries: Int[Array, "n 2"]) -> tuple[Reading, ...]:
         """What CSPA reads of the prior in every place, in forward order; arguments as for a call.
 
         Args: queries: row and column in the latent; each stage answers for the cell that holds it.

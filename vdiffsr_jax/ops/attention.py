@@ -19,6 +19,7 @@ MIN_SPAN = 128
 # Logits that one sample may have in flight, 8 MiB in float32.
 MAX_LOGITS = 2**21
 _CUDNN_HEAD_DIM = 128
+Heads = Float[Array, "batch tokens heads dim"]
 
 
 def attention(
@@ -109,14 +110,7 @@ def _by_blocks(
     return y.reshape(*q.shape[:-3], count * block, *y.shape[-2:])[..., :n, :, :]
 
 
-def level_causal_attention(
-    q: Float[Array, "batch tokens heads dim"],
-    k: Float[Array, "batch tokens heads dim"],
-    v: Float[Array, "batch tokens heads dim"],
-    *,
-    level_sizes: Sequence[int],
-    scale: float = 1.0,
-) -> Float[Array, "batch tokens heads dim"]:
+def level_causal_attention(q: Heads, k: Heads, v: Heads, *, level_sizes: Sequence[int], scale: float = 1.0) -> Heads:
     """Attention in which a token sees every token of its own level and of all coarser ones.
 
     Each span of levels is one product with the keys up to its own end, so keys that nobody may see are not multiplied;

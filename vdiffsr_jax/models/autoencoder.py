@@ -21,6 +21,7 @@ from vdiffsr_jax.ops.conv import upsample2x_conv2d
 from vdiffsr_jax.ops.shuffle import channels_to_pixels, pixels_to_channels
 
 EPS = 1e-6
+Config = VQGANConfig | VARTokenizerConfig
 
 
 class Reconstruction(NamedTuple):
@@ -156,21 +157,12 @@ class Encoder(nnx.Module):
     `deep_attention`: attention after every block of the deepest level too, and one fused q, k, v map (VAR's tokenizer).
     """
 
-    def __init__(
-        self,
-        cfg: VQGANConfig | VARTokenizerConfig,
-        in_channels: int,
-        out_channels: int,
-        *,
-        deep_attention: bool,
-        dtype: DTypeLike,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, cfg: Config, c: int, o: int, *, deep_attention: bool, dtype: DTypeLike, rngs: nnx.Rngs):
         widths = [cfg.ch * m for m in cfg.ch_mult]
         last = len(widths) - 1
         how: dict[str, Any] = {"num_groups": cfg.num_groups, "dtype": dtype, "rngs": rngs}
         self.patch_size = cfg.patch_size
-        self.conv_in = Conv(in_channels * cfg.patch_size**2, cfg.ch, 3, dtype=dtype, rngs=rngs)
+        self.conv_in = Conv(c * cfg.patch_size**2, cfg.ch, 3, dtype=dtype, rngs=rngs)
 
         def level(i: int) -> Resolution:
             attention = cfg.attention and deep_attention and i == last
@@ -181,10 +173,10 @@ class Encoder(nnx.Module):
         self.down = nnx.List([level(i) for i in range(len(widths))])
         self.mid = Middle(widths[-1], attention=cfg.attention, fused_qkv=deep_attention, **how)
         self.norm_out = make_norm(widths[-1], num_groups=cfg.num_groups, dtype=dtype)
-        self.conv_out = Conv(widths[-1], out_channels, 3, dtype=dtype, rngs=rngs)
+        self.conv_out = Conv(widths[-1], o, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, image: Float[Array, "b H W c"]) -> Float[Array, "b h w o"]:
-        """(b, h, w, in_channels), h and w divisible by the factor -> (b, h / factor, w / factor, out_channels).
+        """(b, h, w, c), h and w divisible by the factor -> (b, h / factor, w / factor, o).
 
         Raises: ValueError if the size does not divide.
         """
@@ -200,20 +192,11 @@ class Encoder(nnx.Module):
 class Decoder(nnx.Module):
     """Mirror of `Encoder`, with one more block per level; level 0 is the finest and comes last."""
 
-    def __init__(
-        self,
-        cfg: VQGANConfig | VARTokenizerConfig,
-        in_channels: int,
-        out_channels: int,
-        *,
-        deep_attention: bool,
-        dtype: DTypeLike,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, cfg: Config, c: int, o: int, *, deep_attention: bool, dtype: DTypeLike, rngs: nnx.Rngs):
         widths = [cfg.ch * m for m in cfg.ch_mult]
         last = len(widths) - 1
         how: dict[str, Any] = {"num_groups": cfg.num_groups, "dtype": dtype, "rngs": rngs}
-        self.conv_in = Conv(in_channels, widths[-1], 3, dtype=dtype, rngs=rngs)
+        self.conv_in = Conv(c, widths[-1], 3, dtype=dtype, rngs=rngs)
         self.mid = Middle(widths[-1], attention=cfg.attention, fused_qkv=deep_attention, **how)
 
         def level(i: int) -> Resolution:
@@ -225,10 +208,10 @@ class Decoder(nnx.Module):
         self.up = nnx.List([level(i) for i in range(len(widths))])
         self.norm_out = make_norm(widths[0], num_groups=cfg.num_groups, dtype=dtype)
         self.patch_size = cfg.patch_size
-        self.conv_out = Conv(widths[0], out_channels * cfg.patch_size**2, 3, dtype=dtype, rngs=rngs)
+        self.conv_out = Conv(widths[0], o * cfg.patch_size**2, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, z: Float[Array, "b h w c"]) -> Float[Array, "b H W o"]:
-        """(b, h, w, in_channels) -> (b, factor h, factor w, out_channels)."""
+        """(b, h, w, c) -> (b, factor h, factor w, o)."""
         x = self.mid(self.conv_in(z))
         for stage in reversed(list(self.up)):
             x = stage(x)

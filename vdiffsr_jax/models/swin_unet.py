@@ -50,22 +50,13 @@ class TimeEmbed(nnx.Module):
 class TimedResBlock(nnx.Module):
     """skip(x) + conv(silu((1 + scale) norm(conv(silu(norm(x)))) + shift)), scale and shift linear in silu(emb)."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        emb_channels: int,
-        *,
-        num_groups: int,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        self.norm1 = GroupNorm(in_channels, eps=NORM_EPS, num_groups=num_groups, dtype=dtype)
-        self.conv1 = Conv(in_channels, out_channels, dtype=dtype, rngs=rngs)
-        self.emb = Linear(emb_channels, 2 * out_channels, dtype=dtype, rngs=rngs)
-        self.norm2 = GroupNorm(out_channels, eps=NORM_EPS, num_groups=num_groups, dtype=dtype)
-        self.conv2 = Conv(out_channels, out_channels, dtype=dtype, kernel_init=ZEROS, rngs=rngs)
-        self.skip = Linear(in_channels, out_channels, dtype=dtype, rngs=rngs) if in_channels != out_channels else None
+    def __init__(self, c: int, o: int, emb: int, *, num_groups: int, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        self.norm1 = GroupNorm(c, eps=NORM_EPS, num_groups=num_groups, dtype=dtype)
+        self.conv1 = Conv(c, o, dtype=dtype, rngs=rngs)
+        self.emb = Linear(emb, 2 * o, dtype=dtype, rngs=rngs)
+        self.norm2 = GroupNorm(o, eps=NORM_EPS, num_groups=num_groups, dtype=dtype)
+        self.conv2 = Conv(o, o, dtype=dtype, kernel_init=ZEROS, rngs=rngs)
+        self.skip = Linear(c, o, dtype=dtype, rngs=rngs) if c != o else None
 
     def __call__(self, x: Map, emb: Float[Array, "b emb"]) -> Float[Array, "b h w o"]:
         h = self.conv1(jax.nn.silu(self.norm1(x)))

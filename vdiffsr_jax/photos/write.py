@@ -18,6 +18,8 @@ from PIL import Image
 from vdiffsr_jax.photos import exif, icc, png, tiff
 from vdiffsr_jax.photos.photo import ImageError, Photo, on_white, to_8_bits
 
+Parts = Sequence[bytes | memoryview]  # of a file
+Announce = Callable[[Path], None]  # is given a whole file just before it takes its name
 _LONGEST_SIDE = {"jpeg": 65_500, "webp": 16_383}
 _LONGEST_NAME = 255
 # What a JPEG has room for in one segment.
@@ -25,12 +27,7 @@ _LARGEST_EXIF, _LARGEST_XMP = 65_533, 65_502
 
 
 def write(
-    path: Path,
-    photo: Photo,
-    format: str,
-    *,
-    quality: int = 95,
-    announce: Callable[[Path], None] = lambda file: None,
+    path: Path, photo: Photo, format: str, *, quality: int = 95, announce: Announce = lambda file: None
 ) -> tuple[str, ...]:
     """Write a photo; what the format cannot hold is reduced, and said.
 
@@ -58,9 +55,7 @@ def check(path: Path, height: int, width: int, format: str) -> None:
         raise ImageError(f"its result's name would have {length} bytes; {_LONGEST_NAME} are the most: {path.name}")
 
 
-def write_whole(
-    path: Path, parts: Sequence[bytes | memoryview], announce: Callable[[Path], None] = lambda file: None
-) -> None:
+def write_whole(path: Path, parts: Parts, announce: Announce = lambda file: None) -> None:
     """Write a file so that it appears whole or not at all; `announce` gets the whole file just before.
 
     A file in a bucket (an epath.Path) is made on this machine first.
@@ -85,7 +80,7 @@ def write_whole(
             partial.unlink()
 
 
-def _upload(path: Path, parts: Sequence[bytes | memoryview], announce: Callable[[Path], None]) -> None:
+def _upload(path: Path, parts: Parts, announce: Announce) -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / path.name

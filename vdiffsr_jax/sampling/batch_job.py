@@ -26,7 +26,6 @@ from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
 
 _READ_AHEAD = 2
 _SIZE_READERS = 8
-Announce = Callable[[Path, Path], Callable[[Path], None]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Output:
     quality: int = 95
     compare: Path | None = None
     max_pixels: int = MAX_PIXELS
-    announce: Announce = lambda target, source: lambda file: None
+    announce: Callable[[Path, Path], write.Announce] = lambda target, source: lambda file: None
 
     def size(self, photo: np.ndarray) -> tuple[int, int]:
         """(height, width) of a photo's result."""

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from vdiffsr_jax.config import check_choice
 from vdiffsr_jax.training.optim import Metrics
 
+Layers = Callable[[jax.Array], Sequence[jax.Array]]  # pictures -> the discriminator's maps, the scores last
+
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialConfig:
@@ -73,16 +75,9 @@ def feature_matching(real: Sequence[jax.Array], fake: Sequence[jax.Array]) -> ja
 
 
 def discriminator_loss(
-    layers: Callable[[jax.Array], Sequence[jax.Array]],
-    real: jax.Array,
-    fake: jax.Array,
-    key: jax.Array,
-    weights: AdversarialConfig,
+    layers: Layers, real: jax.Array, fake: jax.Array, key: jax.Array, weights: AdversarialConfig
 ) -> jax.Array:
-    """What the discriminator minimises on real and made pictures (b, h, w, 3), R1 and R2 included.
-
-    Args: layers: pictures -> the discriminator's maps, the scores last.
-    """
+    """What the discriminator minimises on real and made pictures (b, h, w, 3), R1 and R2 included."""
     fake = jax.lax.stop_gradient(fake)
     scores = jnp.split(layers(jnp.concatenate([real, fake]))[-1], 2)
     loss = {"hinge": hinge, "relativistic": relativistic}[weights.form](*scores)
@@ -93,9 +88,7 @@ def discriminator_loss(
     return loss
 
 
-def generator_loss(
-    layers: Callable[[jax.Array], Sequence[jax.Array]], real: jax.Array, fake: jax.Array, weights: AdversarialConfig
-) -> Metrics:
+def generator_loss(layers: Layers, real: jax.Array, fake: jax.Array, weights: AdversarialConfig) -> Metrics:
     """{"gan": what the generator minimises against the scores, "matching": where its weight is not zero}."""
     made = layers(fake)
     if not weights.matching and weights.form == "hinge":

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vdiffsr_jax.conversion.rules import Table, convert_lazily, plan
+from vdiffsr_jax.conversion.rules import Table, convert_lazily, match
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
 
@@ -21,5 +21,6 @@ def convert(
 
 def invert(table: Table, names: Iterable[str], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """{our path: array} -> {PyTorch name: array} for the given PyTorch names; dropped buffers are left out."""
-    todo = plan(table, names)
+    todo, problems = match(table, names)
+    assert not problems
     return {name: np.ascontiguousarray(op.inverse(np.asarray(params[path]))) for path, (name, op) in todo.fill.items()}

@@ -7,7 +7,7 @@ import pytest
 from tests.conversion.in_memory import convert, invert
 from tests.parity_kinds import weights
 from vdiffsr_jax.config import SwinUNetConfig
-from vdiffsr_jax.conversion.rules import ConversionError, plan
+from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.conversion.swin_unet import TABLE, infer_config
 from vdiffsr_jax.models.build import build, flatten
 from vdiffsr_jax.models.swin_unet import SwinUNet
@@ -48,7 +48,7 @@ def test_published_files_convert_strictly_and_tell_their_configuration(name):
     got = convert(TABLE, shapes, empty.__getitem__, want, name)
     assert got.keys() == want.keys()
     assert sum(int(np.prod(array.shape)) for array in got.values()) == 118_593_583
-    dropped = plan(TABLE, shapes).dropped
+    dropped = match(TABLE, shapes)[0].dropped
     assert len(dropped) == 24
     assert all(tensor.endswith(("attn_mask", "relative_position_index")) for tensor in dropped)
 
@@ -83,6 +83,6 @@ def test_round_trip_returns_every_tensor():
     tensors = weights.load(GOLDEN / "swin_unet")
     want = flatten(build(SwinUNet, SMALL).abstract)
     back = invert(TABLE, tensors, convert(TABLE, tensors, tensors.__getitem__, want, "file"))
-    assert tensors.keys() - back.keys() == plan(TABLE, tensors).dropped.keys()
+    assert tensors.keys() - back.keys() == match(TABLE, tensors)[0].dropped.keys()
     for name, array in back.items():
         np.testing.assert_array_equal(array, tensors[name])

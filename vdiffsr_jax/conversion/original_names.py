@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import Iterable
 
-from vdiffsr_jax.conversion.rules import ConversionError, Drop, Op, Table, plan
+from vdiffsr_jax.conversion.rules import ConversionError, Drop, Op, Table, match
 
 # What a pattern of the tables is made of: an escaped character, a group, a choice of one character, a character.
 _TOKEN = re.compile(r"\\(?P<escaped>.)|\((?P<group>[^()]*)\)|\[(?P<choice>\w+)\]|(?P<literal>[^\\()\[\]])")
@@ -29,7 +29,7 @@ def original_names(table: Table, paths: Iterable[str]) -> dict[str, tuple[str, O
     for path, (names, op) in candidates.items():
         free = [name for name in names if not {name.rsplit(".", i)[0] for i in range(1, 3)} & taken]
         result[(free or names)[0] if len(names) > 1 else names[0]] = (path, op)
-    filled = {path: name for path, (name, _) in plan(table, result).fill.items()}
+    filled = {path: name for path, (name, _) in match(table, result)[0].fill.items()}
     if filled != {path: name for name, (path, _) in result.items()}:
         raise ConversionError("the conversion table cannot be read backwards")
     return result

@@ -44,6 +44,8 @@ class Opaque:
     name: str
 
 
+Persistent = Callable[[Any], Any]  # makes what a persistent id stands for
+Attributes = Callable[[Any, Any], Any]  # (object, state) -> object, where the pickle sets attributes
 _NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
 _TEXTS = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
 _BYTES = {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
@@ -60,18 +62,10 @@ _DANGEROUS = re.compile(
 )
 
 
-def load(
-    data: Any,
-    table: Mapping[str, Global],
-    *,
-    persistent: Callable[[Any], Any],
-    attributes: Callable[[Any, Any], Any],
-) -> Any:
+def load(data: Any, table: Mapping[str, Global], *, persistent: Persistent, attributes: Attributes) -> Any:
     """The value a pickle describes.
 
     Args: data: bytes, or a stream, which is left behind the pickle's end. table: {"module.name": Global}.
-        persistent: makes what a persistent id stands for. attributes: (object, state) -> object, called where the
-        pickle sets attributes.
     Raises: PickleError naming the global, or the operation, that is refused.
     """
     machine = _Machine(table, persistent, attributes)
@@ -88,12 +82,7 @@ def load(
 
 
 class _Machine:
-    def __init__(
-        self,
-        table: Mapping[str, Global],
-        persistent: Callable[[Any], Any],
-        attributes: Callable[[Any, Any], Any],
-    ):
+    def __init__(self, table: Mapping[str, Global], persistent: Persistent, attributes: Attributes):
         self.table, self.persistent, self.attributes = table, persistent, attributes
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}

@@ -86,18 +86,8 @@ class Plan:
     dropped: dict[str, str]
 
 
-def plan(table: Table, names: Iterable[str]) -> Plan:
-    """Match every name to exactly one rule.
-
-    Raises: ConversionError listing the names that no rule or several rules match, and paths filled twice.
-    """
-    result, problems = match(table, names)
-    _raise(problems)
-    return result
-
-
 def match(table: Table, names: Iterable[str]) -> tuple[Plan, list[str]]:
-    """As `plan`, with the problems in the place of an error."""
+    """Every name to exactly one rule; and the problems: names that no rule or several match, paths filled twice."""
     result, problems = Plan({}, {}), []
     for name in names:
         hits = [(rule, m) for rule in table if (m := re.fullmatch(rule.pattern, name))]
@@ -141,7 +131,8 @@ def convert_lazily(
         problems += [
             f"missing: {theirs.get(path, path)} {tuple(want[path].shape)}, which would fill {path}" for path in missing
         ]
-    _raise(problems, what)
+    if problems:
+        raise ConversionError(f"{what} does not convert, {len(problems)} problems:\n  " + "\n  ".join(problems))
     return result
 
 
@@ -161,8 +152,3 @@ def _apply(op: Op, tensor: LazyArray) -> LazyArray | None:
         return tensor.laid_out(op.forward)
     except (ValueError, IndexError):
         return None
-
-
-def _raise(problems: Sequence[str], what: str = "the file") -> None:
-    if problems:
-        raise ConversionError(f"{what} does not convert, {len(problems)} problems:\n  " + "\n  ".join(problems))

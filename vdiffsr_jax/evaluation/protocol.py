@@ -12,7 +12,7 @@ import numpy as np
 from vdiffsr_jax.data.config import PRESETS
 from vdiffsr_jax.data.degradation import degrade
 from vdiffsr_jax.evaluation.cases import LEAST, Case, Cases
-from vdiffsr_jax.evaluation.pairs import Check, Failed, usable
+from vdiffsr_jax.evaluation.pairs import SCALE, Check, Failed, usable
 from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.photos.read import read
 from vdiffsr_jax.sampling.files import by_stem, find
@@ -34,7 +34,6 @@ class Protocol:
     crop: int | None = 512
     degradation: str = "fixed"
     seed: int = 0
-    scale: int = 4
 
     def case(self, name: str, photo: np.ndarray, lr: np.ndarray | None = None) -> Case:
         """The centre of a photo (h, w, 3) uint8 and its LR: made here, or cut from a given one at the same place.
@@ -43,17 +42,17 @@ class Protocol:
 
         Raises: ImageError if the photo is too small, or a given LR is not a quarter of its size.
         """
-        height, width = (n // self.scale for n in photo.shape[:2])
+        s = SCALE
+        height, width = (n // s for n in photo.shape[:2])
         if lr is not None and lr.shape[:2] != (height, width):
             raise ImageError(
                 f"has {photo.shape[1]} x {photo.shape[0]} pixels: its LR should have {width} x {height}, "
                 f"not {lr.shape[1]} x {lr.shape[0]}"
             )
-        h, w = (n if self.crop is None else min(n, self.crop // self.scale) for n in (height, width))
-        if min(h, w) * self.scale < LEAST:
+        h, w = (n if self.crop is None else min(n, self.crop // s) for n in (height, width))
+        if min(h, w) * s < LEAST:
             raise ImageError(f"is too small: {photo.shape[1]} x {photo.shape[0]} pixels, at least {LEAST} a side")
         top, left = (height - h) // 2, (width - w) // 2
-        s = self.scale
         hr = np.ascontiguousarray(photo[s * top : s * (top + h), s * left : s * (left + w)])
         if lr is not None:
             return Case(name, hr, np.ascontiguousarray(lr[top : top + h, left : left + w]))

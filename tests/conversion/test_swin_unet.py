@@ -7,7 +7,7 @@ import pytest
 from tests.conversion.in_memory import convert, invert
 from tests.parity_kinds import weights
 from vdiffsr_jax.config import SwinUNetConfig
-from vdiffsr_jax.conversion.rules import ConversionError
+from vdiffsr_jax.conversion.rules import ConversionError, match
 from vdiffsr_jax.conversion.swin_unet import TABLE, infer_config
 from vdiffsr_jax.models.build import build, flatten
 from vdiffsr_jax.models.swin_unet import SwinUNet

@@ -10,13 +10,7 @@ from collections.abc import Sequence
 from vdiffsr_jax.config_file import SWITCHES
 from vdiffsr_jax.sampling.files import UsageError
 
-
-@dataclasses.dataclass(frozen=True)
-class Switch:
-    """One switch and the values it takes; the first is the base that --one-at-a-time departs from."""
-
-    name: str
-    values: tuple[str, ...]
+Switch = tuple[str, tuple[str, ...]]  # its name and values; the first is the base that --one-at-a-time departs from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +32,7 @@ def parse_switch(text: str) -> Switch:
     parts = tuple(part.strip() for part in re.split(r",(?![^(\[]*[)\]])", values))
     if not all(parts) or len(set(parts)) < len(parts):
         raise UsageError(f"--switch {text}: write {name}=VALUE,VALUE with values that differ")
-    return Switch(name, parts)
+    return name, parts
 
 
 def cells(switches: Sequence[Switch], *, one_at_a_time: bool) -> list[Cell]:
@@ -46,17 +40,16 @@ def cells(switches: Sequence[Switch], *, one_at_a_time: bool) -> list[Cell]:
 
     Raises: UsageError if a switch is given twice.
     """
-    names = [switch.name for switch in switches]
+    names = [name for name, _ in switches]
     if len(set(names)) < len(names):
         raise UsageError(f"--switch {max(names, key=names.count)} is given twice; list its values in one")
     if not one_at_a_time:
-        rows = itertools.product(*(switch.values for switch in switches))
+        rows = itertools.product(*(values for _, values in switches))
         return [_cell(names, row, names) for row in rows]
-    base = [switch.values[0] for switch in switches]
+    base = [values[0] for _, values in switches]
     found = [dataclasses.replace(_cell(names, base, names), name="base")]
-    for i, switch in enumerate(switches):
-        for value in switch.values[1:]:
-            found.append(_cell(names, [*base[:i], value, *base[i + 1 :]], [switch.name]))
+    for i, (name, values) in enumerate(switches):
+        found += [_cell(names, [*base[:i], value, *base[i + 1 :]], [name]) for value in values[1:]]
     return found
 
 

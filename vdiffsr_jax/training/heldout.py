@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -10,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.metrics.catalog import Measure
 from vdiffsr_jax.metrics.psnr_ssim import eight_bit, psnr_y
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.photos import sheet
 from vdiffsr_jax.training import named
+from vdiffsr_jax.training.feed import open_batches
 from vdiffsr_jax.training.optim import Flat, Metrics
 from vdiffsr_jax.training.sharding import Layout
 from vdiffsr_jax.training.step import Batch
@@ -44,24 +48,30 @@ def draw_grid(columns: Mapping[str, np.ndarray]) -> Image.Image:
 
 
 class HeldOut:
-    """Judges a model on `batches` (each process its own part of every batch), by `measures` too.
+    """Judges a model on a few batches (each process its own part of every batch), by `measures` too.
 
     Those are computed by every process for all pictures, so that all agree; `pairs` by the only process there is.
+    Raises on construction: ConfigError if there are no held-out images.
     """
 
     def __init__(
         self,
         task: Task[Any, Any],
         layout: Layout,
-        batches: Sequence[Mapping[str, np.ndarray]],
         key: jax.Array,
-        rows: int,
-        measures: Sequence[Measure] = (),
-        pairs: WholePictures | None = None,
+        measures: Sequence[Measure],
+        pairs: WholePictures | None,
     ) -> None:
+        cfg, rows = task.cfg, task.cfg.eval.grid_rows
+        if not cfg.data.has_valid:
+            raise ConfigError(
+                "eval.every is set but data.valid_sources is empty: name held-out photos or set eval.every=0"
+            )
         self.task = task
         self.pairs = pairs
-        self.batches = [layout.put_batch(batch) for batch in batches]
+        with contextlib.closing(open_batches(cfg, "valid")) as batches:
+            found = itertools.islice(batches, cfg.eval.batches)
+            self.batches = [layout.put_batch({n: part for n, part in batch.items() if n != "index"}) for batch in found]
         self.key = key
         self.measures = measures
 

@@ -114,7 +114,7 @@ class Run:
             raise ConfigError(f"task {self.cfg.task} with this configuration trains nothing")
         program = make_program(self.task, params, self.layout)
         self.train_step = program.step
-        latest = self.checkpoints.latest()
+        latest = self.checkpoints.manager.latest_step()
         if latest is None:
             return program.create(params), frozen
         del flat, params
@@ -150,14 +150,10 @@ class Run:
         return open_pairs(cfg.hr, cfg.lr)
 
     def _held_out(self) -> HeldOut:
-        cfg = self.cfg.eval
-        key = jax.random.fold_in(self.key, 2)
-        held_out = HeldOut(
-            self.task, self.layout, feed.held_out(self.cfg), key, cfg.grid_rows, self.measures, self.pairs
-        )
-        known = held_out.metrics(self.task.abstract())
-        if cfg.best and cfg.best not in known:
-            raise ConfigError(f"eval.best={cfg.best!r} is not measured; known here: {', '.join(known)}")
+        held_out = HeldOut(self.task, self.layout, jax.random.fold_in(self.key, 2), self.measures, self.pairs)
+        known, best = held_out.metrics(self.task.abstract()), self.cfg.eval.best
+        if best and best not in known:
+            raise ConfigError(f"eval.best={best!r} is not measured; known here: {', '.join(known)}")
         return held_out
 
     def model(self) -> Flat:
@@ -209,7 +205,7 @@ class Run:
                 window.flush()
                 measured = self._evaluate(step)
                 window.reset()
-            if self.checkpoints.due(step):
+            if self.checkpoints.manager.should_save(step):
                 window.flush()  # nothing that is not finite is ever saved
                 self._save(step, measured)
             self.watch.alive(step)

@@ -44,7 +44,7 @@ class Stop:
         """Whether to stop after this step; every process of a job gets the same answer."""
         if time.monotonic() > self.deadline and not self.asked:
             self._ask(signal.SIGTERM, None)
-        return self.asked if self.alone else checkpoints.preempted(step)
+        return self.asked if self.alone else bool(checkpoints.manager.reached_preemption(step))
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self.previous.items():

@@ -40,7 +40,7 @@ def torch_names(paths: Iterable[str]) -> dict[str, str]:
 
 def in_torch_layout(path: str, array: LazyArray, axes: Mapping[int, tuple[int, ...]] = _TO_TORCH) -> LazyArray:
     """The parameter as PyTorch lays it out; with `axes` of the way back, a tensor as we do."""
-    order = axes.get(array.ndim) if path.endswith("/kernel") else None
+    order = axes.get(len(array.shape)) if path.endswith("/kernel") else None
     return array if order is None else array.laid_out(lambda x: x.transpose(order))
 
 

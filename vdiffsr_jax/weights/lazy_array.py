@@ -48,10 +48,6 @@ class LazyArray:
         return cls(tuple(array.shape), array.dtype, lambda: array)
 
     @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
     def size(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64))
 

@@ -31,7 +31,8 @@ def _without_late_writes(
 class TrainCheckpoints:
     """Numbered train states in one directory; every process of a job calls every method.
 
-    `best` names the metric that ranks checkpoints, `rising` says whether more of it is better.
+    `best` names the metric that ranks checkpoints, `rising` says whether more of it is better. `manager` is orbax's:
+    its `reached_preemption` tells all processes the same step to stop at.
     """
 
     def __init__(
@@ -58,19 +59,6 @@ class TrainCheckpoints:
             self.manager = ocp.CheckpointManager(directory, options=options)
         except OSError as error:
             raise CheckpointError(f"{directory} cannot be written: {error.strerror or error}") from None
-
-    def latest(self) -> int | None:
-        """Number of the newest complete checkpoint."""
-        newest: int | None = self.manager.latest_step()
-        return newest
-
-    def due(self, step: int) -> bool:
-        """Whether `save` at this step would save."""
-        return bool(self.manager.should_save(step))
-
-    def preempted(self, step: int) -> bool:
-        """Whether to stop here because a process of the job was told to; all processes agree on the step."""
-        return bool(self.manager.reached_preemption(step))
 
     def save(
         self,

@@ -11,9 +11,8 @@ CONV = Op(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)) 
 CONV1X1 = Op(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])  # OI11 <-> (in, out)
 
 
-def squeeze(torch_shape_prefix: int) -> Op:
-    """Drop `torch_shape_prefix` leading axes of length one."""
-    n = torch_shape_prefix
+def squeeze(n: int) -> Op:
+    """Drop the `n` leading axes, of length one."""
     return Op(lambda x: x.reshape(x.shape[n:]), lambda x: x.reshape((1,) * n + x.shape))
 
 

@@ -109,7 +109,7 @@ class Watch:
     def _alarm(self) -> None:
         """Say it once for each stall, with where every thread stands."""
         with self._lock:  # no step ends meanwhile
-            if self._overdue() <= 0 or self.stalled:
+            if self.stalled or self.stall is None or self._beat is None or time.monotonic() - self._beat <= self.stall:
                 return
             print(
                 f"{_stacks()}train.py: stalled: no step ended in {self.stall:g} s after step {self._get('step'):.0f}",
@@ -117,11 +117,6 @@ class Watch:
                 flush=True,
             )
             self._set(stalled=1)
-
-    def _overdue(self) -> float:
-        if self.stall is None or self._beat is None:
-            return 0.0
-        return time.monotonic() - self._beat - self.stall
 
     def _get(self, name: str) -> float:
         return self.registry.get_sample_value(f"vdiffsr_{name}") or 0.0

@@ -43,7 +43,8 @@ def described(path: epath.Path) -> Description:
     if found not in READABLE:
         raise CheckpointError(f"{file} has format {found!r}; this version reads {' and '.join(map(str, READABLE))}")
     try:
-        return Description(kind, kinds.parse_config(kind, config), sources, versions.current(path, content), found)
+        place = path / str(content.get(versions.FOLDER) or "")
+        return Description(kind, kinds.parse_config(kind, config), sources, place, found)
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from None
 

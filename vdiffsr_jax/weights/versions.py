@@ -19,12 +19,6 @@ FOLDER = "folder"  # the configuration's word for where the networks lie, absent
 _VERSION = re.compile(r"v(\d+)")
 
 
-def current(directory: epath.Path, content: dict[str, object]) -> epath.Path:
-    """Where the networks lie of which `content` is the configuration."""
-    folder = content.get(FOLDER)
-    return directory if folder is None else directory / str(folder)
-
-
 def is_free(directory: epath.Path) -> bool:
     """Whether there is nothing, or only what a save has left that was killed before it wrote a configuration."""
     return not directory.exists() or (

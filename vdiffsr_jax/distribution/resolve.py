@@ -20,31 +20,26 @@ def resolve(name: str | os.PathLike[str], *, ask: Ask) -> str:
     Args: ask: told the terms of a download from the catalogue, says whether to go on.
     Raises: ConfigError if it is none of the three; DownloadError if it cannot be had.
     """
-    text = os.fspath(name)
-    if _is_here(text):
-        return text
-    if text in catalogue.entries():
-        return str(fetch(text, ask=ask))
-    if _is_hub_id(text):
-        return str(hub.snapshot(text))
-    raise ConfigError(
-        f"{text}: no such directory (convert_torch_weights.py --output makes checkpoints), no model of the catalogue "
-        f"({', '.join(catalogue.entries())}) and no hub repository ORG/NAME"
-    )
+    found = find(text := os.fspath(name), ask=ask)
+    if found == text and not _is_here(text):
+        raise ConfigError(
+            f"{text}: no such directory (convert_torch_weights.py --output makes checkpoints), no model of the "
+            f"catalogue ({', '.join(catalogue.entries())}) and no hub repository ORG/NAME"
+        )
+    return found
 
 
 def find(name: str, *, ask: Ask) -> str:
     """As `resolve`, but what is none of the three stays what it is: whoever reads it says what is missing there."""
-    known = _is_here(name) or name in catalogue.entries() or _is_hub_id(name)
-    return resolve(name, ask=ask) if known else name
+    if _is_here(name):
+        return name
+    if name in catalogue.entries():
+        return str(fetch(name, ask=ask))
+    return str(hub.snapshot(name)) if _HUB_ID.fullmatch(name) else name
 
 
 def _is_here(text: str) -> bool:
     return "://" in text or Path(text).exists()
-
-
-def _is_hub_id(text: str) -> bool:
-    return _HUB_ID.fullmatch(text) is not None and not text.startswith(".")
 
 
 def agree(text: str) -> bool:

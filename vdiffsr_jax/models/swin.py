@@ -74,17 +74,15 @@ class SwinLayer(nnx.Module):
     `size` is the nominal side of the map (from `image_size`): it alone decides window and shift, whatever map comes.
     """
 
-    def __init__(
-        self, channels: int, size: int, cfg: SwinUNetConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
-    ):
+    def __init__(self, c: int, size: int, cfg: SwinUNetConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         width = cfg.swin_embed_dim
         window = min(cfg.window_size, size)
         shift = 0 if size <= cfg.window_size else window // 2
-        self.embed = Linear(channels, width, dtype=dtype, rngs=rngs)
+        self.embed = Linear(c, width, dtype=dtype, rngs=rngs)
         how: dict[str, Any] = {"num_groups": cfg.num_groups, "dtype": dtype, "rngs": rngs}
         shape = (width, width // cfg.num_head_channels, window)
         self.blocks = nnx.List([SwinBlock(*shape, i % 2 * shift, cfg.mlp_ratio, **how) for i in range(cfg.swin_depth)])
-        self.unembed = Linear(width, channels, dtype=dtype, rngs=rngs)
+        self.unembed = Linear(width, c, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Raises ValueError if the map does not divide into windows."""

@@ -34,8 +34,8 @@ from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.planning.abstract_programs import train_program
 from vdiffsr_jax.planning.assumed import with_assumed_weights
 from vdiffsr_jax.training.config import TrainConfig, parse_train
-from vdiffsr_jax.training.hardware import chip_of
 from vdiffsr_jax.training.settings import with_settings
+from vdiffsr_jax.training.speed import chip_of
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = {"published": ("diffusion", "end_to_end", "vqgan_f4", "swin_unet"), "small": ("vqgan_f4",)}

@@ -9,10 +9,9 @@ from tests.training.test_killed import start
 from tests.training.toy import ToyTask, toy_config
 from vdiffsr_jax.models.remat import remat_block
 from vdiffsr_jax.training import speed, tasks
-from vdiffsr_jax.training.hardware import CHIPS, chip_of
 from vdiffsr_jax.training.loop import Run
 from vdiffsr_jax.training.metrics import read_log
-from vdiffsr_jax.training.speed import Speed
+from vdiffsr_jax.training.speed import CHIPS, Speed, chip_of
 
 
 def test_chips_are_told_apart():

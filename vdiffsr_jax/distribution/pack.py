@@ -12,7 +12,7 @@ from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.weights import checkpoint, hub_folder, safetensors_file
-from vdiffsr_jax.weights.formats import FORMAT
+from vdiffsr_jax.weights.description import FORMAT
 from vdiffsr_jax.weights.versions import CONFIG_FILE
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from vdiffsr_jax.config import to_dict
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.training.config import TrainConfig
-from vdiffsr_jax.weights.formats import FORMAT
+from vdiffsr_jax.weights.description import FORMAT
 from vdiffsr_jax.weights.versions import CONFIG_FILE
 
 

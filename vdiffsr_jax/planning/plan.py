@@ -155,7 +155,7 @@ def _report(title: str, program: Program, devices: Sequence[jax.Device], batch: 
     import jax
 
     from vdiffsr_jax.planning.collectives import collective_bytes
-    from vdiffsr_jax.training.hardware import chip_of
+    from vdiffsr_jax.training.speed import chip_of
 
     chip = chip_of(devices[0].device_kind)
     print(f"\n{title}, per device\n\n| | |\n| --- | ---: |")

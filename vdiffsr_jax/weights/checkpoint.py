@@ -21,8 +21,7 @@ from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.runtime import host_memory
 from vdiffsr_jax.weights import arrays, storage, versions
 from vdiffsr_jax.weights.arrays import Dtype, Placement
-from vdiffsr_jax.weights.description import CheckpointError, check_free, described
-from vdiffsr_jax.weights.formats import FORMAT, means_another_branch
+from vdiffsr_jax.weights.description import FORMAT, CheckpointError, check_free, described, means_another_branch
 
 __all__ = ["CheckpointError", "Model", "check_free", "load_lazily", "load_model", "read_config", "save_model"]
 

@@ -7,13 +7,19 @@ import os
 import re
 from typing import Any, NamedTuple
 
+import numpy as np
 from etils import epath
 
 from vdiffsr_jax.config import ConfigError, ExpectedError
 from vdiffsr_jax.models import kinds
+from vdiffsr_jax.models.build import Params, flatten
 from vdiffsr_jax.weights import storage, versions
-from vdiffsr_jax.weights.formats import READABLE
 from vdiffsr_jax.weights.versions import CONFIG_FILE
+
+# Format 1: CSPA's same-scale branch read the level's map drawn out to the stage's size. Format 2: it reads the level's
+# own cells, so a bias table of the same shape means other places. All else of format 1 computes what it did.
+FORMAT = 2
+READABLE = (1, 2)
 
 
 class CheckpointError(ExpectedError, ValueError):
@@ -47,6 +53,16 @@ def described(path: epath.Path) -> Description:
         return Description(kind, kinds.parse_config(kind, config), sources, place, found)
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from None
+
+
+def means_another_branch(found: int, config: Any, denoiser: Params) -> bool:
+    """Whether a model's CSPA same-scale branch was trained in format 1: its part of some W_o is not zero any more."""
+    if found > 1 or config.prior is None or not config.cspa.same:
+        return False
+    same = [
+        leaf for path, leaf in flatten(denoiser).items() if path.startswith("cspa/") and path.endswith("/w_o/kernel")
+    ]
+    return any(bool(np.any(np.asarray(kernel[: config.cspa.dim]))) for kernel in same)
 
 
 def _is_run(path: epath.Path) -> bool:

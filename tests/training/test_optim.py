@@ -35,7 +35,7 @@ def test_one_step_by_hand():
         weight_decay=0.5, clip=1.0, b1=0.9, b2=0.99, eps=0.0,
     )  # fmt: skip
     optimizer = Optimizer(cfg, group)
-    params, _, metrics = optimizer.update(GRADS, optimizer.init(PARAMS), PARAMS, jnp.asarray(1.0))
+    params, _, metrics = optimizer.update(GRADS, optimizer.transform.init(PARAMS), PARAMS, jnp.asarray(1.0))
     assert float(metrics["grad_norm"]) == pytest.approx(13.0)
     assert float(metrics["grad_norm_discriminator"]) == pytest.approx(0.5)
     # Adam's first move is the sign of the gradient; decay acts on kernels of the generator only.
@@ -48,7 +48,7 @@ def test_many_steps_equal_optax():
     cfg = OptimizerConfig(learning_rate=0.01, warmup=1, schedule="constant", clip=5.0, b1=0.9, b2=0.95)
     ours, state = dict(PARAMS), None
     optimizer = Optimizer(cfg, lambda name: "base")
-    state = optimizer.init(ours)
+    state = optimizer.transform.init(ours)
     theirs = dict(PARAMS)
     reference = optax.chain(optax.clip_by_global_norm(5.0), optax.adam(0.01, 0.9, 0.95))
     reference_state = reference.init(theirs)

@@ -149,6 +149,5 @@ def source(path: str | os.PathLike[str], **more: Any) -> dict[str, Any]:
     path = Path(path)
     for part in [path] if package_file.is_package(path) else shards.files(path):
         with part.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return {"file": path.name, "sha256": digest.hexdigest(), **more}

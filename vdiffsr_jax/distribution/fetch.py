@@ -19,7 +19,7 @@ from filelock import FileLock
 from vdiffsr_jax.distribution import catalogue
 from vdiffsr_jax.distribution.catalogue import Entry, Part
 from vdiffsr_jax.distribution.download import DownloadError, digest, download
-from vdiffsr_jax.runtime.cache_folder import cache_folder
+from vdiffsr_jax.runtime.compile_cache import cache_folder
 
 Ask = Callable[[str], bool]
 

@@ -1,10 +1,17 @@
-"""Compiled programs on disk, so that the second start of the same program compiles nothing."""
+"""What is kept between two starts, and where: compiled programs, so that the second compiles nothing."""
 
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 
-from vdiffsr_jax.runtime.cache_folder import cache_folder
+
+def cache_folder() -> Path:
+    """VDIFFSR_CACHE, or `vdiffsr_jax` in the user's cache folder (XDG_CACHE_HOME, ~/.cache)."""
+    if own := os.environ.get("VDIFFSR_CACHE"):
+        return Path(own).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vdiffsr_jax"
 
 
 def add_flag(parser: argparse._ActionsContainer) -> None:

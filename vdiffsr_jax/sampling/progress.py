@@ -60,9 +60,7 @@ class Progress:
         with self._lock:
             self._line(text)
 
-    def trace(self, text: str) -> None:
-        """The trace of what nobody expected: for who mends the program."""
-        self.message(text)
+    trace = message  # of what nobody expected: for who mends the program
 
     def close(self) -> None:
         """Take the bar away."""

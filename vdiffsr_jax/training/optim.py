@@ -13,6 +13,7 @@ from vdiffsr_jax.training.config import OptimizerConfig
 
 Flat = dict[str, jax.Array]  # parameters or their gradients, {"network/path": array}
 Metrics = Mapping[str, jax.Array]  # what was measured, {name: scalar}
+Graded = tuple[Flat, Metrics]  # {parameter: gradient}, {metric: scalar}
 GROUPS = ("base", "new", "discriminator")
 
 
@@ -62,10 +63,6 @@ class Optimizer:
     def player(self, name: str) -> str:
         """Who owns the parameter: generator or discriminator."""
         return "discriminator" if self.group(name) == "discriminator" else "generator"
-
-    def init(self, params: Flat) -> optax.OptState:
-        """Adam's moments, zero."""
-        return self.transform.init(params)
 
     def update(
         self, grads: Flat, opt_state: optax.OptState, params: Flat, rate: jax.Array

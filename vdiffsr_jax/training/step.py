@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vdiffsr_jax.training.optim import Flat, Metrics, Optimizer
+from vdiffsr_jax.training.optim import Flat, Graded, Metrics, Optimizer
 from vdiffsr_jax.training.sharding import Layout
 
 if TYPE_CHECKING:
     from vdiffsr_jax.training.tasks.task import Task
 
 Batch = dict[str, jax.Array]
-Gradients = Callable[[Flat, Flat, Batch, jax.Array, jax.Array], tuple[Flat, Metrics]]
+Gradients = Callable[[Flat, Flat, Batch, jax.Array, jax.Array], Graded]
 AfterUpdate = Callable[[Flat, Batch, jax.Array, jax.Array], Flat]
 
 
@@ -38,7 +38,7 @@ TrainStep = Callable[[TrainState, Flat, Batch, jax.Array, jax.Array], tuple[Trai
 def create(params: Flat, optimizer: Optimizer) -> TrainState:
     """The state before the first step; the average starts at the parameters themselves."""
     ema = {name: jnp.copy(p) for name, p in params.items() if optimizer.player(name) == "generator"}
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.transform.init(params), ema)
 
 
 def average(ema: Flat, params: Flat, step: jax.Array, decay: float) -> Flat:
@@ -55,10 +55,10 @@ def accumulated(gradients: Gradients, parts: int) -> Gradients:
     if parts == 1:
         return gradients
 
-    def mean(params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Flat, Metrics]:
+    def mean(params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> Graded:
         split = {name: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
 
-        def part(i: jax.Array, batch: Batch) -> tuple[Flat, Metrics]:
+        def part(i: jax.Array, batch: Batch) -> Graded:
             return gradients(params, frozen, batch, jax.random.fold_in(key, i), step)
 
         def add(total: Any, xs: tuple[jax.Array, Batch]) -> tuple[Any, None]:
@@ -67,7 +67,7 @@ def accumulated(gradients: Gradients, parts: int) -> Gradients:
         abstract = jax.eval_shape(part, jnp.zeros((), jnp.int32), {name: x[0] for name, x in split.items()})
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), abstract)
         total, _ = jax.lax.scan(add, zeros, (jnp.arange(parts), split))
-        averaged: tuple[Flat, Metrics] = jax.tree.map(lambda x: x / parts, total)
+        averaged: Graded = jax.tree.map(lambda x: x / parts, total)
         return averaged
 
     return mean

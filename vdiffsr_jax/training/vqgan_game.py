@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.training.adversarial import hinge
-from vdiffsr_jax.training.optim import Flat, Metrics
+from vdiffsr_jax.training.optim import Flat, Graded, Metrics
 
 Discriminator = Callable[[Flat, jax.Array], jax.Array]
 
@@ -60,7 +60,7 @@ def gan_gradients(
     step: jax.Array,
     weights: AutoencoderLoss,
     last_kernel: str,
-) -> tuple[Flat, Metrics]:
+) -> Graded:
     """Gradients of both players from one reconstruction; before `weights.gan_start` no discriminator runs.
 
     Args: autoencode: params -> ((image, codebook loss), metrics). match: image -> (its distance to `real`, parts).

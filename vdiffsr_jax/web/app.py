@@ -75,7 +75,10 @@ def make_app(jobs: Jobs, hosts: list[str]) -> Starlette:
         return JSONResponse(jobs.status(request.path_params["id"]))
 
     async def picture(request: Request) -> Response:
-        return _file(jobs.get(request.path_params["id"]).folder / f"{request.path_params['which']}.png")
+        path = jobs.get(request.path_params["id"]).folder / f"{request.path_params['which']}.png"
+        if path.name not in ("before.png", "after.png") or not path.is_file():
+            raise Refused("there is no such picture yet", 404)
+        return FileResponse(path, headers=_HEADERS)
 
     async def result(request: Request) -> Response:
         job = _done(jobs.get(request.path_params["id"]))
@@ -131,12 +134,6 @@ def _done(job: Job) -> Job:
     if job.state != "done":
         raise Refused(f"{job.task.name} is {job.state}", 409)
     return job
-
-
-def _file(path: Path) -> Response:
-    if path.name not in ("before.png", "after.png") or not path.is_file():
-        raise Refused("there is no such picture yet", 404)
-    return FileResponse(path, headers=_HEADERS)
 
 
 def _zip(wanted: list[Job]) -> bytes:

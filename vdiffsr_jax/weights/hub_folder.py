@@ -21,17 +21,15 @@ _TO_TORCH = {2: (1, 0), 4: (3, 2, 0, 1)}  # axes of a kernel, by its rank
 _FROM_TORCH = {2: (1, 0), 4: (2, 3, 1, 0)}
 
 
-def torch_name(path: str) -> str:
-    """`unet/time_embed/fc1/kernel` -> `unet.time_embed.fc1.weight`."""
-    *modules, leaf = path.split("/")
-    return ".".join([*modules, "weight" if leaf in ("kernel", "scale") else leaf])
-
-
 def torch_names(paths: Iterable[str]) -> dict[str, str]:
-    """{tensor's name: our path}. Raises: ValueError if two parameters would share a name."""
+    """{tensor's name: our path}, as in {"unet.fc1.weight": "unet/fc1/kernel"}.
+
+    Raises: ValueError if two parameters would share a name.
+    """
     result: dict[str, str] = {}
     for path in paths:
-        name = torch_name(path)
+        *modules, leaf = path.split("/")
+        name = ".".join([*modules, "weight" if leaf in ("kernel", "scale") else leaf])
         if name in result:
             raise ValueError(f"{result[name]} and {path} would both be called {name}")
         result[name] = path

@@ -13,11 +13,10 @@ from etils import epath
 
 from vdiffsr_jax.models.build import Params, flatten
 from vdiffsr_jax.runtime.batches import batches
+from vdiffsr_jax.weights.arrays import Leaf
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
 WRITE_BYTES = 1 << 23
-
-Leaf = tuple[tuple[Any, ...], jax.ShapeDtypeStruct]  # where it stands in the tree, what it is
 
 
 def save(items: Mapping[epath.Path, Params]) -> None:

@@ -14,7 +14,7 @@ from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.patch_gan import PatchGAN
 from vdiffsr_jax.ops import precision
 from vdiffsr_jax.training.config import TrainConfig
-from vdiffsr_jax.training.optim import Flat, Metrics
+from vdiffsr_jax.training.optim import Flat, Graded, Metrics
 from vdiffsr_jax.training.step import Batch
 from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.perceptual import Perceptual
@@ -99,9 +99,7 @@ class AutoencoderTask(Task[M, A]):
     def group(self, name: str) -> str:
         return "discriminator" if name.startswith("patch_gan/") else "base"
 
-    def gradients(
-        self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> tuple[Flat, Metrics]:
+    def gradients(self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> Graded:
         real = batch["hr"]
         players: dict[bool, Flat] = {True: {}, False: {}}
         for name, p in params.items():

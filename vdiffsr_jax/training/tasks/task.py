@@ -14,7 +14,7 @@ from vdiffsr_jax.config import ConfigError, Dataclass
 from vdiffsr_jax.models.build import Network, Params, flatten, unflatten
 from vdiffsr_jax.ops.resize import bicubic
 from vdiffsr_jax.training.config import TrainConfig
-from vdiffsr_jax.training.optim import Flat, Metrics
+from vdiffsr_jax.training.optim import Flat, Graded, Metrics
 from vdiffsr_jax.training.step import AfterUpdate, Batch
 
 Placement = Callable[[str, Any], jax.sharding.Sharding]
@@ -78,9 +78,7 @@ class Task(abc.ABC, Generic[M, L]):
         return "base"
 
     @abc.abstractmethod
-    def gradients(
-        self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> tuple[Flat, Metrics]:
+    def gradients(self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> Graded:
         """({trained parameter: gradient}, {metric: scalar}, among them "loss")."""
 
     @abc.abstractmethod
@@ -162,9 +160,7 @@ class LossTask(Task[M, L]):
     def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Metrics]:
         """The scalar that is minimised and its parts, from all parameters."""
 
-    def gradients(
-        self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> tuple[Flat, Metrics]:
+    def gradients(self, params: Flat, frozen: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> Graded:
         def scalar(params: Flat) -> tuple[jax.Array, Metrics]:
             return self.loss(params | frozen, batch, key, step)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 from typing import Any
 
 from vdiffsr_jax.config import parse
-from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Rule, Shapes, Table, count
+from vdiffsr_jax.conversion.rules import Drop, FileKind, Rule, Shapes, Table, count, need
 from vdiffsr_jax.conversion.torch_layers import CONV, LINEAR, batch_norm, layer, norm
 from vdiffsr_jax.models.clip_iqa import CLIPIQAConfig
 
@@ -59,12 +59,7 @@ def infer_config(shapes: Shapes, **overrides: Any) -> CLIPIQAConfig:
 
     Raises: ConversionError if a needed name is missing; ConfigError.
     """
-
-    def shape(name: str) -> Sequence[int]:
-        if len(shapes.get(name, ())) < 2:
-            raise ConversionError(f"this is no whole CLIP of the ResNet kind: {name} is not there, or no matrix")
-        return shapes[name]
-
+    shape = functools.partial(need, shapes, what="CLIP of the ResNet kind", rank=2)
     (vocabulary, text_width), context = shape("token_embedding.weight"), shape("positional_embedding")[0]
     values = {
         "width": shape("visual.layer1.0.conv1.weight")[0],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vdiffsr_jax.config import parse
-from vdiffsr_jax.conversion.rules import ConversionError, Drop, FileKind, Op, Rule, Shapes, Table, count
+from vdiffsr_jax.conversion.rules import Drop, FileKind, Op, Rule, Shapes, Table, count, need
 from vdiffsr_jax.conversion.torch_layers import CONV, LINEAR, layer, norm, squeeze
 from vdiffsr_jax.models.musiq import MUSIQConfig
 
@@ -76,11 +76,10 @@ def infer_config(shapes: Shapes, **overrides: Any) -> MUSIQConfig:
         else ("embedding.weight", "head.0.weight" if "head.0.weight" in shapes else "head.weight",
               "transformer_encoder.transformer.encoderblock_0.mlp.fc1.weight")
     )  # fmt: skip
-    if missing := [name for name in (embed, head, mlp) if len(shapes.get(name, ())) != 2]:
-        raise ConversionError(f"this is no whole MUSIQ: {missing[0]} is not there, or no matrix")
     out = 1 if flax else 0  # the axis of outputs
+    width, mlp_width, classes = (need(shapes, name, "MUSIQ", rank=2)[out] for name in (embed, mlp, head))
     depth = count(shapes, r".*encoderblock_(\d+)")
-    values = {"depth": depth, "width": shapes[embed][out], "mlp_width": shapes[mlp][out], "classes": shapes[head][out]}
+    values = {"depth": depth, "width": width, "mlp_width": mlp_width, "classes": classes}
     return parse(MUSIQConfig, values | overrides)
 
 

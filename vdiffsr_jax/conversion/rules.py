@@ -66,10 +66,10 @@ class FileKind:
     table: Callable[[Any], Table]
 
 
-def need(shapes: Shapes, name: str, what: str) -> Sequence[int]:
-    """The shape of `name`; raises ConversionError saying that this is not a `what` without it."""
-    if name not in shapes:
-        raise ConversionError(f"this is not a {what}: it has no tensor {name}")
+def need(shapes: Shapes, name: str, what: str, rank: int = 0) -> Sequence[int]:
+    """The shape of `name`; raises ConversionError saying that this is not a `what` without it, or with fewer axes."""
+    if name not in shapes or len(shapes[name]) < rank:
+        raise ConversionError(f"this is not a {what}: it has no {'matrix' if rank == 2 else 'tensor'} {name}")
     return shapes[name]
 
 

@@ -7,6 +7,7 @@ writes lists of its own, one part after the other.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -96,18 +97,11 @@ def own_results(output: ResultList) -> Callable[[Path, Path], bool]:
     """(file, folder that a person named) -> whether the file is a result: of `output`, or by a list that lies in a
     folder below the named one. (Naming a folder of results asks for them.)
     """
-    lists: dict[Path, ResultList] = {}
+    lists = functools.cache(ResultList)
 
     def is_own(path: Path, named: Path) -> bool:
-        if output.holds(path):
-            return True
         below = path.parents[: path.parents.index(named)] if named in path.parents else ()
-        for folder in below:
-            if folder not in lists:
-                lists[folder] = ResultList(folder)
-            if lists[folder].holds(path):
-                return True
-        return False
+        return output.holds(path) or any(lists(folder).holds(path) for folder in below)
 
     return is_own
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from vdiffsr_jax.conversion.rules import ConversionError, Rule, Shapes, count, need
@@ -51,6 +52,6 @@ def infer_shape(shapes: Shapes, what: str) -> dict[str, Any]:
     return {
         "ch": ch,
         "ch_mult": [w // ch for w in widths],
-        "num_res_blocks": count(shapes, r"encoder\.down\.0\.block\.(\d+)\."),
+        "num_res_blocks": len({m[1] for name in shapes if (m := re.match(r"encoder\.down\.0\.block\.(\d+)\.", name))}),
         "z_channels": need(shapes, "encoder.conv_out.weight", what)[0],
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from vdiffsr_jax.config import VARTokenizerConfig, parse
 from vdiffsr_jax.conversion import autoencoder
-from vdiffsr_jax.conversion.rules import Drop, FileKind, Rule, Shapes, Table, count, need
+from vdiffsr_jax.conversion.rules import Drop, FileKind, Rule, Shapes, Table, need
 from vdiffsr_jax.conversion.torch_layers import CONV, layer
 
 _PHI = r"quantize\.quant_resi\.qresi_ls\.(\d+)"
@@ -32,7 +33,7 @@ def infer_config(shapes: Shapes, **overrides: Any) -> VARTokenizerConfig:
     need(shapes, "quantize.quant_resi.qresi_ls.0.weight", what)
     values = autoencoder.infer_shape(shapes, what) | {
         "vocab_size": vocab_size,
-        "share_quant_resi": count(shapes, _PHI),
+        "share_quant_resi": len({m[1] for name in shapes if (m := re.match(_PHI, name))}),
     }
     return parse(VARTokenizerConfig, values | overrides)
 

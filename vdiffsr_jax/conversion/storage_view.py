@@ -9,6 +9,8 @@ import numpy as np
 
 from vdiffsr_jax.weights.lazy_array import WeightsFileError
 
+Axes = tuple[int, ...]  # a number for each axis of a tensor
+
 
 @dataclasses.dataclass
 class Storage:
@@ -18,33 +20,25 @@ class Storage:
     dtype: np.dtype | None
     start: int | None = None
 
+    def read(
+        self, source: Path | bytes, extent: slice, shape: Axes, stride: Axes, dtype: np.dtype, *, big_endian: bool
+    ) -> np.ndarray:
+        """The tensor of these axes, read-only; the elements `extent` of the storage hold all of it.
 
-@dataclasses.dataclass(frozen=True)
-class View:
-    """A tensor's place: `extent` elements from the `offset`-th of its storage hold all of it."""
-
-    source: Path | bytes
-    storage: Storage
-    offset: int
-    extent: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    def read(self, dtype: np.dtype, big_endian: bool) -> np.ndarray:
-        """The tensor, read-only. Raises: WeightsFileError if the file has lost its end since."""
-        if 0 in self.shape:
-            return np.zeros(self.shape, dtype)
-        assert self.storage.start is not None
-        count = self.extent * dtype.itemsize
-        start = self.storage.start + self.offset * dtype.itemsize
-        if isinstance(self.source, bytes):
-            raw = np.frombuffer(self.source, np.uint8, count, start).copy()
+        Raises: WeightsFileError if the file has lost its end since.
+        """
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        assert self.start is not None
+        count, start = (extent.stop - extent.start) * dtype.itemsize, self.start + extent.start * dtype.itemsize
+        if isinstance(source, bytes):
+            raw = np.frombuffer(source, np.uint8, count, start).copy()
         else:
-            raw = np.fromfile(self.source, np.uint8, count, offset=start)
+            raw = np.fromfile(source, np.uint8, count, offset=start)
         if raw.size != count:
-            raise WeightsFileError(f"{self.source!s} became shorter while it was read")
+            raise WeightsFileError(f"{source!s} became shorter while it was read")
         run = raw.view(dtype)
         if big_endian:
             run.view(f"u{dtype.itemsize}").byteswap(inplace=True)
-        strides = tuple(step * dtype.itemsize for step in self.stride)
-        return np.lib.stride_tricks.as_strided(run, self.shape, strides, writeable=False)
+        strides = tuple(step * dtype.itemsize for step in stride)
+        return np.lib.stride_tricks.as_strided(run, shape, strides, writeable=False)

@@ -12,7 +12,7 @@ import numpy as np
 
 from vdiffsr_jax.conversion import pickle_reader, torch_script
 from vdiffsr_jax.conversion.pickle_reader import Global, Opaque, PickleError
-from vdiffsr_jax.conversion.storage_view import Storage, View
+from vdiffsr_jax.conversion.storage_view import Storage
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
 _STORAGES: dict[str, np.dtype] = {
@@ -138,8 +138,8 @@ def _tensor(
         raise PickleError(f"a tensor of shape {tuple(shape)} reaches beyond its storage; it is truncated or forged")
     if size * dtype.itemsize > storage.nbytes:
         raise PickleError(f"a tensor of shape {tuple(shape)} repeats its storage; save a .contiguous() one instead")
-    view = View(source, storage, offset, last + 1 - offset, tuple(shape), tuple(stride))
-    return LazyArray(tuple(shape), dtype, lambda: view.read(dtype, big_endian))
+    where = (source, slice(offset, last + 1), tuple(shape), tuple(stride), dtype)
+    return LazyArray(tuple(shape), dtype, lambda: storage.read(*where, big_endian=big_endian))
 
 
 def _count(arguments: tuple[Any, ...], low: int, high: int) -> None:

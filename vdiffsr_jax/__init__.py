@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Model", "Upscaler", "__version__", "from_pretrained", "load", "train"]
+_PLACES = {"Model": "vdiffsr_jax.sampling.model:Model", "Upscaler": "vdiffsr_jax.sampling.upscaler:Upscaler"}
 
 
 def load(name: str | os.PathLike[str] | None = None, **options: Any) -> Model:
@@ -61,6 +62,6 @@ def train(
 
 def __getattr__(name: str) -> object:
     """Each is imported when it is asked for: importing the package alone stays cheap."""
-    if name in ("Model", "Upscaler"):
-        return pkgutil.resolve_name(f"vdiffsr_jax.sampling.{name.lower()}:{name}")
+    if name in _PLACES:
+        return pkgutil.resolve_name(_PLACES[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,16 +131,14 @@ def _tensor(
     numbers = (offset, *_ints(shape), *_ints(stride))
     if len(shape) != len(stride) or any(type(n) is not int or n < 0 for n in numbers):
         raise PickleError("a tensor's offset, shape or strides are damaged")
-    size = 1
-    for n in shape:
-        size *= n
+    size = math.prod(shape)
     last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True)) if size else offset
     if size and (last + 1) * dtype.itemsize > storage.nbytes:
         raise PickleError(f"a tensor of shape {tuple(shape)} reaches beyond its storage; it is truncated or forged")
     if size * dtype.itemsize > storage.nbytes:
         raise PickleError(f"a tensor of shape {tuple(shape)} repeats its storage; save a .contiguous() one instead")
-    where = (source, slice(offset, last + 1), tuple(shape), tuple(stride), dtype)
-    return LazyArray(tuple(shape), dtype, lambda: storage.read(*where, big_endian=big_endian))
+    place = (slice(offset, last + 1), tuple(shape), tuple(stride))
+    return LazyArray(tuple(shape), dtype, lambda: storage.read(source, *place, dtype, big_endian=big_endian))
 
 
 def _count(arguments: tuple[Any, ...], low: int, high: int) -> None:

@@ -16,7 +16,6 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from vdiffsr_jax.models.layers import Conv
-from vdiffsr_jax.ops.conv import Padding
 
 # LPIPS standardises images in [-1, 1] with these (its `ScalingLayer`).
 LPIPS_SHIFT = (-0.030, -0.088, -0.188)
@@ -103,8 +102,8 @@ class ConvNorm(nnx.Module):
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
+        c: int,
+        o: int,
         kernel_size: int,
         *,
         stride: int = 1,
@@ -114,23 +113,14 @@ class ConvNorm(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.activate = activate
-        self.kernel_size, self.stride = kernel_size, stride
-        self.conv = Conv(
-            in_channels, out_channels, kernel_size, stride=stride, use_bias=False, depthwise=depthwise, dtype=dtype,
-            rngs=rngs,
-        )  # fmt: skip
-        self.norm = FrozenBatchNorm(out_channels, eps=1e-3)
+        self.window, self.strides = (kernel_size, kernel_size), (stride, stride)
+        self.conv = Conv(c, o, kernel_size, stride=stride, use_bias=False, depthwise=depthwise, dtype=dtype, rngs=rngs)
+        self.norm = FrozenBatchNorm(o, eps=1e-3)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = self.norm(self.conv(x, padding=self._same(x.shape[1], x.shape[2])))
+        rows, columns = jax.lax.padtype_to_pads(x.shape[1:3], self.window, self.strides, "SAME")
+        y = self.norm(self.conv(x, padding=(rows, columns)))
         return jnp.clip(y, 0.0, 6.0) if self.activate else y
-
-    def _same(self, h: int, w: int) -> Padding:
-        def side(n: int) -> tuple[int, int]:
-            total = max((-(-n // self.stride) - 1) * self.stride + self.kernel_size - n, 0)
-            return total // 2, total - total // 2
-
-        return side(h), side(w)
 
 
 class InvertedResidual(nnx.Module):

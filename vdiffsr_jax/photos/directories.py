@@ -12,6 +12,8 @@ from typing import IO, NamedTuple, TypeAlias
 
 EXIF, GPS, INTEROPERABILITY = 0x8769, 0x8825, 0xA005
 BYTE, TEXT, SHORT, LONG, RATIONAL, LONG8 = 1, 2, 3, 4, 5, 16
+HEADS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
+"""How a TIFF begins: (byte order, whether it is a BigTIFF)."""
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _CODES = {BYTE: "B", SHORT: "H", LONG: "I", RATIONAL: "I", LONG8: "Q"}
 
@@ -59,13 +61,9 @@ def parse(read: Read, wanted: Callable[[int], bool] = lambda tag: True) -> Tags:
     Raises: ValueError if there is no directory.
     """
     head = read(0, 16)
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
-    if order is None or len(head) < 8:
+    if head[:4] not in HEADS:
         raise ValueError("has no TIFF header")
-    (magic,) = struct.unpack(order + "H", head[2:4])
-    if magic not in (42, 43):
-        raise ValueError("has no TIFF header")
-    big = magic == 43
+    order, big = HEADS[head[:4]]
     try:
         start = struct.unpack(order + "Q", head[8:16])[0] if big else struct.unpack(order + "I", head[4:8])[0]
         first, damaged = _directory(read, order, start, big=big, wanted=wanted, depth=0)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vdiffsr_jax.config import first_line
-from vdiffsr_jax.photos import exif, icc, png, tiff
+from vdiffsr_jax.photos import directories, exif, icc, png, tiff
 from vdiffsr_jax.photos.kinds import HOW_TO_READ, pillow_formats
 from vdiffsr_jax.photos.photo import MAX_PIXELS, ImageError, Photo, upright
 
@@ -37,7 +37,7 @@ def read(source: Path | bytes, *, max_pixels: int | None = MAX_PIXELS) -> Photo:
         that has no faithful 8- or 16-bit RGB form.
     """
     with _opened(source) as (file, head):
-        if head[:4] in tiff.MAGIC:
+        if head[:4] in directories.HEADS:
             return _read_tiff(file, max_pixels)
         return _read_other(file, head, max_pixels)
 
@@ -45,7 +45,7 @@ def read(source: Path | bytes, *, max_pixels: int | None = MAX_PIXELS) -> Photo:
 def read_size(source: Path | bytes) -> tuple[int, int]:
     """Upright (height, width) from the header alone. Raises: ImageError."""
     with _opened(source) as (file, head):
-        if head[:4] in tiff.MAGIC:
+        if head[:4] in directories.HEADS:
             tags = tiff.tags(file)
             height, width = tiff.size(tags)
             orientation = tiff.described(tags).orientation

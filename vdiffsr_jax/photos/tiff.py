@@ -13,7 +13,6 @@ from vdiffsr_jax.photos.codecs import imagecodecs, tifffile
 from vdiffsr_jax.photos.directories import Tags, Value
 from vdiffsr_jax.photos.photo import ImageError
 
-MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 XMP, ICC = 700, 34675
 _WIDTH, _HEIGHT = 256, 257
 _JPEG = (6, 7)

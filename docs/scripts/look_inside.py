@@ -1,7 +1,7 @@
 """Pictures of what a model does inside: python docs/scripts/look_inside.py [--ckpt MODEL] [PICTURE ...]
 
 Without --ckpt, of the model in the box. Asked of the interface of docs/api.md, but for enlarging and the codes; on the
-example photos; extra `plots`.
+example photos; extra `plots`. What VAR draws by itself comes from stages/, where it still has its head.
 """
 
 from __future__ import annotations
@@ -21,8 +21,13 @@ from PIL import Image
 import vdiffsr_jax
 from vdiffsr_jax.diffusion import resshift, sampler, schedule
 from vdiffsr_jax.models.assembled import Assembled
+from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.swin_unet import swin_places
+from vdiffsr_jax.models.var import VAR
+from vdiffsr_jax.models.var_generate import make_generate
+from vdiffsr_jax.models.var_tokenizer import VARTokenizer
 from vdiffsr_jax.sampling.model import Model
+from vdiffsr_jax.weights import checkpoint
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES, PICTURES = ROOT / "vdiffsr_jax/assets/examples", ROOT / "docs/pictures"
@@ -199,6 +204,22 @@ def code_sums(model: Model, lr: np.ndarray) -> list[np.ndarray]:
     ]
 
 
+def samples(_: Model) -> None:
+    """What the box's VAR draws by itself: one picture level by level, and eight more."""
+    loaded = {name: checkpoint.load_model(ROOT / "stages" / name) for name in ("var", "tokenizer")}
+    var, tokenizer = build(VAR, loaded["var"].config), build(VARTokenizer, loaded["tokenizer"].config)
+    params = loaded["var"].items["var"], loaded["tokenizer"].items["var_tokenizer"]
+    generate = make_generate(var, tokenizer, guidance=0.0, top_k=50)
+    drawn, images = generate(*params, np.zeros(9, np.int32), jax.random.key(0))
+    f_hats = tokenizer.method(VARTokenizer.f_hats)(params[1], [level[:1] for level in drawn.tokens])
+    figure, axes = panels(2, len(f_hats))
+    for axis, p, f_hat in zip(axes[0], loaded["var"].config.patch_nums, f_hats, strict=True):
+        show(axis, shown(tokenizer.method(VARTokenizer.decode)(params[1], f_hat)[0]), f"up to {p}×{p}")
+    for axis, image in zip(axes[1], images[1:], strict=False):
+        axis.imshow(shown(image))
+    save(figure, "var_samples.png")
+
+
 def attention(model: Model) -> None:
     """What one pixel reads of the prior at every place of the denoiser, and what all pixels read on average."""
     image, t = photo("colorfulcups"), model.tile
@@ -255,7 +276,7 @@ def marked(image: np.ndarray, query: tuple[int, int], side: int) -> np.ndarray:
     return shown_image
 
 
-PARTS = {"shifting": shifting, "inverse": inverse, "pyramid": pyramid, "attention": attention}
+PARTS = {"shifting": shifting, "inverse": inverse, "pyramid": pyramid, "samples": samples, "attention": attention}
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A trained model as small as sampling allows: VAR folded, LoRA merged, numbers in bfloat16.
+"""A trained model as small as sampling allows: VAR folded, LoRA merged, numbers in bfloat16, compressed.
 
 python -m vdiffsr_jax.sampling.pack runs/vdiffsr_x4/model checkpoints/vdiffsr_small
 python -m vdiffsr_jax.sampling.pack runs/box/distill/best checkpoints/box --sharp runs/box/sharp/best --fidelity 0.4
@@ -57,7 +57,9 @@ def pack(
             {name: jnp.asarray(x) for name, x in fidelity.difference(small, other.items, config).items()},
             jnp.dtype(dtype),
         )
-    checkpoint.save_model(target, small, kind="vdiffsr", config=config, sources=model.sources, overwrite=overwrite)
+    checkpoint.save_model(
+        target, small, kind="vdiffsr", config=config, sources=model.sources, overwrite=overwrite, compress=True
+    )
 
 
 def _folded(directory: str) -> Model:

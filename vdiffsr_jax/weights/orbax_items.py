@@ -19,9 +19,9 @@ from vdiffsr_jax.weights.lazy_array import LazyArray
 WRITE_BYTES = 1 << 23
 
 
-def save(items: Mapping[epath.Path, Params]) -> None:
+def save(items: Mapping[epath.Path, Params], *, compress: bool) -> None:
     """Write each tree to its folder; in a job of several processes every process calls this."""
-    with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
+    with _quiet(), ocp.Checkpointer(_handler(compress=compress)) as checkpointer:
         for path, params in items.items():
             checkpointer.save(path, args=ocp.args.PyTreeSave(params))
 
@@ -71,14 +71,13 @@ class BoundedArrays(ocp.type_handlers.NumpyHandler):
         ]
 
 
-def _handler() -> ocp.PyTreeCheckpointHandler:
+def _handler(*, compress: bool = False) -> ocp.PyTreeCheckpointHandler:
     types = ocp.type_handlers.create_type_handler_registry(
         (np.ndarray, BoundedArrays()),
         (LazyArray, BoundedArrays()),
         (jax.Array, ocp.type_handlers.ArrayHandler(array_metadata_store=None)),
     )
-    # Trained weights barely compress, and zstd would be most of the time that saving takes.
-    return ocp.PyTreeCheckpointHandler(type_handler_registry=types, use_compression=False)
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=types, use_compression=compress)
 
 
 def _reader() -> ocp.Checkpointer:

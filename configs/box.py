@@ -26,16 +26,18 @@ CODES = {
 }
 # This tokenizer's f_hat is small (squared errors of a hundredth); so small a VAR has little to lose by learning whole.
 ALIGN = {"cross_entropy": 0.03, "f_hat": 30.0}
+# Near the photo first: LPIPS before that makes squares of LR pixels (docs/box.md).
 STUDENT = {
     "distil": 0.5,
     "inverse": 0.05,
-    "gt": 0.1,
+    "gt": 0.5,
     "gt_start": "sampled",
-    "perceptual": 2.0,
-    "pixel": 1.0,
-    "pixel_size": 1,  # means of 2x2 let the faithful student's decoder draw dots at the latents' pitch
-    "picture_size": 128,
+    "perceptual": 0.0,
+    "pixel": 4.0,
+    "pixel_size": 1,  # means of 2x2 let the decoder draw dots at the latents' pitch
+    "train_decoder": True,
 }
+SHARP = {"distil": 0.0, "gt": 0.1, "perceptual": 0.8, "picture_size": 192}
 GAME = {"weight": 0.02, "form": "relativistic", "r1": 1.0, "r2": 1.0, "matching": 0.1, "channels": 32}
 
 
@@ -61,9 +63,8 @@ def get_config() -> ConfigDict:
     lpips = "checkpoints/lpips_vgg"
     first, teacher = "{workdir}/vqgan/best", "{workdir}/teacher/best"
     parts = {"tokenizer": "{workdir}/tokenizer/best", "var": "{workdir}/var/best"}
-    around = {"first_stage": first, "perceptual": lpips}
-    warm = {"denoiser": "{workdir}/distill/best", "pvar": "{workdir}/distill/best"}
-    sharp = STUDENT | {"distil": 0.0, "pixel_size": 2, "train_decoder": True, "adversarial": GAME}
+    student = "{workdir}/distill/best"
+    warm = {"denoiser": student, "pvar": student, "first_stage": student, "perceptual": lpips}
     # What the two students share is stored once: the prior of the first serves both.
     sharper = MODEL | {"prior": PRIOR | {"train": "none"}}
     chain = {
@@ -73,13 +74,14 @@ def get_config() -> ConfigDict:
         "align": run("align", PRIOR | {"train": "full"}, ALIGN, 1e-3, 4, 1500, **parts),
         "teacher": run("teacher", MODEL | {"prior": None}, {}, 5e-4, 4, 3000, first_stage=first),
         "distill": run(
-            "distill", MODEL, STUDENT, 3e-4, 2, 3000, pvar="{workdir}/align/best", teacher=teacher, **around
+            "distill", MODEL, STUDENT, 2e-4, 2, 3000, pvar="{workdir}/align/best", teacher=teacher, first_stage=first
         ),
-        "sharp": run("distill", sharper, sharp, 1e-4, 2, 3000, **warm, **around),
+        "sharp": run("distill", sharper, STUDENT | SHARP | {"adversarial": GAME}, 2e-4, 2, 3000, **warm),
     }
     chain["vqgan"]["data"] = PHOTOS | {"crop_size": 64, "degradation": "none"}
     for name in ("vqgan", "tokenizer", "distill", "sharp"):
         chain[name]["eval"] |= {"best": "lpips_alex", "metrics": ["lpips_alex"]}
+    chain["distill"]["eval"]["best"] = "psnr_y"
     for name, share in SHARES.items():
         chain[name]["share"] = float(share)
     return ConfigDict(chain, sort_keys=False)

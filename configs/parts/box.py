@@ -58,6 +58,7 @@ MODEL = {
     "prior": PRIOR,
     "cogu": {"max_dim": 64},
     "cspa": {"dim": 64},
+    "color_fix": "wavelet",
 }
 RECONSTRUCTION = {
     "l1": 1.0,

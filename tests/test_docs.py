@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 
 
 def smaller(config: VDiffSRConfig) -> VDiffSRConfig:
-    """One level and one block of everything; tile, latents and the prior's maps keep their shapes."""
+    """One level, one block and one end of everything; tile, latents and the prior's maps keep their shapes."""
     assert config.prior is not None
     unet = SwinUNetConfig(
         image_size=config.denoiser.image_size,
@@ -32,7 +32,7 @@ def smaller(config: VDiffSRConfig) -> VDiffSRConfig:
     )
     var = dataclasses.replace(config.prior.var, depth=1, width=32, num_heads=2)
     prior = dataclasses.replace(config.prior, var=var, taps=(), dim=32)
-    return dataclasses.replace(config, denoiser=unet, prior=prior)
+    return dataclasses.replace(config, denoiser=unet, prior=prior, sharp=None)
 
 
 def test_the_page_of_the_api_runs(tmp_path, monkeypatch):
@@ -47,4 +47,4 @@ def test_the_page_of_the_api_runs(tmp_path, monkeypatch):
 def test_without_a_name_the_model_in_the_box_is_loaded():
     model = vdiffsr_jax.load(devices=1)
     assert isinstance(model, Model)
-    assert (model.tile, model.config.scale) == (32, 4)
+    assert (model.tile, model.config.scale) == (64, 4)

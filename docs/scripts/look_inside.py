@@ -1,7 +1,8 @@
 """Pictures of what a model does inside: python docs/scripts/look_inside.py [--ckpt MODEL] [PICTURE ...]
 
 Without --ckpt, of the model in the box. Asked of the interface of docs/api.md, but for enlarging and the codes; on the
-example photos; extra `plots`. What VAR draws by itself comes from stages/, where it still has its head.
+example photos; extra `plots`. What VAR draws by itself comes from stages/, where it still has its head. `inverse` says
+something of a student that had a teacher only.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ plt.rcParams |= {"font.size": 9, "axes.edgecolor": INK, "axes.linewidth": 0.8, "
                  "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
 
 
-def photo(name: str) -> np.ndarray:
-    """An example photo, (128, 128, 3) in [-1, 1]."""
-    return np.asarray(Image.open(EXAMPLES / f"{name}.png").convert("RGB"), np.float32) / 127.5 - 1
+def photo(file: Path) -> np.ndarray:
+    """(h, w, 3) in [-1, 1]."""
+    return np.asarray(Image.open(file).convert("RGB"), np.float32) / 127.5 - 1
 
 
 def smaller(image: np.ndarray, factor: int = 4) -> np.ndarray:
@@ -88,9 +89,9 @@ def save(figure: plt.Figure, name: str) -> None:
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1024} KiB")
 
 
-def tile(model: Model, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """HR (1, 4t, 4t, 3), LR (1, t, t, 3), and their latents z_0, z_y, of the photo's middle."""
-    hr, t = photo(name), model.tile
+def tile(model: Model) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """HR (1, 4t, 4t, 3), LR (1, t, t, 3), and their latents z_0, z_y, of an HR photo's middle."""
+    hr, t = photo(PICTURES / "cups_hr.png"), model.tile
     start = (hr.shape[0] - 4 * t) // 2
     hr = hr[start : start + 4 * t, start : start + 4 * t]
     lr = smaller(hr)[None]
@@ -101,7 +102,7 @@ def tile(model: Model, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
 def shifting(model: Model) -> None:
     """z_t of a photo, decoded, from HR to the start of sampling; and the two curves that make it."""
     full = schedule.make(schedule.PUBLISHED["resshift_v1v2"])
-    hr, _, z_0, z_y = tile(model, "colorfulcups")
+    hr, _, z_0, z_y = tile(model)
     noise = np.asarray(jax.random.normal(jax.random.key(0), z_0.shape))
     figure, axes = panels(1, 7)
     show(axes[0, 0], shown(hr[0]), "HR")
@@ -127,7 +128,7 @@ def shifting(model: Model) -> None:
 def inverse(model: Model) -> None:
     """One step from noise to picture, and back: f(z_0, 0) says which noise would have led there."""
     steps = schedule.make(model.config.schedule)
-    hr, lr, z_0, z_y = tile(model, "colorfulcups")
+    hr, lr, z_0, z_y = tile(model)
     scale = steps.kappa * steps.sqrt_eta[-1]
     noise = np.asarray(jax.random.normal(jax.random.key(1), z_0.shape))
 
@@ -175,13 +176,13 @@ def joined(parts: np.ndarray, rows: int) -> np.ndarray:
 
 def pyramid(model: Model) -> None:
     """The tokenizer's sums f_hat_k, and the prior's maps P_k, of all tiles of a photo."""
-    image = photo("picosdeeuropa")
+    image = photo(EXAMPLES / "picosdeeuropa.png")
     rows, lr = image.shape[0] // model.tile, tiles(image, model.tile)
     maps = [np.asarray(level) for level in model.prior(lr)]
     sums = code_sums(model, lr)
     colours = smaller(image, model.tile // sums[0].shape[1])
     figure, axes = panels(2, len(maps) + 1)
-    show(axes[0, 0], shown(image), "LR, 4×4 tiles")
+    show(axes[0, 0], shown(image), f"LR, {rows}×{rows} tiles")
     fit = [joined(f, rows) for f in sums]
     features = np.concatenate([np.ones((*fit[-1].shape[:2], 1)), fit[-1]], axis=-1)
     to_colour = np.linalg.lstsq(features.reshape(-1, features.shape[-1]), colours.reshape(-1, 3), rcond=None)[0]
@@ -222,7 +223,7 @@ def samples(_: Model) -> None:
 
 def attention(model: Model) -> None:
     """What one pixel reads of the prior at every place of the denoiser, and what all pixels read on average."""
-    image, t = photo("colorfulcups"), model.tile
+    image, t = photo(EXAMPLES / "colorfulcups.png"), model.tile
     crop = image[t : 2 * t, t : 2 * t]  # the second tile of the second row
     query = (t // 2, t // 2)
     places = swin_places(model.config.denoiser)

@@ -12,6 +12,7 @@ from vdiffsr_jax.cli import train as cli
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
+from vdiffsr_jax.training import chain as chain_of
 from vdiffsr_jax.training.config import InitFrom, parse_train
 from vdiffsr_jax.weights.checkpoint import CheckpointError
 
@@ -66,7 +67,7 @@ def test_verbose_shows_where(config, tmp_path, capsys):
 def test_one_run_of_a_chain(tmp_path, config):
     values = read_config_file("smoke:distill")
     assert values == read_config_file("smoke")["distill"]
-    (settings,) = cli.runs(values, str(tmp_path / "again")).values()
+    (settings,) = chain_of.runs(values, str(tmp_path / "again")).values()
     assert settings["init_from"]["teacher"] == str(tmp_path / "teacher" / "model")
     with pytest.raises(ConfigError, match=r"has no run 'student'; its runs: .*distill"):
         read_config_file("smoke:student")
@@ -89,10 +90,10 @@ def test_config_file(tmp_path, config, capsys):
 
 def test_chain_fills_in_its_directory(tmp_path, capsys):
     chain = {"a": {"task": "vqgan"}, "b": {"task": "var", "init_from": {"tokenizer": "{workdir}/a/model"}}}
-    runs = cli.runs(chain, tmp_path)
+    runs = chain_of.runs(chain, tmp_path)
     assert list(runs) == [tmp_path / "a", tmp_path / "b"]
     assert runs[tmp_path / "b"]["init_from"]["tokenizer"] == f"{tmp_path}/a/model"
-    (made, _) = cli.runs(chain, None)
+    (made, _) = chain_of.runs(chain, None)
     assert made.parent.is_dir()
     assert str(made.parent) in capsys.readouterr().out
 
@@ -101,7 +102,7 @@ def test_chain_fills_in_its_directory(tmp_path, capsys):
 def test_our_chains_start_only_from_what_came_before(tmp_path, name):
     """A ConfigDict sorts its keys unless it is told not to, and with them the runs."""
     done: list[str] = []
-    for path, settings in cli.runs(read_config_file(name), str(tmp_path)).items():
+    for path, settings in chain_of.runs(read_config_file(name), str(tmp_path)).items():
         needed = {str(d).removeprefix(f"{tmp_path}/").split("/")[0] for d in settings["init_from"].values()
                   if str(d).startswith(str(tmp_path))}  # fmt: skip
         assert needed <= set(done), path.name
@@ -168,7 +169,7 @@ def test_a_copied_configuration_finds_our_parts_from_anywhere(tmp_path: Path):
 def test_a_chain_runs_what_others_start_from_first(name: str, tmp_path: Path):
     """Whatever order the configuration lists its runs in: a ConfigDict sorts them by name."""
     order = []
-    for path, settings in cli.runs(read_config_file(name), str(tmp_path)).items():
+    for path, settings in chain_of.runs(read_config_file(name), str(tmp_path)).items():
         for directory in settings["init_from"].values():
             if directory.startswith(str(tmp_path)):
                 assert Path(directory).parent.name in order
@@ -180,7 +181,7 @@ def test_runs_that_start_from_each_other_are_refused(tmp_path: Path):
     chain = {name: {"task": "teacher", "init_from": {"denoiser": f"{{workdir}}/{other}/model"}}
              for name, other in (("a", "b"), ("b", "a"))}  # fmt: skip
     with pytest.raises(ConfigError, match="start from each other"):
-        cli.runs(chain, str(tmp_path))
+        chain_of.runs(chain, str(tmp_path))
 
 
 def test_init_from_takes_names_as_ckpt_does(config: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture):
@@ -205,11 +206,11 @@ def test_init_from_takes_names_as_ckpt_does(config: Path, tmp_path: Path, monkey
 
 def test_names_become_folders_and_what_the_chain_makes_stays(tmp_path: Path):
     chain = read_config_file("smoke")
-    configs = {path: parse_train(values) for path, values in cli.runs(chain, str(tmp_path)).items()}
+    configs = {path: parse_train(values) for path, values in chain_of.runs(chain, str(tmp_path)).items()}
     asked: list[str] = []
-    assert cli.with_starts(configs, lambda name: asked.append(name) or name) == configs
+    assert chain_of.with_starts(configs, lambda name: asked.append(name) or name) == configs
     assert not asked
     last = configs[tmp_path / "distill"]
     named = {tmp_path / "distill": dataclasses.replace(last, init_from=InitFrom(teacher="sinsr"))}
-    (found,) = cli.with_starts(named, "models/{}".format).values()
+    (found,) = chain_of.with_starts(named, "models/{}".format).values()
     assert found.init_from == InitFrom(teacher="models/sinsr")

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo
 
 from vdiffsr_jax.ops import attention as module
-from vdiffsr_jax.ops.attention import attention, l2_normalize, level_causal_attention, query_block, use_cudnn
+from vdiffsr_jax.ops.attention import (
+    attention,
+    cudnn_compiles,
+    l2_normalize,
+    level_causal_attention,
+    query_block,
+    suits_cudnn,
+)
 from vdiffsr_jax.ops.window import shift_mask, window_attention
 
 
@@ -112,10 +122,63 @@ def test_blocks_are_about_equally_long(monkeypatch: pytest.MonkeyPatch):
     assert query_block(4, 5000) == 1
 
 
-def test_cudnn_takes_half_precision_without_bias_on_a_gpu():
-    q = jnp.zeros((2, 5, 3, 64), jnp.bfloat16)
-    bias = jnp.zeros((1, 3, 1, 5))
-    assert use_cudnn("gpu", q, None)
-    refused = [("cpu", q, None), ("tpu", q, None), ("gpu", q.astype(jnp.float32), None), ("gpu", q, bias)]
-    refused += [("gpu", jnp.zeros((2, 5, 1, 512), jnp.bfloat16), None), ("gpu", q[None], None)]
-    assert not any(use_cudnn(*case) for case in refused)
+def test_cudnn_is_asked_for_long_half_precision_on_a_gpu():
+    def suits(platform: str, dtype: str, *shape: int, keys: int = 680) -> bool:
+        q = jax.ShapeDtypeStruct(shape, dtype)
+        return suits_cudnn(platform, q, jax.ShapeDtypeStruct((shape[0], keys, *shape[2:]), dtype))
+
+    assert suits("gpu", "bfloat16", 2, 256, 16, 64)
+    assert suits("gpu", "float16", 2, 256, 16, 64)
+    assert not suits("cpu", "bfloat16", 2, 256, 16, 64)
+    assert not suits("tpu", "bfloat16", 2, 256, 16, 64)
+    assert not suits("gpu", "float32", 2, 256, 16, 64)
+    assert not suits("gpu", "bfloat16", 2, 256, 1, 512)
+    assert not suits("gpu", "bfloat16", 2, 256, 1, 60)
+    assert not suits("gpu", "bfloat16", 1, 2, 256, 16, 64)
+    assert not suits("gpu", "bfloat16", 2, 1, 16, 64)
+    assert not suits("gpu", "bfloat16", 2, 169, 16, 64)
+    assert not suits("gpu", "bfloat16", 2, 256, 16, 64, keys=425)
+
+
+@pytest.fixture
+def a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Traces choose as they would on a GPU with cuDNN 9.13."""
+    jax.clear_caches()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91300)
+    yield
+    jax.clear_caches()
+    cudnn_compiles.cache_clear()
+
+
+LEVELS_D16 = [n * n for n in (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)]
+
+
+def kernels(monkeypatch: pytest.MonkeyPatch, sizes: list[int]) -> tuple[int, int]:
+    """cuDNN's forward and backward kernels in a training step's attention over such levels, lowered for CUDA here."""
+    q = jax.ShapeDtypeStruct((4, sum(sizes), 16, 64), jnp.bfloat16)
+
+    def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return level_causal_attention(q, k, v, level_sizes=sizes).astype(jnp.float32).sum()
+
+    monkeypatch.setattr(module, "cudnn_compiles", lambda *_: True)
+    text = jax.jit(jax.grad(loss, (0, 1, 2))).trace(q, q, q).lower(lowering_platforms=("cuda",)).as_text()
+    return text.count("@__cudnn$fmhaSoftmax("), text.count("@__cudnn$fmhaSoftmaxBackward(")
+
+
+@pytest.mark.usefixtures("a_gpu")
+def test_the_levels_of_var_are_trained_on_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    """155 tokens in the first span and 269 in the second: through cuDNN JAX refuses their gradients."""
+    assert kernels(monkeypatch, LEVELS_D16) == (1, 1)
+    assert kernels(monkeypatch, [169, 256, 255]) == (0, 0)
+
+
+@pytest.mark.usefixtures("a_gpu")
+def test_where_cudnn_has_no_kernel_attention_is_the_same(caplog: pytest.LogCaptureFixture):
+    """This jax has no GPU, so cuDNN's program does not compile: asked once, said once."""
+    q, k, v = (normal(i, 2, 64, 3, 8).astype(jnp.bfloat16) for i in range(3))
+    got = jax.jit(attention)(q, k, v)
+    want = by_hand(*(np.asarray(x, np.float32) for x in (q, k, v)), 1.0, np.ones((64, 64), bool))
+    np.testing.assert_allclose(np.asarray(got, np.float32), want, atol=0.02)
+    jax.jit(attention)(q[:1], k[:1], v[:1])
+    assert [record.getMessage()[:38] for record in caplog.records] == ["attention of 64 x 64 tokens without cu"]

@@ -6,8 +6,11 @@ whose logits stay in the fast memory (a v5e core's 128 MiB, a processor's cache)
 
 from __future__ import annotations
 
+import functools
 import itertools
+import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +22,8 @@ MIN_SPAN = 128
 # Logits that one sample may have in flight, 8 MiB in float32.
 MAX_LOGITS = 2**21
 _CUDNN_HEAD_DIM = 128
+_CUDNN_LENGTH = 64
+_log = logging.getLogger(__name__)
 Heads = Float[Array, "batch tokens heads dim"]
 
 
@@ -36,10 +41,9 @@ def attention(
     Args: mask: True where the query may look; every query must be allowed at least one key.
     Source: Attention Is All You Need (arXiv:1706.03762), eq. 1.
     """
-    if use_cudnn(jax.default_backend(), q, bias):
-        return jax.nn.dot_product_attention(
-            q, k, v, scale=scale, mask=None if mask is None else mask[None, None], implementation="cudnn"
-        )
+    plain = mask is None and bias is None
+    if plain and suits_cudnn(jax.default_backend(), q, k) and cudnn_compiles(*q.shape[1:], k.shape[1], q.dtype):
+        return _cudnn(q, k, v, scale)
     n = q.shape[-3]
     block = query_block(n, q.size // q.shape[0] // n // q.shape[-1] * k.shape[-3])
     if block == n:
@@ -64,17 +68,43 @@ def attention_weights(
     return jax.nn.softmax(logits, axis=-1)
 
 
-def use_cudnn(platform: str, q: jax.Array, bias: jax.Array | None) -> bool:
-    """Whether cuDNN's kernel takes the operands: half precision, heads of at most 128 numbers, no bias."""
-    d = q.shape[-1]
-    half = q.dtype in (jnp.bfloat16, jnp.float16)
-    return platform == "gpu" and half and bias is None and q.ndim == 4 and d % 8 == 0 and d <= _CUDNN_HEAD_DIM
+def suits_cudnn(platform: str, q: jax.Array, k: jax.Array) -> bool:
+    """Whether cuDNN's kernel may gain something: half precision, heads of at most 128 numbers, at least 64 tokens.
+
+    JAX takes no gradients of an odd number of tokens through it. A mask it would read from memory, as a bias.
+    """
+    d, half, tokens = q.shape[-1], q.dtype in (jnp.bfloat16, jnp.float16), (q.shape[1], k.shape[1])
+    fits = q.ndim == 4 and d % 8 == 0 and d <= _CUDNN_HEAD_DIM
+    return platform == "gpu" and half and fits and all(n % 2 == 0 and n >= _CUDNN_LENGTH for n in tokens)
+
+
+@functools.cache
+def cudnn_compiles(queries: int, heads: int, dim: int, keys: int, dtype: jnp.dtype) -> bool:
+    """Whether this machine's cuDNN has kernels of that size, gradients too: chips and versions differ. Asked once each.
+
+    In a thread of its own, since nothing of the trace that asks (mesh, precision) may enter.
+    """
+    q, k = (jax.ShapeDtypeStruct((1, tokens, heads, dim), dtype) for tokens in (queries, keys))
+
+    def compile_both() -> None:
+        gradients = jax.grad(lambda q, k, v: _cudnn(q, k, v, 1.0).astype(jnp.float32).sum(), (0, 1, 2))
+        jax.jit(gradients).lower(q, k, k).compile()
+
+    with ThreadPoolExecutor(1, "cudnn") as thread:
+        error = thread.submit(compile_both).exception()
+    if error:
+        _log.warning("attention of %d x %d tokens without cuDNN: %s", queries, keys, str(error).partition("\n")[0])
+    return error is None
 
 
 def query_block(n: int, logits_per_query: int) -> int:
     """Queries computed at once, so that a sample has at most MAX_LOGITS logits; all blocks are about equally long."""
     most = max(MAX_LOGITS // logits_per_query, 1)
     return -(-n // -(-n // most))
+
+
+def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, scale: float) -> jax.Array:
+    return jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="cudnn")
 
 
 def _attend(

@@ -13,11 +13,13 @@ import argparse
 import dataclasses
 import resource
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vdiffsr_jax.config import PriorConfig, SwinUNetConfig, VARConfig, VARTokenizerConfig, VDiffSRConfig, VQGANConfig
 from vdiffsr_jax.diffusion import sampler, schedule
@@ -26,6 +28,7 @@ from vdiffsr_jax.models.assembled import Items, assemble
 from vdiffsr_jax.models.build import Params, cast, flatten
 from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.models.pyramid_var import PyramidVAR
+from vdiffsr_jax.training.flop_count import count_flops
 from vdiffsr_jax.weights import checkpoint
 
 TILE_32 = VDiffSRConfig(
@@ -58,29 +61,59 @@ class Timing:
     compile_s: float
 
 
-class Bench:
-    """Compiles and times one stage after the other; a stage's result is the next one's argument."""
+class Program(NamedTuple):
+    """`compile_s`: what its compilation took."""
 
-    def __init__(self, repeats: int):
-        self.repeats = repeats
+    run: jax.stages.Compiled
+    flops: float
+    compile_s: float
+
+
+def compiled(lowered: jax.stages.Lowered, flops: float | None = None) -> Program:
+    """Compile, with the clock running. FLOPs: the compiler's count by default; a GPU's leaves out what libraries do."""
+    start = time.perf_counter()
+    program = lowered.compile()
+    seconds = time.perf_counter() - start
+    return Program(program, (program.cost_analysis() or {}).get("flops", 0.0) if flops is None else flops, seconds)
+
+
+class Ahead:
+    """Has every stage compiled in a thread and runs none; a stage's result is its shape."""
+
+    def __init__(self, threads: ThreadPoolExecutor):
+        self.threads = threads
+        self.programs: dict[str, Future[Program]] = {}
+
+    def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """As `Bench.run`; the arguments may be shapes."""
+        traced = jax.jit(function).trace(*arguments)
+        lowered = traced.lower()
+        self.programs[name] = self.threads.submit(compiled, lowered, count_flops(traced.jaxpr))
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), lowered.out_info)
+
+
+class Bench:
+    """Compiles and times one stage after the other; a stage's result is the next one's argument.
+
+    A run is `burst` calls, the next begun before the last has ended. `programs`: what was compiled ahead.
+    """
+
+    def __init__(self, repeats: int, *, burst: int = 1, programs: Mapping[str, Future[Program]] | None = None):
+        self.repeats, self.burst, self.programs = repeats, burst, programs
         self.timings: list[Timing] = []
 
     def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Compile, run once to warm up, then take the least of `repeats` runs; returns the stage's result."""
-        start = time.perf_counter()
-        compiled = jax.jit(function).lower(*arguments).compile()
-        compile_s = time.perf_counter() - start
-        result = jax.block_until_ready(compiled(*arguments))
-        runs = []
-        for _ in range(self.repeats):
-            start = time.perf_counter()
-            jax.block_until_ready(compiled(*arguments))
-            runs.append(time.perf_counter() - start)
-        memory = compiled.memory_analysis()
+        if self.programs is None:
+            program = compiled(jax.jit(function).lower(*arguments))
+        else:
+            program = self.programs[name].result()
+        result = jax.block_until_ready(program.run(*arguments))
+        seconds = least(lambda: program.run(*arguments), self.repeats, self.burst)
+        memory = program.run.memory_analysis()
         assert memory is not None, "every backend that is measured here reports its memory"
         used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-        gflop = (compiled.cost_analysis() or {}).get("flops", 0.0) / 1e9
-        self.timings.append(Timing(name, min(runs) * 1e3, gflop, used / 2**20, compile_s))
+        self.timings.append(Timing(name, seconds * 1e3, program.flops / 1e9, used / 2**20, program.compile_s))
         return result
 
     def table(self) -> list[str]:
@@ -96,11 +129,25 @@ class Bench:
         return lines
 
 
-def one_step(bench: Bench, config: VDiffSRConfig, items: dict[str, Params], batch: int, dtype: jnp.dtype) -> jax.Array:
+def least(call: Callable[[], Any], repeats: int, burst: int) -> float:
+    """Seconds of a call: the least of some runs of `burst` calls each."""
+    runs = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        for _ in range(burst):
+            result = call()
+        jax.block_until_ready(result)
+        runs.append((time.perf_counter() - start) / burst)
+    return min(runs)
+
+
+def one_step(
+    bench: Bench | Ahead, config: VDiffSRConfig, items: dict[str, Params], batch: int, dtype: jnp.dtype
+) -> jax.Array:
     """One step of super-resolution of random tiles, stage by stage; returns the HR tiles."""
-    tile = config.tile_size
-    lr = jax.random.uniform(jax.random.key(1), (batch, tile, tile, 3), minval=-1.0, maxval=1.0)
-    noise = jax.random.normal(jax.random.key(2), (batch, tile, tile, config.first_stage.embed_dim))
+    tile, rng = config.tile_size, np.random.default_rng(1)
+    lr = jnp.asarray(rng.uniform(-1, 1, (batch, tile, tile, 3)), jnp.float32)
+    noise = jnp.asarray(rng.standard_normal((batch, tile, tile, config.first_stage.embed_dim), np.float32))
     items, config = fidelity.at(*fold_model(items, config))
     model = assemble(config, dtype=dtype)
     steps = schedule.make(config.schedule)

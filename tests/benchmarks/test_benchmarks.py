@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
+import pytest
 
-from benchmarks import accelerator, bfloat16, host
+from benchmarks import accelerator, bfloat16, host, rows
+from benchmarks.rows import Row
 from tests.training import tiny
+from vdiffsr_jax.config import VDiffSRConfig, parse
 from vdiffsr_jax.training.config import parse_train
 from vdiffsr_jax.training.settings import with_settings
 
@@ -20,50 +25,87 @@ def test_the_host_feeds_instant_devices():
     assert busy >= 0
 
 
-def test_rows_are_kept_one_after_the_other(tmp_path, monkeypatch):
-    def broken():
-        raise ValueError("no such kernel\nand more")
+def measured(tmp_path, table, seconds=60):
+    made = [Row(name, dict, lambda _, function=function: function()) for name, function in table]
+    return rows.measure(made, seconds, tmp_path / "out")
 
-    rows = [("first", lambda: {"x": 1.5}), ("second", broken), ("third", lambda: {"y": 2})]
-    monkeypatch.setattr(accelerator, "rows", lambda preset: iter(rows))
-    done = accelerator.measure("small", 60, tmp_path / "out")
-    assert done == [{"row": "first", "x": 1.5}, {"row": "second", "failed": "no such kernel"}, {"row": "third", "y": 2}]
+
+@pytest.mark.parametrize("error", [ValueError, NotImplementedError, TypeError, jax.errors.JaxRuntimeError])
+def test_rows_are_kept_one_after_the_other(tmp_path, capsys, error):
+    def broken():
+        raise error("no such kernel\nand more")
+
+    done = measured(tmp_path, [("first", lambda: {"x": 1.5}), ("second", broken), ("third", lambda: {"y": 2})])
+    why = f"{error.__name__}: no such kernel"
+    assert done == [{"row": "first", "x": 1.5}, {"row": "second", "failed": why}, {"row": "third", "y": 2}]
     assert json.loads((tmp_path / "out.json").read_text()) == done
     assert "| first | x 1.5 |" in (tmp_path / "out.md").read_text()
+    assert "in broken" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_said(tmp_path):
-    done = accelerator.measure("small", -1, tmp_path / "out")
-    assert len(done) == 7
-    assert all("not run" in row for row in done)
+    done = measured(tmp_path, [("first", dict), ("second", dict)], -1)
+    assert [row["not run"] for row in done] == ["not finished within -1 s"] * 2
 
 
-def test_a_row_is_left_when_the_time_is_over(tmp_path, monkeypatch):
+def test_a_row_is_left_when_the_time_is_over(tmp_path):
     def endless():
         while True:
             time.sleep(0.01)
 
-    rows = [("first", lambda: {"x": 1}), ("endless", endless), ("third", lambda: {"y": 2})]
-    monkeypatch.setattr(accelerator, "rows", lambda preset: iter(rows))
     started = time.monotonic()
-    done = accelerator.measure("small", 0.3, tmp_path / "out")
+    done = measured(tmp_path, [("first", lambda: {"x": 1}), ("endless", endless), ("third", lambda: {"y": 2})], 0.3)
     assert time.monotonic() - started < 3
-    assert done == [
-        {"row": "first", "x": 1},
-        {"row": "endless", "not run": "begun, but 0 s were over"},
-        {"row": "third", "not run": "0 s were over"},
-    ]
+    assert done[0] == {"row": "first", "x": 1}
+    assert [row["not run"] for row in done[1:]] == ["not finished within 0 s"] * 2
     assert "not run" in (tmp_path / "out.md").read_text()
+
+
+def test_a_row_waits_for_no_other_and_is_timed_again_alone(tmp_path):
+    go, order = threading.Event(), []
+
+    def slow():
+        assert go.wait(30)
+
+    def note(name):
+        order.append(name)
+        go.set()
+        return {"count": order.count(name)}
+
+    made = [Row("slow", slow, lambda _: note("slow")), Row("quick", dict, lambda _: note("quick"))]
+    made.append(Row("once", dict, lambda _: note("once"), timed=False))
+    done = rows.measure(made, 60, tmp_path / "out")
+    assert order[0] == "quick"
+    assert [row["count"] for row in done] == [2, 2, 1]
+
+
+def test_the_rows_of_both_presets():
+    with ThreadPoolExecutor(1) as threads:
+        names = [row.name for row in accelerator.rows("published", threads)]
+    assert len(set(names)) == len(names) == 18
+    assert names[:2] == ["device", "parity vqgan_f4, float32"]
 
 
 def test_the_training_row_trains(monkeypatch):
     tiny_run = with_settings(tiny.chain()["teacher"], [f"batch_size={jax.device_count()}"])
     monkeypatch.setattr(accelerator, "_distill", lambda preset: parse_train(tiny_run))
-    row = accelerator.training("small")
-    assert row["images/s"] > 0
-    assert row["compile s"] > 0
-    assert row["memory GiB"] > 0
+    prepared = accelerator.distill("small")
+    for _ in range(2):
+        row = accelerator.training("small", prepared)
+        assert row["images/s"] > 0
+        assert row["compile s"] > 0
+        assert row["memory GiB"] > 0
+        assert row["TFLOP/s"] > 0
+
+
+def test_one_step_is_compiled_ahead_in_both_dtypes(monkeypatch):
+    monkeypatch.setitem(accelerator.PRESETS, "tiny", parse(VDiffSRConfig, tiny.MODEL))
+    with ThreadPoolExecutor(2) as threads:
+        programs = {d: accelerator.stages("tiny", d, 1, threads) for d in accelerator.DTYPES}
+        row = accelerator.inference("tiny", "bfloat16", 1, programs["bfloat16"])
+    assert row["UNet, one step"] > 0
     assert row["TFLOP/s"] > 0
+    assert 0 < accelerator.rounding("tiny", programs)["deviation / std"] < 2
 
 
 def test_the_control_starts_half_a_rounding_away():

@@ -201,7 +201,7 @@ def feed(preset: str) -> Values:
 
 
 def rows(preset: str, threads: ThreadPoolExecutor) -> Iterator[Row]:
-    """What there is to measure, in the order of its worth."""
+    """What there is to measure, in the order in which it is begun."""
 
     def step(dtype: str, batch: int) -> Row:
         return Row(
@@ -211,6 +211,7 @@ def rows(preset: str, threads: ThreadPoolExecutor) -> Iterator[Row]:
         )
 
     yield Row("device", device, timed=False)
+    yield Row("data feed", functools.partial(feed, preset), timed=False)
     for folder in GOLDEN[preset]:
         yield Row(f"parity {folder}, float32", functools.partial(golden, folder), timed=False)
     yield from (step(dtype, 1) for dtype in DTYPES)
@@ -222,13 +223,12 @@ def rows(preset: str, threads: ThreadPoolExecutor) -> Iterator[Row]:
     )
     yield Row("training step, distill", functools.partial(distill, preset), functools.partial(training, preset))
     yield from (step("bfloat16", batch) for batch in BATCHES[preset])
+    for folder in LAST_GOLDEN[preset]:
+        yield Row(f"parity {folder}, float32", functools.partial(golden, folder), timed=False)
     for batch in BOX_BATCHES[preset]:
         for dtype in DTYPES:
             name = f"model in the box, {dtype}, batch {batch}"
             yield Row(name, functools.partial(box, dtype, batch), functools.partial(small_model, batch))
-    yield Row("data feed", functools.partial(feed, preset), timed=False)
-    for folder in LAST_GOLDEN[preset]:
-        yield Row(f"parity {folder}, float32", functools.partial(golden, folder), timed=False)
 
 
 def _distill(preset: str) -> TrainConfig:

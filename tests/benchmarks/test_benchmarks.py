@@ -62,7 +62,7 @@ def test_a_row_is_left_when_the_time_is_over(tmp_path):
 
 
 def test_a_row_waits_for_no_other_and_is_timed_again_alone(tmp_path):
-    go, order = threading.Event(), []
+    go, order, speeds = threading.Event(), [], {"slow": [3.0, 2.0], "quick": [1.0, 4.0], "once": [5.0]}
 
     def slow():
         assert go.wait(30)
@@ -70,20 +70,34 @@ def test_a_row_waits_for_no_other_and_is_timed_again_alone(tmp_path):
     def note(name):
         order.append(name)
         go.set()
-        return {"count": order.count(name)}
+        return {"TFLOP/s": speeds[name].pop(0)}
 
     made = [Row("slow", slow, lambda _: note("slow")), Row("quick", dict, lambda _: note("quick"))]
     made.append(Row("once", dict, lambda _: note("once"), timed=False))
     done = rows.measure(made, 60, tmp_path / "out")
     assert order[0] == "quick"
-    assert [row["count"] for row in done] == [2, 2, 1]
+    assert [row["TFLOP/s"] for row in done] == [3.0, 4.0, 5.0]
+
+
+def test_towards_the_end_it_is_timed_again_beside_others(tmp_path):
+    stop, times = threading.Event(), []
+
+    def timed(_):
+        times.append(time.monotonic())
+        return {"TFLOP/s": len(times)}
+
+    started = time.monotonic()
+    done = rows.measure([Row("quick", dict, timed), Row("endless", lambda: stop.wait(30))], 1.0, tmp_path / "out")
+    stop.set()
+    assert done == [{"row": "quick", "TFLOP/s": 2}, {"row": "endless", "not run": "not finished within 1 s"}]
+    assert 0.8 < times[1] - started < 1.2
 
 
 def test_the_rows_of_both_presets():
     with ThreadPoolExecutor(1) as threads:
         names = [row.name for row in accelerator.rows("published", threads)]
     assert len(set(names)) == len(names) == 18
-    assert names[:2] == ["device", "parity vqgan_f4, float32"]
+    assert names[:3] == ["device", "data feed", "parity vqgan_f4, float32"]
 
 
 def test_the_training_row_trains(monkeypatch):

@@ -107,7 +107,7 @@ def test_our_chains_start_only_from_what_came_before(tmp_path, name):
                   if str(d).startswith(str(tmp_path))}  # fmt: skip
         assert needed <= set(done), path.name
         done.append(path.name)
-    assert len(done) > 2
+    assert len(done) > 1
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def get_config() -> ConfigDict:
             "prefetch": 28,
         }
         run["ema_decay"] = 0.998
-        run["optimizer"] |= {"learning_rate": rate, "warmup": 30}
+        run["optimizer"] |= {"learning_rate": rate, "warmup": 100}
         run["eval"] |= {"every": 1000, "batches": 1, "metrics": [], "best": "psnr_y"}
         run["checkpoint"] = {"every": 500, "keep_last": 6, "keep_best": 0}
         run["init_from"] = dict.fromkeys(("denoiser", "pvar", "first_stage"), place) | {

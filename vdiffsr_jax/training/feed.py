@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 
 from vdiffsr_jax.data import pipeline
@@ -11,10 +13,11 @@ from vdiffsr_jax.training.config import TrainConfig
 def open_batches(cfg: TrainConfig, split: str) -> pipeline.Batches:
     """An endless iterator of this process's parts; its state is the step alone, whatever hosts and workers there are.
 
+    Held-out batches are few and read once: worker processes for them would take longer to start and to end.
     Raises: ConfigError, DataError.
     """
     return pipeline.Batches(
-        cfg.data,
+        cfg.data if split == "train" else dataclasses.replace(cfg.data, num_workers=0),
         batch_size=cfg.batch_size,
         seed=cfg.seed,
         split=split,

@@ -44,8 +44,8 @@ def get_config() -> ConfigDict:
     start, student = "runs/box/distill/best", "{workdir}/distill/model"
     chain = {}
     for name, place, loss, rate, batch, share in (
-        ("distill", start, FAITHFUL, 4e-4, 32, 1),
-        ("sharp", student, SHARP | {"adversarial": GAME}, 2e-4, 32, 2),
+        ("distill", start, FAITHFUL, 4e-4, 32, 2),
+        ("sharp", student, SHARP | {"adversarial": GAME}, 2e-4, 32, 3),
     ):
         run = before[name]
         run |= {"batch_size": batch, "dtype": "bfloat16", "steps": 3000, "share": float(share), "seed": len(chain)}

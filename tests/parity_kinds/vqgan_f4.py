@@ -8,7 +8,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from tests.conversion.in_memory import convert
 from tests.parity_kinds import weights
@@ -28,19 +27,19 @@ def load(folder: Path) -> tuple[Network, Params]:
 def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every output of `img`, `z_in` and `odd_img`, NCHW; pictures that `io` does not hold are not decoded."""
     network, params = load(folder)
+    quantize = network.method(VQGAN.quantize)
 
     @jax.jit
     def everything(params: Params, image: jax.Array, z_in: jax.Array | None) -> dict[str, jax.Array]:
-        model = nnx.merge(network.graphdef, params)
-        z = model.encode(image)
-        z_q, indices, loss = model.quantize(z)
+        z = network.method(VQGAN.encode)(params, image)
+        z_q, indices, loss = quantize(params, z)
         latents = {"dec_quant": z_q}
         result = {"z_enc": z, "z_quant": z_q, "indices": indices, "vq_loss": loss}
         if z_in is not None:
-            latents["dec_zin_quant"], result["zin_indices"], _ = model.quantize(z_in)
+            latents["dec_zin_quant"], result["zin_indices"], _ = quantize(params, z_in)
             if "dec_noquant" in io:
                 latents["dec_noquant"] = z
-        pictures = model.decode(jnp.concatenate(list(latents.values())), quantize=False)
+        pictures = network.method(VQGAN.decode)(params, jnp.concatenate(list(latents.values())), quantize=False)
         return result | dict(zip(latents, jnp.split(pictures, len(latents)), strict=True))
 
     image, z_in, odd = (np.moveaxis(io[name], 1, -1) for name in ("img", "z_in", "odd_img"))

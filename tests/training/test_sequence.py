@@ -78,26 +78,48 @@ def test_killed_in_the_middle_the_same_call_continues(tmp_path, runs, monkeypatc
     assert len(runs) == count, "what is complete is left as it is"
 
 
-def test_timer_fixes_the_steps_once(monkeypatch):
-    now = iter([0.0, 10.0, 10.0 + 19 * 0.5])
-    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """The time, which passes as a test says."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def paced(timer: Timer, clock: list[float], paces: dict[int, float]) -> list[int | None]:
+    """What the timer answers after steps {step: seconds}."""
+    answers = []
+    for step, pace in paces.items():
+        clock[0] += pace
+        answers.append(timer.after(step, {}))
+    return answers
+
+
+def test_timer_fixes_the_steps_once_by_those_that_are_warm(clock):
+    """As on a GPU: 40 seconds of compiling, slow steps at first, 64 a second from then on."""
     told: list[int] = []
     timer = Timer(100.0, toy_config(optimizer={"warmup": 50}), told.append)
-    answers = [timer.after(step, {}) for step in range(1, 31)]
-    # 80.5 seconds are left after 20 steps of which the first compiled; half a second each, a part kept for evaluations.
-    assert answers == [None] * (PROBE - 1) + [20 + int(0.85 * 80.5 / 0.5)] + [None] * 10
+    paces = {1: 40.0} | dict.fromkeys(range(2, 11), 1.0) | dict.fromkeys(range(11, 31), 1 / 64)
+    answers = paced(timer, clock, paces)
+    left = 100 - 49 - 10 / 64
+    # A part is kept for evaluations.
+    assert answers == [None] * (PROBE - 1) + [20 + int(0.85 * left * 64)] + [None] * 10
     assert told == [answers[PROBE - 1]]
 
 
-def test_a_run_broken_off_while_it_is_timed_fixes_its_steps_within_the_warm_up(monkeypatch):
+def test_a_short_warm_up_leaves_one_step_to_time(clock):
+    timer = Timer(100.0, toy_config(optimizer={"warmup": 1}), lambda steps: None)
+    assert paced(timer, clock, {1: 10.0, 2: 0.5, 3: 0.5}) == [None, 2 + int(0.85 * 89.5 / 0.5), None]
+
+
+def test_a_run_broken_off_while_it_is_timed_fixes_its_steps_within_the_warm_up(clock):
     told: list[int] = []
     for steps in (range(1, 16), range(16, 19), range(19, 31)):  # each a process of its own
-        now = iter([0.0, 10.0, 12.0])
-        monkeypatch.setattr(time, "monotonic", lambda now=now: next(now))
+        clock[0] = 0.0
         timer = Timer(100.0, toy_config(optimizer={"warmup": 50}), told.append)
-        answers = [timer.after(step, {}) for step in steps]
-    # Two steps of two seconds: step 19, whose end starts the clock, and step 20.
-    assert told == [answers[1]] == [20 + int(0.85 * 88.0 / 2.0)]
+        answers = paced(timer, clock, dict.fromkeys(steps, 2.0))
+    # Step 19, whose end starts the clock, and step 20.
+    assert told == [answers[1]] == [20 + int(0.85 * 96.0 / 2.0)]
 
 
 def test_evaluations_keep_their_number():

@@ -24,29 +24,37 @@ def with_steps(cfg: TrainConfig, steps: int) -> TrainConfig:
 class Timer:
     """Fixes how many steps fit into `seconds` from now; `decided(steps)` is told, once.
 
-    The timed steps lie in the warm-up, whose rates do not depend on the number of all steps: so the run repeats exactly
-    with the number alone. They are counted from the run's own first step, however often it is broken off among them.
+    What is timed is the second half of the first steps: the program is compiled in the first, and a GPU's next ones are
+    several times slower than those after (libraries are loaded, graphs recorded). All lie in the warm-up, whose rates
+    do not depend on the number of all steps: so the run repeats exactly with the number alone. They are counted from
+    the run's own first step, however often it is broken off among them.
     """
 
     def __init__(self, seconds: float, cfg: TrainConfig, decided: Callable[[int], None]):
         self.end = time.monotonic() + seconds
         self.probe = max(2, min(PROBE, cfg.optimizer.warmup + 1))
         self.decided = decided
-        self.first: tuple[int, float] | None = None
+        self.began: int | None = None
+        self.half: tuple[int, float] | None = None
         self.done = False
 
     def after(self, step: int, metrics: Metrics) -> int | None:
         """To be called after every step; the number of all steps, the one time that it is known."""
-        if self.first is None:  # it may have compiled
-            jax.block_until_ready(metrics)
-            self.first = step, time.monotonic()
+        if self.done:
             return None
-        if self.done or step < self.probe:
+        if self.began is None:
+            self.began = step
+        if self.half is None:
+            if step >= (self.began + self.probe) // 2:
+                jax.block_until_ready(metrics)
+                self.half = step, time.monotonic()
+            return None
+        if step < self.probe:
             return None
         self.done = True
         jax.block_until_ready(metrics)
-        now, (first, began) = time.monotonic(), self.first
-        pace = (now - began) / (step - first)
+        now, (half, at) = time.monotonic(), self.half
+        pace = (now - at) / (step - half)
         steps = step + max(1, int(SHARE * (self.end - now) / pace))
         if jax.process_count() > 1:
             from jax.experimental import multihost_utils

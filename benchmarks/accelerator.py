@@ -1,27 +1,26 @@
 """Everything to be known of a new GPU or TPU, the most useful first, in as many seconds as there are.
 
-    python -m benchmarks.accelerator --seconds 200 --output accelerator
-    python -m benchmarks.accelerator --preset small --seconds 90      tries itself on a CPU
+    python -m benchmarks.accelerator --seconds 570 --output accelerator
+    python -m benchmarks.accelerator --only "training.*"              some rows
+    python -m benchmarks.accelerator --preset small                   tries itself on a CPU
 
-All programs are compiled at once, in threads, and a row is measured as soon as its own are there; what has been timed
-beside compilations is timed again in the end, alone. OUTPUT.json and OUTPUT.md are written after every row.
+One row after the other: nothing runs or compiles beside what is measured. OUTPUT.json and OUTPUT.md are written after
+every row.
 """
 
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import dataclasses
 import functools
 import math
 import os
-import sys
+import re
 import tempfile
-import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,21 +37,46 @@ from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.data.pipeline import Samples
 from vdiffsr_jax.models.assembled import Items, assemble
 from vdiffsr_jax.models.prior import fold_model
-from vdiffsr_jax.planning.abstract_programs import sampling_program, train_program
+from vdiffsr_jax.planning import abstract_programs
 from vdiffsr_jax.planning.assumed import with_assumed_weights
 from vdiffsr_jax.training.config import TrainConfig, parse_train
 from vdiffsr_jax.training.settings import with_settings
 from vdiffsr_jax.training.speed import chip_of
 
 ROOT = Path(__file__).parents[1]
-GOLDEN = {"published": ("vqgan_f4", "swin_unet", "end_to_end"), "small": ("vqgan_f4",)}
-LAST_GOLDEN = {"published": ("diffusion",), "small": ()}  # hundreds of small programs
-BATCHES = {"published": (8, 32), "small": (2,)}
-BOX_BATCHES = {"published": (32, 1, 128), "small": (1,)}
-DTYPES = ("bfloat16", "float32")
-Arguments = list[Any]
-_TRACE = threading.Lock()  # tracing is Python's work: two at once are no faster, and the first comes later
-_MAKE = threading.Lock()
+
+
+def rows(preset: str) -> list[Row]:
+    """What there is to measure, in the order of worth: a GPU compiles half a minute or more for most of it."""
+
+    def step(dtype: str, batch: int) -> Row:
+        return Row(f"one step, {dtype}, batch {batch}", functools.partial(inference, preset, dtype, batch))
+
+    def small(dtype: str, batch: int) -> Row:
+        return Row(f"model in the box, {dtype}, batch {batch}", functools.partial(box, dtype, batch))
+
+    def reference(folder: str) -> Row:
+        return Row(f"parity {folder}, float32", functools.partial(golden, folder))
+
+    first = Row("device", device)
+    train = [Row("training step, distill", functools.partial(training, preset))]
+    train += [Row("data feed", functools.partial(feed, preset))]
+    if preset == "small":
+        exact = [Row("one step, bfloat16 against float32", functools.partial(rounding, preset, 2)), step("float32", 2)]
+        return [first, small("bfloat16", 1), step("bfloat16", 2), reference("vqgan_f4"), *exact, *train]
+    return [
+        first,
+        *(small("bfloat16", batch) for batch in (32, 1)),
+        step("bfloat16", 8),
+        *map(reference, ("vqgan_f4", "swin_unet", "end_to_end")),
+        Row("one step, bfloat16 against float32", functools.partial(rounding, preset, 8)),
+        step("float32", 8),
+        *(small("float32", batch) for batch in (32, 1)),
+        *train,
+        *(step("bfloat16", batch) for batch in (1, 32)),
+        small("bfloat16", 128),
+        reference("diffusion"),  # hundreds of small programs
+    ]
 
 
 def device() -> Values:
@@ -67,11 +91,9 @@ def golden(folder: str) -> Values:
     """A folder of reference numbers, in float32."""
     lines = parity.compare(ROOT / "tests" / "golden" / folder)
     worst = max(lines, key=lambda line: line.excess)
-    failed = sum(not line.ok for line in lines)
-    row: Values = {"arrays": len(lines), "failed": failed, "worst": f"{worst.name} {worst.excess:.2g} of allowed"}
-    if failed:
-        print(*(line for line in lines if not line.ok), sep="\n", flush=True)
-    return row
+    failed = [line for line in lines if not line.ok]
+    print(*failed, sep="\n", end="\n" if failed else "", flush=True)
+    return {"arrays": len(lines), "failed": len(failed), "worst": f"{worst.name} {worst.excess:.2g} of allowed"}
 
 
 @functools.cache
@@ -90,93 +112,63 @@ def shapes(preset: str, dtype: str) -> tuple[VDiffSRConfig, Items]:
 
 
 @functools.cache
-def _parameters(preset: str, dtype: str) -> Items:
-    made: Items = numbers(shapes(preset, dtype)[1])
-    return made
-
-
-def parameters(preset: str, dtype: str) -> Items:
-    """Random ones, made once, without a compiler: `init` would keep one busy for a minute."""
-    with _MAKE:
-        return _parameters(preset, dtype)
+def parameters(preset: str, dtype: str) -> dict[str, Any]:
+    """Random ones, made without a compiler: `init` would keep one busy for a minute."""
+    return dict(numbers(shapes(preset, dtype)[1]))
 
 
 @functools.cache
-def _stages(preset: str, dtype: str, batch: int, threads: ThreadPoolExecutor) -> Mapping[str, Future[Program]]:
-    ahead = Ahead(threads)
-    config, items = shapes(preset, dtype)
-    one_step(ahead, config, dict(items), batch, jnp.dtype(dtype))
-    return ahead.programs
+def stages(preset: str, dtype: str, batch: int) -> Mapping[str, Program]:
+    """The stages of one step, compiled beside each other."""
+    with ThreadPoolExecutor() as threads:
+        ahead = Ahead(threads)
+        config, items = shapes(preset, dtype)
+        one_step(ahead, config, dict(items), batch, jnp.dtype(dtype))
+        return {name: program.result() for name, program in ahead.programs.items()}
 
 
-def stages(preset: str, dtype: str, batch: int, threads: ThreadPoolExecutor) -> Mapping[str, Future[Program]]:
-    """The stages of one step, compiled once, whoever asks."""
-    with _TRACE:
-        programs = _stages(preset, dtype, batch, threads)
-    parameters(preset, dtype)
-    concurrent.futures.wait(programs.values())
-    return programs
-
-
-def inference(preset: str, dtype: str, batch: int, programs: Mapping[str, Future[Program]]) -> Values:
+def inference(preset: str, dtype: str, batch: int) -> Values:
     """One-step super-resolution by stage, ms a tile."""
-    bench = Bench(3, burst=5, programs=programs)
-    one_step(bench, shapes(preset, dtype)[0], dict(parameters(preset, dtype)), batch, jnp.dtype(dtype))
+    bench = Bench(3, burst=5, programs=stages(preset, dtype, batch))
+    one_step(bench, shapes(preset, dtype)[0], parameters(preset, dtype), batch, jnp.dtype(dtype))
     ms, gflop = sum(t.ms for t in bench.timings), sum(t.gflop for t in bench.timings)
     row: Values = {t.name: round(t.ms / batch, 3) for t in bench.timings}
     row |= {"ms a tile": ms / batch} | _rate(gflop * 1e9, ms / 1e3)
     row |= {"peak MB of a stage": max(t.memory_mb for t in bench.timings)}
-    return row | {"compile s of all": sum(t.compile_s for t in bench.timings)}
+    return row | {"compile s of the slowest": max(t.compile_s for t in bench.timings)}
 
 
-def rounding(preset: str, programs: Mapping[str, Mapping[str, Future[Program]]]) -> Values:
+def rounding(preset: str, batch: int) -> Values:
     """One step in bfloat16 against float32, both from the same random weights."""
-    half, exact = (
-        np.asarray(
-            one_step(
-                Bench(1, programs=programs[d]), shapes(preset, d)[0], dict(parameters(preset, d)), 1, jnp.dtype(d)
-            ),
-            np.float32,
-        )
-        for d in DTYPES
-    )
+
+    def picture(dtype: str) -> np.ndarray:
+        bench = Bench(1, programs=stages(preset, dtype, batch))
+        hr = one_step(bench, shapes(preset, dtype)[0], parameters(preset, dtype), batch, jnp.dtype(dtype))
+        return np.asarray(hr, np.float32)
+
+    half, exact = picture("bfloat16"), picture("float32")
     return {"deviation / std": float(np.sqrt(np.mean((half - exact) ** 2)) / exact.std())}
 
 
-def box(dtype: str, batch: int) -> tuple[Program, Arguments]:
+def box(dtype: str, batch: int) -> Values:
     """The program of `sample.py` for the small model that is bundled, its parameters random."""
-    with _TRACE:
-        cfg = parse_train(read_config_file(ROOT / "configs" / "box.py")["distill"]).model
-        assert isinstance(cfg, VDiffSRConfig)
-        traced = sampling_program(cfg, jax.devices()[0], batch=batch, dtype=dtype)
-    program = compiled(traced.lowered, traced.flops)
-    return program, list(numbers(traced.lowered.args_info[0], program.run.input_shardings[0]))
-
-
-def small_model(batch: int, prepared: tuple[Program, Arguments]) -> Values:
-    """Tiles of 64x64 a second."""
-    program, arguments = prepared
+    cfg = parse_train(read_config_file(ROOT / "configs" / "box.py")["distill"]).model
+    assert isinstance(cfg, VDiffSRConfig)
+    program, arguments = _ready(abstract_programs.sampling_program(cfg, jax.devices()[0], batch=batch, dtype=dtype))
     call = functools.partial(program.run, *arguments)
     jax.block_until_ready(call())
     seconds = least(call, 3, 5)
-    row = {"ms a tile": seconds / batch * 1e3, "LR megapixels/s": batch * 64 * 64 / seconds / 1e6}
+    row = {"ms a tile": seconds / batch * 1e3, "LR megapixels/s": batch * cfg.tile_size**2 / seconds / 1e6}
     return row | _rate(program.flops, seconds) | {"compile s": program.compile_s}
 
 
-def distill(preset: str) -> tuple[Program, Arguments]:
-    """The step of distill with made-up numbers in place of weights and pictures."""
-    with _TRACE, tempfile.TemporaryDirectory() as folder:
+def training(preset: str) -> Values:
+    """Steps of distill with made-up numbers in place of weights and pictures."""
+    with tempfile.TemporaryDirectory() as folder:
         cfg, _ = with_assumed_weights(_distill(preset), Path(folder))
-        traced = train_program(cfg, jax.devices())
-    program = compiled(traced.lowered, traced.flops)
-    return program, list(numbers(traced.lowered.args_info[0], program.run.input_shardings[0]))
-
-
-def training(preset: str, prepared: tuple[Program, Arguments]) -> Values:
-    """Steps of distill."""
-    program, arguments = prepared
+        program, arguments = _ready(abstract_programs.train_program(cfg, jax.devices()))
     seconds = []
-    for _ in range(6):
+    for _ in range(10):
         started = time.perf_counter()
         arguments[0], metrics = program.run(*arguments)  # the state that was passed is no more
         jax.block_until_ready(metrics)
@@ -184,7 +176,7 @@ def training(preset: str, prepared: tuple[Program, Arguments]) -> Values:
     memory = program.run.memory_analysis()
     assert memory is not None, "accelerators report their memory"
     used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    row = {"images/s": _distill(preset).batch_size / min(seconds), "memory GiB": used / 2**30}
+    row = {"images/s": cfg.batch_size / min(seconds), "memory GiB": used / 2**30}
     return row | _rate(program.flops, min(seconds)) | {"compile s": program.compile_s}
 
 
@@ -200,37 +192,6 @@ def feed(preset: str) -> Values:
     return {"samples/s a core": count / (time.thread_time() - started)}
 
 
-def rows(preset: str, threads: ThreadPoolExecutor) -> Iterator[Row]:
-    """What there is to measure, in the order in which it is begun."""
-
-    def step(dtype: str, batch: int) -> Row:
-        return Row(
-            f"one step, {dtype}, batch {batch}",
-            functools.partial(stages, preset, dtype, batch, threads),
-            functools.partial(inference, preset, dtype, batch),
-        )
-
-    yield Row("device", device, timed=False)
-    yield Row("data feed", functools.partial(feed, preset), timed=False)
-    for folder in GOLDEN[preset]:
-        yield Row(f"parity {folder}, float32", functools.partial(golden, folder), timed=False)
-    yield from (step(dtype, 1) for dtype in DTYPES)
-    yield Row(
-        "one step, bfloat16 against float32",
-        lambda: {dtype: stages(preset, dtype, 1, threads) for dtype in DTYPES},
-        functools.partial(rounding, preset),
-        timed=False,
-    )
-    yield Row("training step, distill", functools.partial(distill, preset), functools.partial(training, preset))
-    yield from (step("bfloat16", batch) for batch in BATCHES[preset])
-    for folder in LAST_GOLDEN[preset]:
-        yield Row(f"parity {folder}, float32", functools.partial(golden, folder), timed=False)
-    for batch in BOX_BATCHES[preset]:
-        for dtype in DTYPES:
-            name = f"model in the box, {dtype}, batch {batch}"
-            yield Row(name, functools.partial(box, dtype, batch), functools.partial(small_model, batch))
-
-
 def _distill(preset: str) -> TrainConfig:
     devices = jax.device_count()
     if preset == "small":
@@ -240,26 +201,35 @@ def _distill(preset: str) -> TrainConfig:
     return parse_train(with_settings(values, [f"batch_size={4 * devices}", "mesh.data=0"]))
 
 
+def _ready(abstract: abstract_programs.Program) -> tuple[Program, list[Any]]:
+    """The program, compiled, and arguments for it."""
+    program = compiled(abstract.lowered, abstract.flops)
+    return program, list(numbers(abstract.lowered.args_info[0], program.run.input_shardings[0]))
+
+
 def numbers(tree: Any, places: Any = None) -> Any:
     """Arrays of these shapes, from the processor's own generator: kernels that keep a signal's size."""
 
     def make(path: Any, leaf: Any, place: jax.sharding.Sharding | None = None) -> jax.Array:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.key(0)
-        name, shape = jax.tree_util.keystr(path), leaf.shape
-        value = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, np.float32)
-        value *= math.prod(shape[:-1]) ** -0.5 if len(shape) > 1 else 0.1
-        if jnp.issubdtype(leaf.dtype, jnp.integer):
-            value = np.zeros(shape)
-        elif "opt_state" in name:
-            value = np.abs(value)
-        elif len(shape) == 1 and "scale" in name:
-            value += 1
-        made: jax.Array = jax.device_put(value.astype(leaf.dtype), place)
+        made: jax.Array = jax.device_put(_drawn(jax.tree_util.keystr(path), leaf.shape, leaf.dtype), place)
         return made
 
     rest = () if places is None else (places,)
     return jax.tree_util.tree_map_with_path(make, tree, *rest)
+
+
+def _drawn(name: str, shape: tuple[int, ...], dtype: jnp.dtype) -> np.ndarray:
+    if jnp.issubdtype(dtype, jnp.integer):
+        return np.zeros(shape, dtype)
+    value = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, np.float32)
+    value *= math.prod(shape[:-1]) ** -0.5 if len(shape) > 1 else 0.1
+    if "opt_state" in name:
+        value = np.abs(value)
+    elif len(shape) == 1 and "scale" in name:
+        value += 1
+    return value.astype(dtype)
 
 
 def _rate(flops: float, seconds: float) -> Values:
@@ -270,13 +240,12 @@ def _rate(flops: float, seconds: float) -> Values:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="published")
-    parser.add_argument("--seconds", type=float, default=200, help="for all rows (default 200)")
+    parser.add_argument("--seconds", type=float, default=570, help="for all rows (default 570)")
+    parser.add_argument("--only", metavar="REGEX", default=".*", help="only rows whose whole name matches")
     parser.add_argument("--output", type=Path, default=Path("accelerator"), help="without ending (default accelerator)")
     args = parser.parse_args()
-    threads = ThreadPoolExecutor(os.cpu_count())
-    print(table(measure(rows(args.preset, threads), args.seconds, args.output)), flush=True)
-    sys.stderr.flush()
-    os._exit(0)  # what still compiles is not waited for
+    asked = [row for row in rows(args.preset) if re.fullmatch(args.only, row.name)]
+    print(table(measure(asked, args.seconds, args.output)), flush=True)
 
 
 if __name__ == "__main__":

@@ -98,16 +98,13 @@ class Bench:
     A run is `burst` calls, the next begun before the last has ended. `programs`: what was compiled ahead.
     """
 
-    def __init__(self, repeats: int, *, burst: int = 1, programs: Mapping[str, Future[Program]] | None = None):
+    def __init__(self, repeats: int, *, burst: int = 1, programs: Mapping[str, Program] | None = None):
         self.repeats, self.burst, self.programs = repeats, burst, programs
         self.timings: list[Timing] = []
 
     def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Compile, run once to warm up, then take the least of `repeats` runs; returns the stage's result."""
-        if self.programs is None:
-            program = compiled(jax.jit(function).lower(*arguments))
-        else:
-            program = self.programs[name].result()
+        program = self.programs[name] if self.programs else compiled(jax.jit(function).lower(*arguments))
         result = jax.block_until_ready(program.run(*arguments))
         seconds = least(lambda: program.run(*arguments), self.repeats, self.burst)
         memory = program.run.memory_analysis()

@@ -1,87 +1,57 @@
-"""Rows of measurements, prepared beside each other and measured one by one, in a file that is always up to date."""
+"""Rows of measurements, one after the other, in a file that is always up to date."""
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
-import dataclasses
 import json
-import signal
+import os
+import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-SPEED = "TFLOP/s"  # of every timed row
-_TOGETHER = 12  # rows; most of them wait for a compiler
-_LAST = 0.15  # of the time: from here on what was timed is timed again
 Values = dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """`measure(prepare())`: `prepare` in a thread beside those of other rows, `measure` never beside another.
-
-    `timed`: what else runs is in its way.
-    """
+class Row(NamedTuple):
+    """What it is called, and the function that finds it out."""
 
     name: str
-    prepare: Callable[[], Any]
-    measure: Callable[[Any], Values] = dict
-    timed: bool = True
+    measure: Callable[[], Values]
 
 
-class OutOfTimeError(Exception):
-    """A row was still running when the time was over."""
+def measure(rows: Sequence[Row], seconds: float, output: Path) -> list[Values]:
+    """All rows that the time is enough for; one that fails says why.
 
-
-@contextlib.contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """Raises: OutOfTimeError inside the block after so long, as soon as Python runs again: XLA is not broken off."""
-
-    def over(*_: Any) -> None:
-        raise OutOfTimeError
-
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def measure(rows: Iterable[Row], seconds: float, output: Path) -> list[Values]:
-    """All rows that the time is enough for, each as soon as it is prepared; one that fails says why.
-
-    What is timed is measured again when nothing is prepared any more, or towards the end, and the faster time counts.
-    OUTPUT.json and OUTPUT.md have every row from the start. Who still prepares at the end is left alone.
+    OUTPUT.json and OUTPUT.md have every row from the start. When the time is over the process ends, successfully, in
+    the middle of whatever it does: a compiler cannot be broken off.
     """
-    end = time.monotonic() + seconds
-    late = end - _LAST * seconds
-    pool = ThreadPoolExecutor(_TOGETHER, "prepare")
-    begun = {row: pool.submit(row.prepare) for row in rows}
-    found: dict[Row, Values] = {}
-    left, again = dict(begun), list[Row]()
-    done = _written(output, begun, found, seconds)
-    while (left or again) and (now := time.monotonic()) < end:
-        idle = 0 if again and (now > late or not left) else (end if now > late else late) - now
-        concurrent.futures.wait(left.values(), idle, concurrent.futures.FIRST_COMPLETED)
-        row = next((row for row, prepared in left.items() if prepared.done()), None)
-        if row is not None:
-            left.pop(row)
-            if _take(row, begun[row], end, found) and row.timed:
-                again.append(row)
-        elif again and (now > late or not left):
-            row = again.pop(0)
-            _take(row, begun[row], end, found)
-        else:
-            continue
-        done = _written(output, begun, found, seconds)
-        print(f"{seconds - end + time.monotonic():.0f} s, {row.name}: {_line(found.get(row, {}))}", flush=True)
-    pool.shutdown(wait=False, cancel_futures=True)
+    began, writing = time.monotonic(), threading.Lock()
+    done = [{"row": row.name, "not run": f"not finished within {seconds:.0f} s"} for row in rows]
+
+    def over() -> None:
+        with writing:
+            print(table(done), flush=True)
+            sys.stderr.flush()
+            os._exit(0)
+
+    timer = threading.Timer(seconds, over)
+    timer.daemon = True
+    timer.start()
+    _write(output, done)
+    for i, row in enumerate(rows):
+        try:
+            values = row.measure()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next row may do better
+            traceback.print_exc()
+            values = {"failed": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"}
+        with writing:
+            done[i] = {"row": row.name} | values
+            _write(output, done)
+        print(f"{time.monotonic() - began:.0f} s, {row.name}: {_line(values)}", flush=True)
+    timer.cancel()
     return done
 
 
@@ -90,29 +60,9 @@ def table(done: Iterable[Values]) -> str:
     return "\n".join(["| | |", "| --- | --- |", *(f"| {row['row']} | {_line(row)} |" for row in done)]) + "\n"
 
 
-def _take(row: Row, prepared: Future[Any], end: float, found: dict[Row, Values]) -> bool:
-    """Measure; whether that was right. What was found before stays unless this is faster."""
-    try:
-        with limited(end - time.monotonic()):
-            values = row.measure(prepared.result())
-    except OutOfTimeError:
-        return False
-    except Exception as error:  # noqa: BLE001 - whatever it is, the next row may do better
-        traceback.print_exc()
-        first, _, _ = str(error).partition("\n")
-        found.setdefault(row, {"failed": f"{type(error).__name__}: {first}"})
-        return False
-    if values.get(SPEED, 0) >= found.get(row, {}).get(SPEED, 0):
-        found[row] = values
-    return True
-
-
-def _written(output: Path, rows: Iterable[Row], found: dict[Row, Values], seconds: float) -> list[Values]:
-    unfinished = {"not run": f"not finished within {seconds:.0f} s"}
-    done = [{"row": row.name} | found.get(row, unfinished) for row in rows]
+def _write(output: Path, done: Sequence[Values]) -> None:
     for suffix, text in ((".json", json.dumps(done, indent=1) + "\n"), (".md", table(done))):
         output.with_suffix(suffix).write_text(text)
-    return done
 
 
 def _line(values: Values) -> str:

@@ -80,3 +80,17 @@ def test_lanczos_keeps_flat_areas_and_type(dtype):
     assert lanczos(image, 25, 7).dtype == dtype
     ramp = np.linspace(0, top, 64).astype(dtype)[None].repeat(8, 0)
     assert np.abs(lanczos(ramp, 8, 32)[:, 4:-4] - (ramp[:, 8:-8:2] / 2 + ramp[:, 9:-8:2] / 2)).max() <= top / 100
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_wavelet_leaves_no_noise_on_one_colour_and_all_detail_elsewhere(dtype):
+    """A model's pictures of one colour have a texture of their own: up to 46 levels at the edge of a cyan one."""
+    unit = np.iinfo(dtype).max // 255
+    lr = np.full((40, 40, 3), (0, 255, 255), np.uint8)
+    lr[20:] = scene(20, 40)
+    noise = np.random.default_rng(0).normal(0, 12, (160, 160, 3))
+    hr = np.clip(lr.repeat(4, 0).repeat(4, 1) + noise, 0, 255).round()
+    fixed = color.fix((hr * unit).astype(dtype), (lr * np.uint16(unit)).astype(dtype), "wavelet") / unit
+    assert np.abs(fixed[:56] - (0, 255, 255)).max() <= 0.01
+    low = color._smooth(fixed[96:144].astype(np.float32))
+    assert (fixed[96:144] - low).std() > 0.9 * (hr[96:144] - color._smooth(hr[96:144].astype(np.float32))).std()

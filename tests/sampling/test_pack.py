@@ -73,6 +73,18 @@ def test_two_ends_sample_as_the_models_they_were_packed_from(ends, plain_upscale
         plain_upscaler.check(Settings(fidelity=0.5))
 
 
+def test_ends_between_the_two_models(ends, tmp_path):
+    faithful, sharp, both = (str(d) for d in ends)
+    flags = ["--sharp", sharp, "--between", "0.25", "0.75", "--exact", "--dtype=float32"]
+    assert pack.main([faithful, str(tmp_path / "means"), *flags]) == 0
+    whole, means = checkpoint.load_model(both), checkpoint.load_model(tmp_path / "means")
+    for asked, share in ((0.0, 0.25), (0.5, 0.5), (1.0, 0.75)):
+        got, want = (fidelity.at(m.items, m.config, f)[0] for m, f in ((means, asked), (whole, share)))
+        for name, value in flatten(want).items():
+            np.testing.assert_allclose(flatten(got)[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert pack.main([faithful, str(tmp_path / "x"), "--sharp", sharp, "--between", "0.7", "0.1"]) == 2
+
+
 def test_the_second_end_takes_a_quarter_of_the_first(ends, tmp_path):
     faithful, sharp, _ = ends
     alone, both = tmp_path / "alone", tmp_path / "both"

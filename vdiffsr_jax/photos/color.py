@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,13 +13,15 @@ from vdiffsr_jax.photos.resample import cubic_rows
 _LEVELS = 5
 _HALO = 2 * (2**_LEVELS - 1)  # of two smoothings
 _BAND = 256
+_AROUND = 2
 
 
 def fix(hr: np.ndarray, lr: np.ndarray, method: str) -> np.ndarray:
     """The result with the colours of its LR image.
 
     wavelet: hr - low(hr) + low(lr upscaled), low = five a-trous [1 2 1]/4 smoothings of spacing 1, 2, 4, 8, 16.
-    What clipping takes from a pure colour is given back once to the low frequencies (not in the source).
+    Not in the source: what clipping takes from a pure colour is given back once to the low frequencies; and where the
+    LR image has one colour all around, there is no detail to restore, and the result is the LR upscaled.
     adain: (hr - mean(hr)) / std(hr) * std(lr) + mean(lr), per channel.
 
     Args: hr: (s h, s w, 3) and lr: (h, w, 3), both uint8 or both uint16.
@@ -37,18 +40,32 @@ def fix(hr: np.ndarray, lr: np.ndarray, method: str) -> np.ndarray:
 
 
 def _wavelet(hr: np.ndarray, lr: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    height, scale = hr.shape[0], hr.shape[0] // lr.shape[0]
+    height, scale, detailed = hr.shape[0], hr.shape[0] // lr.shape[0], _detailed(lr)
     for start in range(0, height, _BAND):
         stop = min(start + _BAND, height)
         first, last = max(start - _HALO, 0), min(stop + _HALO, height)
         inside = slice(start - first, stop - first)
-        difference = cubic_rows(lr.astype(np.float32), scale, first, last) - hr[first:last]
-        corrected = hr[first:last] + _smooth(difference)
+        upscaled = cubic_rows(lr.astype(np.float32), scale, first, last)
+        corrected = hr[first:last] + _smooth(upscaled - hr[first:last])
         kept = np.clip(corrected, 0, np.iinfo(hr.dtype).max)
         lost = corrected - kept
         if lost.any():
             kept += _smooth(lost)
-        yield start, kept[inside]
+        weight = np.clip(cubic_rows(detailed, scale, first, last), 0, 1)
+        yield start, (upscaled + weight * (kept - upscaled))[inside]
+
+
+def _detailed(lr: np.ndarray) -> np.ndarray:
+    """(h, w, 1) float32: 0 where the colours of 5x5 pixels lie within a level of 8 bits, 1 from four levels on."""
+    low = high = lr
+    for axis in (0, 1):
+        n = lr.shape[axis]
+        places = [np.clip(np.arange(n) + d, 0, n - 1) for d in range(-_AROUND, _AROUND + 1)]
+        low = functools.reduce(np.minimum, (np.take(low, at, axis) for at in places))
+        high = functools.reduce(np.maximum, (np.take(high, at, axis) for at in places))
+    levels = (high - low).max(axis=2, keepdims=True) * np.float32(255 / np.iinfo(lr.dtype).max)
+    weights: np.ndarray = np.clip((levels - 1) / 3, 0, 1)
+    return weights
 
 
 def _smooth(x: np.ndarray) -> np.ndarray:

@@ -3,8 +3,9 @@
 python -m vdiffsr_jax.sampling.pack runs/vdiffsr_x4/model checkpoints/vdiffsr_small
 python -m vdiffsr_jax.sampling.pack runs/box/distill/best checkpoints/box --sharp runs/box/sharp/best --fidelity 0.4
 
-With --sharp the model has two ends, SOURCE at fidelity 1 and SHARP at 0. Both must have the same configuration, and the
-same encoder, codebook and tokenizer. Of SHARP the difference to SOURCE is kept, its kernels in 4 bits or --exact.
+With --sharp the model has two ends, SOURCE at fidelity 1 and SHARP at 0, or two means of them (--between). Both must
+have the same configuration, and the same encoder, codebook and tokenizer. Of the end at 0 the difference to the other
+is kept, its kernels in 4 bits or --exact.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import numpy as np
 
 from vdiffsr_jax.config import ConfigError, SharpConfig, to_dict
 from vdiffsr_jax.models import fidelity
-from vdiffsr_jax.models.build import cast, flatten
+from vdiffsr_jax.models.assembled import Items
+from vdiffsr_jax.models.build import Params, cast, flatten
 from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.weights import checkpoint
 from vdiffsr_jax.weights.checkpoint import CheckpointError, Model
@@ -31,30 +33,36 @@ def pack(
     target: str,
     *,
     sharp: str | None = None,
+    between: tuple[float, float] = (0, 1),
     ends: SharpConfig | None = None,
     dtype: str = "bfloat16",
     overwrite: bool = False,
 ) -> None:
     """Write `target`, which samples as `source` does to the rounding of `dtype` and cannot be trained further.
 
-    Args: sharp: the model at fidelity 0. ends: of its settings all but `networks`, which are those that differ.
-    Raises: CheckpointError if one is no assembled model of one end, if the two do not fit each other or do not differ,
-        or if `target` exists and not `overwrite`.
+    Args: sharp: the model at fidelity 0. between: the shares of `source` in the parameters at fidelity 0 and 1, where
+        the ends are means of both models. ends: of its settings all but `networks`, which are those that differ.
+    Raises: ConfigError for other shares than rising ones in 0..1; CheckpointError if one is no assembled model of one
+        end, if the two do not fit each other or do not differ, or if `target` exists and not `overwrite`.
     """
     checkpoint.check_free(target, overwrite=overwrite)
     model = _folded(source)
-    config = model.config
-    small = {name: cast(params, jnp.dtype(dtype)) for name, params in model.items.items()}
+    config, faithful = model.config, model.items
     if sharp is not None:
         other = _folded(sharp)
         _check_same(source, model, sharp, other)
-        pairs = {name: (params, other.items[name]) for name, params in model.items.items()}
+        if not 0 <= between[0] < between[1] <= 1:
+            raise ConfigError(f"--between {between[0]:g} {between[1]:g} must be two rising shares in 0..1")
+        low, faithful = (_mean(model.items, other.items, share) for share in between)
+    small = {name: cast(params, jnp.dtype(dtype)) for name, params in faithful.items()}
+    if sharp is not None:
+        pairs = {name: (params, low[name]) for name, params in faithful.items()}
         networks = tuple(name for name, both in pairs.items() if not jax.tree.all(jax.tree.map(np.array_equal, *both)))
         if not networks:
             raise CheckpointError(f"--sharp {sharp}: the same numbers as {source}, so there is nothing between them")
         config = dataclasses.replace(config, sharp=dataclasses.replace(ends or SharpConfig(), networks=networks))
         small["sharp"] = cast(
-            {name: jnp.asarray(x) for name, x in fidelity.difference(small, other.items, config).items()},
+            {name: jnp.asarray(x) for name, x in fidelity.difference(small, low, config).items()},
             jnp.dtype(dtype),
         )
     checkpoint.save_model(
@@ -70,6 +78,15 @@ def _folded(directory: str) -> Model:
         raise CheckpointError(f"{directory} was packed from two models, give those")
     items, config = fold_model(model.items, model.config)
     return dataclasses.replace(model, items=items, config=config)
+
+
+def _mean(a: Items, b: Items, share: float) -> dict[str, Params]:
+    """share a + (1 - share) b; what is the same stays so to the bit."""
+
+    def mix(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return x if np.array_equal(x, y) else share * x + (1 - share) * y
+
+    return {name: jax.tree.map(mix, params, b[name]) for name, params in a.items()}
 
 
 def _check_same(source: str, model: Model, sharp: str, other: Model) -> None:
@@ -98,16 +115,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("source", help="directory of an assembled model")
     p.add_argument("target", help="directory to write")
     p.add_argument("--sharp", metavar="DIR", help="an assembled model trained on from SOURCE: the end at fidelity 0")
+    p.add_argument("--between", type=float, nargs=2, metavar=("LOW", "HIGH"), help="SOURCE's share of the parameters "
+                   "in the ends at fidelity 0 and 1, the rest is SHARP's (default: 0 1)")  # fmt: skip
     p.add_argument("--fidelity", type=float, metavar="0..1", help="that samples have by default (default: 0.5)")
     p.add_argument("--exact", action="store_true", help="keep all of the sharp end, not its difference in 4 bits")
     p.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of the stored numbers")
     p.add_argument("--overwrite", action="store_true", help="replace a checkpoint in TARGET")
     args = p.parse_args(argv)
     try:
-        if args.sharp is None and (args.exact or args.fidelity is not None):
-            raise ConfigError("--fidelity and --exact are for two models: give the other one with --sharp")
+        if args.sharp is None and (args.exact or args.fidelity is not None or args.between):
+            raise ConfigError("--fidelity, --between and --exact are for two models: give the other one with --sharp")
+        between = tuple(args.between or (0, 1))
         ends = SharpConfig(fidelity=0.5 if args.fidelity is None else args.fidelity, exact=args.exact)
-        pack(args.source, args.target, sharp=args.sharp, ends=ends, dtype=args.dtype, overwrite=args.overwrite)
+        pack(args.source, args.target, sharp=args.sharp, between=between, ends=ends, dtype=args.dtype,
+             overwrite=args.overwrite)  # fmt: skip
     except (CheckpointError, ConfigError, OSError) as error:
         print(f"pack: {error}", file=sys.stderr)
         return 2

@@ -8,15 +8,18 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.models.filled import filled
-from vdiffsr_jax.config import ConfigError, VQGANConfig
+from vdiffsr_jax.config import ConfigError, ExpectedError, VQGANConfig
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.weights.checkpoint import CheckpointError, load_lazily, load_model, read_config, save_model
 from vdiffsr_jax.weights.lazy_array import LazyArray
+from vdiffsr_jax.weights.train_state import TrainCheckpoints
 
 CFG = VQGANConfig(ch=32, ch_mult=(1, 1), num_res_blocks=1, n_embed=16)
 
@@ -122,6 +125,22 @@ def test_overwriting_replaces_the_whole(params, saved: Path, tmp_path: Path):
     save_model(path, {"vqgan": twice}, kind="vqgan", config=CFG, overwrite=True)
     assert equal(load_model(path).items["vqgan"], twice)
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_an_orbax_that_is_too_old_is_said_before_anything_is_done(params, saved, tmp_path, monkeypatch):
+    class Older:
+        def __init__(self, metadata_key=None):
+            pass
+
+    monkeypatch.setattr(ocp.type_handlers, "NumpyHandler", Older)
+    wanted = r"^orbax-checkpoint [\d.]+ is too old: pip install 'orbax-checkpoint>=0.12.8'$"
+    with pytest.raises(ExpectedError, match=wanted):
+        save_model(tmp_path / "model", {"vqgan": params}, kind="vqgan", config=CFG)
+    with pytest.raises(ExpectedError, match=wanted):
+        load_model(saved)
+    with pytest.raises(ExpectedError, match=wanted):
+        TrainCheckpoints(epath.Path(tmp_path / "run"), every=1, keep_last=1, keep_best=0, best="psnr", rising=True)
+    assert not list(tmp_path.iterdir())
 
 
 def edit(path: Path, **changes) -> None:

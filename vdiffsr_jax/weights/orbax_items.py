@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 import jax
@@ -11,12 +13,20 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.models.build import Params, flatten
 from vdiffsr_jax.runtime.batches import batches
 from vdiffsr_jax.weights.arrays import Leaf
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
 WRITE_BYTES = 1 << 23
+
+
+def check_version() -> None:
+    """Raises: ExpectedError if this orbax is too old: nothing else asks what a machine brought along."""
+    if "deepcopy_host_arrays" not in inspect.signature(ocp.type_handlers.NumpyHandler).parameters:
+        have = metadata.version("orbax-checkpoint")
+        raise ExpectedError(f"orbax-checkpoint {have} is too old: pip install 'orbax-checkpoint>=0.12.8'")
 
 
 def save(items: Mapping[epath.Path, Params], *, compress: bool) -> None:
@@ -55,6 +65,7 @@ class BoundedArrays(ocp.type_handlers.NumpyHandler):
     """
 
     def __init__(self) -> None:
+        check_version()
         super().__init__(deepcopy_host_arrays=False)
 
     async def serialize(self, values: Sequence[Any], infos: Sequence[Any], args: Any = None) -> Sequence[Any]:

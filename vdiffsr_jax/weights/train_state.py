@@ -15,6 +15,7 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
 from vdiffsr_jax.config import first_line
+from vdiffsr_jax.weights import orbax_items
 from vdiffsr_jax.weights.checkpoint import CheckpointError
 
 _SAVING = (OSError, ValueError)  # tensorstore reports a full disk as the latter
@@ -38,6 +39,7 @@ class TrainCheckpoints:
     def __init__(
         self, directory: epath.Path, *, every: int, keep_last: int, keep_best: int, best: str, rising: bool
     ) -> None:
+        orbax_items.check_version()  # what cannot be exported in the end is not begun
         # Orbax logs a trace in each of its threads that fails, asyncio in each of its tasks, and both raise it again.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)

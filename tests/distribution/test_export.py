@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -15,8 +16,11 @@ from vdiffsr_jax.cli.model import main
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.distribution import export
+from vdiffsr_jax.ops import attention
 from vdiffsr_jax.weights import checkpoint
 
+# A plugin of jax2onnx that warns while it is imported would be left out.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:jax2onnx")
 READ = """
 import sys
 sys.modules["vdiffsr_jax"] = sys.modules["flax"] = None
@@ -69,6 +73,25 @@ def test_onnx_agrees_and_is_refused_where_it_does_not(plain: Path, tmp_path: Pat
     with pytest.raises(ConversionError, match=r"deviates from JAX by .*: nothing was written"):
         export.compare(export.Exported(plain), [tmp_path / "out" / "model.onnx"])
     assert not (tmp_path / "out" / "model.onnx").exists()
+
+
+def test_onnx_reads_attention_in_blocks_of_which_the_last_is_filled_up(monkeypatch: pytest.MonkeyPatch):
+    import jax2onnx
+    import onnxruntime
+
+    q = np.random.default_rng(0).normal(size=(1, 11, 2, 8)).astype(np.float32)
+    monkeypatch.setattr(attention, "MAX_LOGITS", 4 * 2 * 11)  # 11 queries as 4, 4 and 3
+    jax.clear_caches()
+
+    def attend(x: jax.Array) -> jax.Array:
+        return attention.attention(x, x, x)
+
+    assert "scan" in str(jax.make_jaxpr(attend)(q))
+    model = jax2onnx.to_onnx(attend, [jax.ShapeDtypeStruct(q.shape, q.dtype)])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {session.get_inputs()[0].name: q})
+    np.testing.assert_allclose(y, attend(q), atol=1e-5)
+    jax.clear_caches()
 
 
 @pytest.mark.parametrize(

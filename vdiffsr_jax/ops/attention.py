@@ -126,7 +126,8 @@ def _by_blocks(
         if x is None or x.shape[axis] == 1:
             return None
         axis %= x.ndim
-        x = jnp.pad(x, [(0, count * block - n if a == axis else 0) for a in range(x.ndim)], mode="edge")
+        # Not jnp.pad: its empty pieces along the other axes are what the conversion to ONNX cannot read.
+        x = jnp.concatenate([x, *[jax.lax.slice_in_dim(x, n - 1, n, axis=axis)] * (count * block - n)], axis)
         return jnp.moveaxis(x.reshape(*x.shape[:axis], count, block, *x.shape[axis + 1 :]), axis, 0)
 
     own_bias = split(bias, -2)

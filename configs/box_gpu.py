@@ -2,7 +2,7 @@
 batches, the discriminator and the degradations that such a chip can afford.
 
     python train.py --config configs/box_gpu.py --workdir runs/box_gpu --minutes 8 \\
-        --set "data.sources=['photos/train']" --set "data.valid_sources=['photos/valid']"
+        --set "data.sources=['photos/train']" --set init_from.perceptual=checkpoints/lpips_vgg
 
 Starts from the distill run of configs/box.py. Hardware: one H100 or H200, 16 CPU cores; docs/box.md has what was seen.
 """
@@ -10,29 +10,12 @@ Starts from the distill run of configs/box.py. Hardware: one H100 or H200, 16 CP
 import box
 from ml_collections import ConfigDict
 
+from vdiffsr_jax.config import to_dict
+from vdiffsr_jax.data.config import PRESETS
+
 # A fifth of the samples is only made smaller, so that a clean photo is nothing unheard of.
-DEGRADATION = {
-    "stages": [
-        {
-            "prob": 0.8,
-            "blur": {
-                "sizes": [15],
-                "sigma": [0.5, 2.2],
-                "sinc_prob": 0.0,
-                "shape_prob": [0.7, 0.3, 0.0, 0.0, 0.0, 0.0],
-            },
-            "resize_prob": [0.0, 0.0, 1.0],
-            "of_lr": True,
-            "gaussian_prob": 1.0,
-            "gaussian": [0.0, 8.0],
-            "jpeg": [50, 95],
-        }
-    ],
-    "resizes": ["antialiased_bicubic", "antialiased_bilinear", "area"],
-    "sinc_prob": 0.0,
-    "jpeg": [],
-    "margin": 32,
-}
+DEGRADATION = to_dict(PRESETS["mild"])
+DEGRADATION["stages"][0]["prob"] = 0.8
 FAITHFUL = {"distil": 0.0, "use_inverse": False, "perceptual": 0.2, "picture_size": 192}
 SHARP = FAITHFUL | {"pixel": 2.0, "gt": 0.1, "perceptual": 1.0}
 GAME = box.GAME | {"weight": 0.05, "channels": 64}

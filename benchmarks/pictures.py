@@ -7,7 +7,8 @@
 
 Five tables, as OUTPUT/pictures.md and scores.csv: photos degraded by `fixed`; clean ones (bicubic x1/4 alone); the way
 from a model's sharp end to its faithful one; its first stage alone on the HR photos; plain colours. Scores are kept in
-OUTPUT/scores.jsonl, so the same command goes on where it stopped, and only a changed model is measured again.
+OUTPUT/scores.jsonl, so the same command goes on where it stopped, and only a changed model is measured again. Of a
+--ckpt that is a first stage by itself there is only that table.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -35,6 +37,8 @@ from vdiffsr_jax.evaluation.protocol import Protocol, read_cases
 from vdiffsr_jax.metrics import catalog
 from vdiffsr_jax.metrics.psnr_ssim import psnr
 from vdiffsr_jax.metrics.rules import RULES
+from vdiffsr_jax.models import kinds
+from vdiffsr_jax.models.vqgan import VQGAN
 from vdiffsr_jax.photos.write import write_whole
 from vdiffsr_jax.sampling.files import by_stem
 from vdiffsr_jax.sampling.results import fingerprint
@@ -96,11 +100,14 @@ def rows(models: Mapping[str, Path], folders: Mapping[str, str]) -> Iterator[Row
     for name, folder in folders.items():
         yield Row(DEGRADED, name, fingerprint(folder), functools.partial(_pictures, folder))
     for name, directory in models.items():
-        sharp = checkpoint.read_config(directory)[1].sharp
+        kind, config, _ = checkpoint.read_config(directory)
         key, load = fingerprint(directory), functools.cache(functools.partial(vdiffsr_jax.load, directory))
+        if kind == "vqgan":
+            yield Row(FIRST, name, key, functools.partial(_alone, directory))
+            continue
         for table in (DEGRADED, CLEAN, PLAIN):
             yield Row(table, name, key, functools.partial(_upscaled, load, None))
-        for table, share in [(CLEAN, 1.0), *((FIDELITY, share) for share in SHARES)] if sharp else ():
+        for table, share in [(CLEAN, 1.0), *((FIDELITY, share) for share in SHARES)] if config.sharp else ():
             yield Row(table, f"{name}, fidelity {share:g}", key, functools.partial(_upscaled, load, share))
         yield Row(FIRST, name, key, functools.partial(_first_stage, load))
 
@@ -112,9 +119,19 @@ def _upscaled(load: Callable[[], vdiffsr_jax.Model], share: float | None) -> Mak
 
 def _first_stage(load: Callable[[], vdiffsr_jax.Model]) -> Make:
     model = load()
+    return _reconstructed(lambda image: model.decode(model.encode(image)))
 
+
+def _alone(directory: Path) -> Make:
+    model = checkpoint.load_model(directory, dtype=jnp.float32)
+    network, params = kinds.network(model.kind, "vqgan", model.config), model.items["vqgan"]
+    encode, decode = network.method(VQGAN.encode), network.method(VQGAN.decode)
+    return _reconstructed(jax.jit(lambda image: decode(params, encode(params, image))))
+
+
+def _reconstructed(through: Callable[[jax.Array], jax.Array]) -> Make:
     def reconstruct(case: Case) -> np.ndarray:
-        image = model.decode(model.encode(jnp.asarray(case.hr, jnp.float32)[None] / 127.5 - 1))[0]
+        image = through(jnp.asarray(case.hr, jnp.float32)[None] / 127.5 - 1)[0]
         return np.asarray(((jnp.clip(image, -1, 1) + 1) * 127.5).round().astype(jnp.uint8))
 
     return reconstruct

@@ -7,6 +7,8 @@ import dataclasses
 import json
 import types
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +17,8 @@ from benchmarks import pictures
 from tests.pictures import dead_leaves
 from tests.sampling.conftest import tiny_config
 from vdiffsr_jax.config import SharpConfig, to_dict
+from vdiffsr_jax.models import kinds
+from vdiffsr_jax.weights import checkpoint
 
 
 class Repeating:
@@ -91,6 +95,18 @@ def test_pictures_of_others_stand_beside_them(run, tmp_path, monkeypatch):
     theirs = [float(line["score"]) for line in scores if line["method"] == "theirs"]
     assert len(theirs) == 2 * len(pictures.COLUMNS[pictures.DEGRADED])
     assert max(theirs) == 0
+
+
+def test_of_a_first_stage_by_itself_there_is_one_table(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures.vdiffsr_jax, "load", lambda directory: Repeating())
+    network = kinds.network("vqgan", "vqgan", tiny_config().first_stage)
+    params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.02, leaf.dtype), network.abstract)
+    alone = tmp_path / "alone"
+    checkpoint.save_model(alone, {"vqgan": params}, kind="vqgan", config=tiny_config().first_stage)
+    lines = [line for line in run("--ckpt", f"alone={alone}") if line["method"] == "alone"]
+    assert {line["table"] for line in lines} == {pictures.FIRST}
+    assert len(lines) == 2 * len(pictures.COLUMNS[pictures.FIRST])
+    assert min(float(line["score"]) for line in lines) > 0
 
 
 def test_what_is_missing_is_said(tmp_path, capsys, monkeypatch):

@@ -101,10 +101,14 @@ def at(
         for network, sharp in sharp_end(items, cfg).items():
             flat = flatten(mixed[network])
             for name, end in sharp.items():
-                mix = end if share == 0 else np.float32(share) * _float(flat[name]) + np.float32(1 - share) * end
-                flat[name] = mix.astype(flat[name].dtype)
+                flat[name] = mean(_float(flat[name]), end, share).astype(flat[name].dtype)
             mixed[network] = unflatten(flat, mixed[network])
     return mixed, dataclasses.replace(cfg, sharp=None)
+
+
+def mean(faithful: np.ndarray, sharp: np.ndarray, share: float) -> np.ndarray:
+    """share faithful + (1 - share) sharp in float32; at 0 the sharp one itself."""
+    return sharp if share == 0 else np.float32(share) * faithful + np.float32(1 - share) * sharp
 
 
 def check(cfg: VDiffSRConfig, fidelity: float | None) -> None:

@@ -59,24 +59,27 @@ def _detailed(lr: np.ndarray) -> np.ndarray:
     """(h, w, 1) float32: 0 where the colours of 5x5 pixels lie within a level of 8 bits, 1 from four levels on."""
     low = high = lr
     for axis in (0, 1):
-        n = lr.shape[axis]
-        places = [np.clip(np.arange(n) + d, 0, n - 1) for d in range(-_AROUND, _AROUND + 1)]
-        low = functools.reduce(np.minimum, (np.take(low, at, axis) for at in places))
-        high = functools.reduce(np.maximum, (np.take(high, at, axis) for at in places))
+        low = functools.reduce(np.minimum, (_moved(low, d, axis) for d in range(-_AROUND, _AROUND + 1)))
+        high = functools.reduce(np.maximum, (_moved(high, d, axis) for d in range(-_AROUND, _AROUND + 1)))
     levels = (high - low).max(axis=2, keepdims=True) * np.float32(255 / np.iinfo(lr.dtype).max)
     weights: np.ndarray = np.clip((levels - 1) / 3, 0, 1)
     return weights
 
 
 def _smooth(x: np.ndarray) -> np.ndarray:
-    """Low frequencies of (h, w, c); the edge is repeated at every level."""
+    """Low frequencies of (h, w, c)."""
     for level in range(_LEVELS):
         step = 2**level
         for axis in (0, 1):
-            n = x.shape[axis]
-            before, after = (np.clip(np.arange(n) + d, 0, n - 1) for d in (-step, step))
-            x = 0.5 * x + 0.25 * (np.take(x, before, axis) + np.take(x, after, axis))
+            x = 0.5 * x + 0.25 * (_moved(x, -step, axis) + _moved(x, step, axis))
     return x
+
+
+def _moved(x: np.ndarray, by: int, axis: int) -> np.ndarray:
+    """What lies `by` pixels further along the axis; the edge is repeated."""
+    n = x.shape[axis]
+    moved: np.ndarray = np.take(x, np.clip(np.arange(n) + by, 0, n - 1), axis)
+    return moved
 
 
 def _adain(hr: np.ndarray, lr: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

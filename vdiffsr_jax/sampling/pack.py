@@ -81,10 +81,10 @@ def _folded(directory: str) -> Model:
 
 
 def _mean(a: Items, b: Items, share: float) -> dict[str, Params]:
-    """share a + (1 - share) b; what is the same stays so to the bit."""
+    """The mean of all parameters; what is the same stays so to the bit."""
 
     def mix(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return x if np.array_equal(x, y) else share * x + (1 - share) * y
+        return x if np.array_equal(x, y) else fidelity.mean(x, y, share)
 
     return {name: jax.tree.map(mix, params, b[name]) for name, params in a.items()}
 

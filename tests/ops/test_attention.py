@@ -16,7 +16,6 @@ from vdiffsr_jax.ops.attention import (
     cudnn_compiles,
     l2_normalize,
     level_causal_attention,
-    query_block,
     suits_cudnn,
 )
 from vdiffsr_jax.ops.window import shift_mask, window_attention
@@ -114,12 +113,6 @@ def test_blocks_of_queries_change_rounding_only(monkeypatch: pytest.MonkeyPatch,
     for a, b in zip(jax.tree.leaves(value_and_gradients()), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6)  # measured 5e-7
     jax.clear_caches()
-
-
-def test_blocks_are_about_equally_long(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "MAX_LOGITS", 1000)
-    assert [query_block(n, 100) for n in (1, 10, 11, 25)] == [1, 10, 6, 9]
-    assert query_block(4, 5000) == 1
 
 
 def test_cudnn_is_asked_for_long_half_precision_on_a_gpu():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from vdiffsr_jax.ops import quantize
 from vdiffsr_jax.ops.quantize import codebook_usage, nearest_code, straight_through, vq_loss
@@ -12,20 +13,23 @@ from vdiffsr_jax.ops.quantize import codebook_usage, nearest_code, straight_thro
 RNG = np.random.default_rng(0)
 
 
-def test_nearest_code_is_brute_force_across_chunks(monkeypatch):
-    monkeypatch.setattr(quantize, "CHUNK", 20)  # 50 codes: two full chunks and a rest
+@pytest.mark.parametrize("most", [2**21, 350, 1])  # in one block, in blocks of six or seven with a rest, one by one
+def test_nearest_code_is_brute_force(monkeypatch: pytest.MonkeyPatch, most: int):
+    monkeypatch.setattr(quantize, "MAX_DISTANCES", most)
     z, codes = (RNG.normal(size=shape).astype(np.float32) for shape in ((2, 9, 10, 3), (50, 3)))
     want = np.square(z[..., None, :].astype(np.float64) - codes).sum(-1).argmin(-1)
     got = nearest_code(z, codes)
     assert got.dtype == jnp.int32
     np.testing.assert_array_equal(got, want)
-    assert len(np.unique(want // 20)) == 3
 
 
-def test_the_first_of_equal_codes_wins_across_chunks(monkeypatch):
-    monkeypatch.setattr(quantize, "CHUNK", 2)
+def test_the_first_of_equal_codes_wins():
     codes = np.array([[3.0], [1.0], [1.0], [1.0]], np.float32)
     assert nearest_code(np.array([[0.9]], np.float32), codes)[0] == 1
+
+
+def test_a_vector_that_is_not_a_number_has_a_code_too():
+    assert nearest_code(np.array([[np.nan]], np.float32), np.ones((4, 1), np.float32))[0] == 0
 
 
 def test_straight_through_has_the_codes_value_and_the_latents_gradient():

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32
 
+from vdiffsr_jax.ops.blocks import block_length, split
+
 # Consecutive levels share one masked product until they hold this many queries: tiny products cost more than a mask.
 MIN_SPAN = 128
 # Logits that one sample may have in flight, 8 MiB in float32.
@@ -45,7 +47,7 @@ def attention(
     if plain and suits_cudnn(jax.default_backend(), q, k) and cudnn_compiles(*q.shape[1:], k.shape[1], q.dtype):
         return _cudnn(q, k, v, scale)
     n = q.shape[-3]
-    block = query_block(n, q.size // q.shape[0] // n // q.shape[-1] * k.shape[-3])
+    block = block_length(n, q.size // q.shape[0] // n // q.shape[-1] * k.shape[-3], MAX_LOGITS)
     if block == n:
         return _attend(q, k, v, scale, mask, bias)
     return _by_blocks(q, k, v, scale, mask, bias, block)
@@ -60,7 +62,7 @@ def attention_weights(
     bias: Float[Array, "#batch *#outer #heads #queries #keys"] | None = None,
 ) -> Float32[Array, "batch *outer heads queries keys"]:
     """softmax(scale q k^T + bias) over the keys: the weights of the values in `attention`, all in memory."""
-    logits = jnp.einsum("...nhd,...mhd->...hnm", q, k, preferred_element_type=jnp.float32) * scale
+    logits = jnp.einsum("...nhd,...mhd->...hnm", q * jnp.asarray(scale, q.dtype), k, preferred_element_type=jnp.float32)
     if bias is not None:
         logits = logits + bias
     if mask is not None:
@@ -97,12 +99,6 @@ def cudnn_compiles(queries: int, heads: int, dim: int, keys: int, dtype: jnp.dty
     return error is None
 
 
-def query_block(n: int, logits_per_query: int) -> int:
-    """Queries computed at once, so that a sample has at most MAX_LOGITS logits; all blocks are about equally long."""
-    most = max(MAX_LOGITS // logits_per_query, 1)
-    return -(-n // -(-n // most))
-
-
 def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, scale: float) -> jax.Array:
     return jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="cudnn")
 
@@ -118,27 +114,20 @@ def _by_blocks(
     q: jax.Array, k: jax.Array, v: jax.Array, scale: float, mask: jax.Array | None, bias: jax.Array | None, block: int
 ) -> jax.Array:
     """`_attend` for one block of queries after the other; the last is filled up with queries that nobody reads."""
-    n = q.shape[-3]
-    count = -(-n // block)
 
-    def split(x: jax.Array | None, axis: int) -> jax.Array | None:
-        """Blocks in front, from axis `axis` (negative); None and what is the same for all queries stay behind."""
-        if x is None or x.shape[axis] == 1:
-            return None
-        axis %= x.ndim
-        # Not jnp.pad: its empty pieces along the other axes are what the conversion to ONNX cannot read.
-        x = jnp.concatenate([x, *[jax.lax.slice_in_dim(x, n - 1, n, axis=axis)] * (count * block - n)], axis)
-        return jnp.moveaxis(x.reshape(*x.shape[:axis], count, block, *x.shape[axis + 1 :]), axis, 0)
+    def blocks(x: jax.Array | None, axis: int) -> jax.Array | None:
+        """None and what is the same for all queries stay behind."""
+        return None if x is None or x.shape[axis] == 1 else split(x, axis, block)
 
-    own_bias = split(bias, -2)
+    own_bias = blocks(bias, -2)
 
     @jax.checkpoint
     def attend(part: tuple[jax.Array, jax.Array | None, jax.Array | None]) -> jax.Array:
         q, mask, part_bias = part
         return _attend(q, k, v, scale, mask, bias if own_bias is None else part_bias)
 
-    y = jnp.moveaxis(jax.lax.map(attend, (split(q, -3), split(mask, -2), own_bias)), 0, -4)
-    return y.reshape(*q.shape[:-3], count * block, *y.shape[-2:])[..., :n, :, :]
+    y = jnp.moveaxis(jax.lax.map(attend, (split(q, -3, block), blocks(mask, -2), own_bias)), 0, -4)
+    return y.reshape(*q.shape[:-3], -1, *y.shape[-2:])[..., : q.shape[-3], :, :]
 
 
 def level_causal_attention(q: Heads, k: Heads, v: Heads, *, level_sizes: Sequence[int], scale: float = 1.0) -> Heads:

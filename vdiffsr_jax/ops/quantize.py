@@ -7,30 +7,33 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Float32, Int, Int32
 
-# Codes compared at once: distances of a whole batch to a large codebook would not fit beside the activations.
-CHUNK = 1024
+from vdiffsr_jax.ops.blocks import block_length, split
+
+# Distances that one sample may have in flight, 8 MiB: what a processor's cache holds, of a codebook of any size.
+MAX_DISTANCES = 2**21
 
 
 def nearest_code(z: Float[Array, "*axes dim"], codebook: Float[Array, "codes dim"]) -> Int32[Array, "*axes"]:
-    """argmin_k |z - e_k|^2, the first of equals; no gradient.
+    """argmin_k |z - e_k|^2, the first of equals; no gradient. The first of the axes is that of samples.
 
     |z|^2 is the same for every code and left out, which keeps more digits of the difference; products are full float32
     on every device, because one flipped code changes the picture.
     """
     z, codebook = (lax.stop_gradient(a.astype(jnp.float32)) for a in (z, codebook))
-    flat = z.reshape(-1, z.shape[-1])
-    n = codebook.shape[0]
-    best = jnp.full(flat.shape[:1], jnp.inf)
-    index = jnp.zeros(flat.shape[:1], jnp.int32)
-    for first in range(0, n, CHUNK):
-        codes = codebook[first : first + CHUNK]
-        product = jnp.einsum("nd,kd->nk", flat, codes, precision=lax.Precision.HIGHEST)
-        distance = jnp.square(codes).sum(axis=-1)[None] - 2 * product
-        candidate = distance.min(axis=-1)
-        closer = candidate < best
-        index = jnp.where(closer, first + distance.argmin(axis=-1).astype(jnp.int32), index)
-        best = jnp.where(closer, candidate, best)
-    return index.reshape(z.shape[:-1])
+    vectors = z.reshape(z.shape[0], -1, z.shape[-1])
+    n, codes = vectors.shape[1], codebook.shape[0]
+    squares, numbers = jnp.square(codebook).sum(axis=-1)[None, None], jnp.arange(codes, dtype=jnp.int32)[None, None]
+
+    def nearest(part: Float32[Array, "b n dim"]) -> Int32[Array, "b n"]:
+        product = jnp.einsum("bnd,kd->bnk", part, codebook, precision=lax.Precision.HIGHEST)
+        distance = squares - 2 * product
+        # Not argmin: a CPU compares one number after the other for it (VQ-f4's 4096 latents: 87 ms, like this 19).
+        least = distance.min(axis=-1, keepdims=True)
+        return jnp.where(distance > least, codes, numbers).min(axis=-1)
+
+    blocks = split(vectors, -2, block_length(n, codes, MAX_DISTANCES))
+    index = jnp.moveaxis(lax.map(nearest, blocks), 0, 1)
+    return index.reshape(z.shape[0], -1)[:, :n].reshape(z.shape[:-1])
 
 
 def straight_through(z: Float[Array, "*axes"], z_q: Float[Array, "*axes"]) -> Float[Array, "*axes"]:

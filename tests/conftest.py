@@ -22,6 +22,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 
 import jax
+import pytest
 
 # A suite in the background of a shell inherits that Ctrl-C is ignored, and so would the commands that it interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -29,3 +30,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_compilation_cache", False)  # what a test compiles is no use to its machine
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test first: begun among the last, it would keep one core waiting for the other."""
+    items.sort(key=lambda item: item.path.name != "test_whole_chain.py")

@@ -34,7 +34,15 @@ SINGLE: dict[str, list[str]] = {
     "lpips_vgg": ["--backbone", "vgg16"],
     "lpips_alex": ["--backbone", "alexnet"],
 }
-SETTINGS = ["batch_size=1", "steps=2", "mesh.data=1", "data.num_workers=0", "checkpoint.every=1", "log_every=1"]
+SETTINGS = [
+    "batch_size=1",
+    "steps=2",
+    "mesh.data=1",
+    "data.num_workers=0",
+    "checkpoint.every=1",
+    "log_every=1",
+    "remat=full",
+]  # in 24 GiB of host memory
 SMALL = '''"""vdiffsr_x4 on the smoke run's networks."""
 
 from smoke import VDIFFSR

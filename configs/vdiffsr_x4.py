@@ -5,11 +5,12 @@
 Teacher and student start from the same converted weights; for SinSR's as the student's start, set
 init_from.denoiser=checkpoints/sinsr. To distil the 15-step VDiff-SR teacher, set init_from.teacher to its model.
 Chips: 16 TPU v5e. Batch 64, 30,000 steps.
-Hours: steps * batch * F / (chips * peak * MFU), F = 5.9 TFLOP: teacher's chain 15 x 94 G, student 10 x 106 G,
-prior 0.8 T, encodings 0.7 T, decoding and back 1.7 T, LPIPS 0.2 T,
-the forward of trained parts counted three times; at 40 % MFU of 197 TFLOP/s 2.5 hours.
+Hours: steps * batch * F / (chips * peak * MFU), F = 5.4 TFLOP: teacher's chain 15 x 94 G, student 9 x 106 G,
+prior 0.8 T, encodings 0.7 T, decoding and back 1.3 T, LPIPS 0.2 T,
+the forward of trained parts counted three times; at 40 % MFU of 197 TFLOP/s 2.3 hours.
 Memory: 20 bytes per trained parameter (weight, average, two moments, gradient),
-132 M and 4.5 M of the prior: 2.7 GB, and 2.1 GB of frozen networks. Four crops a chip, each UNet block recomputed.
+132 M and 4.5 M of the prior: 2.7 GB, and 2.1 GB of frozen networks. Four crops a chip with all their activations:
+14.3 of 16 GiB (docs/plan.md); remat=full computes them again, 9.4 GiB and a tenth more work.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +33,6 @@ def get_config() -> ConfigDict:
             "batch_size": 64,
             "steps": 30_000,
             "dtype": "bfloat16",
-            "remat": "full",
             "ema_decay": 0.999,
             "optimizer": {
                 "learning_rate": 5e-5,

@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
     )
     config.data.crop_size = 512
     config.frozen_dtype = "bfloat16"
+    config.remat = "full"  # nobody has measured whether less would fit
     config.mesh = ConfigDict({"data": 8, "fsdp": 8})
     config.init_from.first_stage = "checkpoints/resshift_realsrx4_512"
     config.init_from.teacher = "checkpoints/resshift_realsrx4_512"

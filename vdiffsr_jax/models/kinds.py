@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -136,7 +137,8 @@ def item_names(kind: str, config: Any) -> list[str]:
 def network(kind: str, item: str, config: Any, *, dtype: DTypeLike = jnp.float32, remat: str = "none") -> Network[Any]:
     """The network behind one item of a checkpoint, computing in `dtype`.
 
-    Args: remat: what the backward pass keeps, for the networks that know it (`models.remat`).
+    Args: config: hashable, its sequences are tuples. remat: what the backward pass keeps, for the networks that know
+        it (`models.remat`).
     Raises: ConfigError if a checkpoint of this kind and configuration has no such item.
     """
     names = item_names(kind, config)
@@ -146,7 +148,11 @@ def network(kind: str, item: str, config: Any, *, dtype: DTypeLike = jnp.float32
     part = record.part(config)
     make = pkgutil.resolve_name(record.module) if isinstance(record.module, str) else record.module(part)
     options = {"remat": remat} if "remat" in inspect.signature(make.__init__).parameters else {}
-    return build(make, part, dtype=dtype, **options)
+    return _built(make, part, dtype=jnp.dtype(dtype), **options)
+
+
+# Tracing a network's initialisation takes a second or two, and a command asks for the same one several times.
+_built = functools.lru_cache(maxsize=64)(build)
 
 
 def networks(kind: str, config: Any, *, dtype: DTypeLike = jnp.float32, remat: str = "none") -> dict[str, Network[Any]]:

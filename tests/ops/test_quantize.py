@@ -13,7 +13,7 @@ from vdiffsr_jax.ops.quantize import codebook_usage, nearest_code, straight_thro
 RNG = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("most", [2**21, 350, 1])  # in one block, in blocks of six or seven with a rest, one by one
+@pytest.mark.parametrize("most", [2**21, 350, 1])  # in one block, in blocks of seven, the last filled up, one by one
 def test_nearest_code_is_brute_force(monkeypatch: pytest.MonkeyPatch, most: int):
     monkeypatch.setattr(quantize, "MAX_DISTANCES", most)
     z, codes = (RNG.normal(size=shape).astype(np.float32) for shape in ((2, 9, 10, 3), (50, 3)))

@@ -62,7 +62,8 @@ def attention_weights(
     bias: Float[Array, "#batch *#outer #heads #queries #keys"] | None = None,
 ) -> Float32[Array, "batch *outer heads queries keys"]:
     """softmax(scale q k^T + bias) over the keys: the weights of the values in `attention`, all in memory."""
-    logits = jnp.einsum("...nhd,...mhd->...hnm", q * jnp.asarray(scale, q.dtype), k, preferred_element_type=jnp.float32)
+    q = (q.astype(jnp.float32) * scale).astype(q.dtype)
+    logits = jnp.einsum("...nhd,...mhd->...hnm", q, k, preferred_element_type=jnp.float32)
     if bias is not None:
         logits = logits + bias
     if mask is not None:

@@ -51,8 +51,8 @@ def _group_norm_forward(
 ) -> tuple[jax.Array, _Residuals]:
     positions = x.shape[1]
     # float32 cannot hold a mean of 500 to more than 3e-5: what the rough mean misses is measured on the differences,
-    # which are exact, and only those are ever multiplied. The mean of any 64th of the numbers is within sqrt(63)
-    # standard deviations of all: the difference of squares below loses six bits at the worst, and x is read twice only.
+    # and only those are ever multiplied. The mean of any 64th of the numbers is within sqrt(63) standard deviations of
+    # the mean of all: the difference of squares below loses six bits at the worst, and a TPU reads x twice, not thrice.
     few = -(-positions // 64)
     shift = _group_mean(x[:, :few].astype(jnp.float32).sum(axis=1), num_groups, few)
     shifted = x.astype(jnp.float32) - shift

@@ -13,8 +13,10 @@ from vdiffsr_jax.ops.blocks import block_length, split
 MAX_DISTANCES = 2**21
 
 
-def nearest_code(z: Float[Array, "*axes dim"], codebook: Float[Array, "codes dim"]) -> Int32[Array, "*axes"]:
-    """argmin_k |z - e_k|^2, the first of equals; no gradient. The first of the axes is that of samples.
+def nearest_code(
+    z: Float[Array, "batch *axes dim"], codebook: Float[Array, "codes dim"]
+) -> Int32[Array, " batch *axes"]:
+    """argmin_k |z - e_k|^2, the first of equals; no gradient.
 
     |z|^2 is the same for every code and left out, which keeps more digits of the difference; products are full float32
     on every device, because one flipped code changes the picture.
@@ -29,10 +31,12 @@ def nearest_code(z: Float[Array, "*axes dim"], codebook: Float[Array, "codes dim
         distance = squares - 2 * product
         # Not argmin: a CPU compares one number after the other for it (VQ-f4's 4096 latents: 87 ms, like this 19).
         least = distance.min(axis=-1, keepdims=True)
-        return jnp.where(distance > least, codes, numbers).min(axis=-1)
+        return jnp.where(distance > least, codes - 1, numbers).min(axis=-1)
 
-    blocks = split(vectors, -2, block_length(n, codes, MAX_DISTANCES))
-    index = jnp.moveaxis(lax.map(nearest, blocks), 0, 1)
+    block = block_length(n, codes, MAX_DISTANCES)
+    if block == n:
+        return nearest(vectors).reshape(z.shape[:-1])
+    index = jnp.moveaxis(lax.map(nearest, split(vectors, -2, block)), 0, 1)
     return index.reshape(z.shape[0], -1)[:, :n].reshape(z.shape[:-1])
 
 

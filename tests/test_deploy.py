@@ -76,4 +76,4 @@ def test_every_checkpoint_that_a_configuration_starts_from_is_made_by_a_document
             if directory.startswith("checkpoints/"):
                 assert directory in made, f"{directory}: no documented command makes it"
             else:
-                assert directory.startswith(("runs/", "stages/", "{workdir}/"))
+                assert directory.startswith(("runs/", "stages/", "vdiffsr_jax/assets/", "{workdir}/"))

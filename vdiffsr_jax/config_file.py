@@ -22,6 +22,7 @@ FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # of an installed
 # What an ablation switches, by the name it has in the paper's terms.
 SWITCHES = {
     "prior": "model.prior",
+    "prior.kind": "model.prior.kind",
     "prior.train": "model.prior.train",
     "prior.mode": "model.prior.mode",
     "cogu": "model.cogu.enabled",

@@ -34,6 +34,7 @@ SINGLE: dict[str, list[str]] = {
     "lpips_vgg": ["--backbone", "vgg16"],
     "lpips_alex": ["--backbone", "alexnet"],
 }
+# remat=full: in 24 GiB of host memory.
 SETTINGS = [
     "batch_size=1",
     "steps=2",
@@ -42,7 +43,7 @@ SETTINGS = [
     "checkpoint.every=1",
     "log_every=1",
     "remat=full",
-]  # in 24 GiB of host memory
+]
 SMALL = '''"""vdiffsr_x4 on the smoke run's networks."""
 
 from smoke import VDIFFSR

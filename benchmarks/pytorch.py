@@ -1,6 +1,7 @@
 """The published networks in PyTorch, on one tile, to compare a CPU's time with `benchmarks.inference`.
 
-The same layers and sizes with random weights; only their time is of use.
+The same layers and sizes with random weights; only their time is of use. Left out: CoGU, CSPA, the shift masks, the
+1x1 convolutions around the codebook and the tokenizer's quantiser, a few per cent together.
 
     pip install torch==2.13.0                (development only: the product never imports it)
     python -m benchmarks.pytorch             ms of every stage, the least of --repeats runs

@@ -7,7 +7,7 @@ Chips: 16 TPU v5e. Batch 64, 500,000 steps.
 Hours: steps * batch * F / (chips * peak * MFU), F = 1.0 TFLOP: 3 x 94 G, two encodings 0.7 T,
 the forward of trained parts counted three times; at 40 % MFU of 197 TFLOP/s 6.8 hours.
 Memory: 20 bytes per trained parameter (weight, average, two moments, gradient),
-119 M: 2.4 GB. Four crops a chip with all their activations, less than the 8.5 GiB of vdiffsr_teacher_15step.py.
+119 M: 2.4 GB. Four crops a chip, no block recomputed: less than the 8.5 GiB of vdiffsr_teacher_15step.py.
 """
 
 from ml_collections import ConfigDict

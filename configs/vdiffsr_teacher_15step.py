@@ -8,7 +8,7 @@ Hours: steps * batch * F / (chips * peak * MFU), F = 1.9 TFLOP: 3 x 106 G, prior
 two encodings 0.7 T,
 the forward of trained parts counted three times; at 40 % MFU of 197 TFLOP/s 2.7 hours.
 Memory: 20 bytes per trained parameter (weight, average, two moments, gradient),
-132 M and 4.5 M of the prior: 2.7 GB, and 1.6 GB of frozen networks. Four crops a chip with all their activations:
+132 M and 4.5 M of the prior: 2.7 GB, and 1.6 GB of frozen networks. Four crops a chip, no block recomputed:
 8.5 of 16 GiB (docs/plan.md).
 """
 

@@ -38,9 +38,11 @@ def heads(x: Tensor, dim: int) -> Tensor:
     return x.unflatten(-1, (-1, dim)).transpose(1, 2)
 
 
-def attend(qkv: Tensor, dim: int, mask: Tensor | None = None) -> Tensor:
-    """Self-attention of (b, n, 3 c)."""
+def attend(qkv: Tensor, dim: int, mask: Tensor | None = None, *, normalize: bool = False) -> Tensor:
+    """Self-attention of (b, n, 3 c); `normalize`: of queries and keys of length one."""
     q, k, v = (heads(x, dim) for x in qkv.chunk(3, -1))
+    if normalize:
+        q, k = functional.normalize(q, dim=-1), functional.normalize(k, dim=-1)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
 
@@ -204,9 +206,7 @@ class VARBlock(nn.Module):
     def forward(self, x: Tensor, label: Tensor, mask: Tensor) -> Tensor:
         gain1, gain2, scale1, scale2, shift1, shift2 = self.ada(functional.silu(label)).chunk(6, -1)
         normal = functional.layer_norm(x, x.shape[-1:])
-        q, k, v = (heads(part, self.dim) for part in self.qkv(normal * (1 + scale1) + shift1).chunk(3, -1))
-        q, k = functional.normalize(q, dim=-1), functional.normalize(k, dim=-1)
-        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        y = attend(self.qkv(normal * (1 + scale1) + shift1), self.dim, mask, normalize=True)
         x = x + gain1 * self.out(y)
         return x + gain2 * self.mlp(functional.layer_norm(x, x.shape[-1:]) * (1 + scale2) + shift2)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from vdiffsr_jax.ops.blocks import block_length, split
+from vdiffsr_jax.ops.blocks import block_length, join, split
 
 
 def test_blocks_are_about_equally_long():
@@ -17,6 +17,7 @@ def test_blocks_in_order_are_the_rows():
     x = jnp.arange(2 * 7 * 3).reshape(2, 7, 3)
     blocks = split(x, -2, 3)
     assert blocks.shape == (3, 2, 3, 3)
+    np.testing.assert_array_equal(join(blocks, -2, 7), x)
     back = np.moveaxis(blocks, 0, 1).reshape(2, 9, 3)
     np.testing.assert_array_equal(back[:, :7], x)
     np.testing.assert_array_equal(back[:, 7:], x[:, 6:7].repeat(2, axis=1))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32
 
-from vdiffsr_jax.ops.blocks import block_length, split
+from vdiffsr_jax.ops.blocks import block_length, join, split
 
 # Consecutive levels share one masked product until they hold this many queries: tiny products cost more than a mask.
 MIN_SPAN = 128
@@ -127,8 +127,7 @@ def _by_blocks(
         q, mask, part_bias = part
         return _attend(q, k, v, scale, mask, bias if own_bias is None else part_bias)
 
-    y = jnp.moveaxis(jax.lax.map(attend, (split(q, -3, block), blocks(mask, -2), own_bias)), 0, -4)
-    return y.reshape(*q.shape[:-3], -1, *y.shape[-2:])[..., : q.shape[-3], :, :]
+    return join(jax.lax.map(attend, (split(q, -3, block), blocks(mask, -2), own_bias)), -3, q.shape[-3])
 
 
 def level_causal_attention(q: Heads, k: Heads, v: Heads, *, level_sizes: Sequence[int], scale: float = 1.0) -> Heads:

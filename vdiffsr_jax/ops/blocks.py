@@ -22,3 +22,10 @@ def split(x: jax.Array, axis: int, block: int) -> jax.Array:
     # Not jnp.pad: its empty pieces along the other axes are what the conversion to ONNX cannot read.
     x = jnp.concatenate([x, *[jax.lax.slice_in_dim(x, n - 1, n, axis=axis)] * (count * block - n)], axis)
     return jnp.moveaxis(x.reshape(*x.shape[:axis], count, block, *x.shape[axis + 1 :]), axis, 0)
+
+
+def join(x: jax.Array, axis: int, n: int) -> jax.Array:
+    """The way back, (blocks, ..., block, ...) -> (..., n, ...)."""
+    axis %= x.ndim
+    x = jnp.moveaxis(x, 0, axis - 1)
+    return jax.lax.slice_in_dim(x.reshape(*x.shape[: axis - 1], -1, *x.shape[axis + 1 :]), 0, n, axis=axis - 1)

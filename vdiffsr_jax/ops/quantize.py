@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Float32, Int, Int32
 
-from vdiffsr_jax.ops.blocks import block_length, split
+from vdiffsr_jax.ops.blocks import block_length, join, split
 
 # Distances that one sample may have in flight, 8 MiB: what a processor's cache holds, of a codebook of any size.
 MAX_DISTANCES = 2**21
@@ -34,10 +34,8 @@ def nearest_code(
         return jnp.where(distance > least, codes - 1, numbers).min(axis=-1)
 
     block = block_length(n, codes, MAX_DISTANCES)
-    if block == n:
-        return nearest(vectors).reshape(z.shape[:-1])
-    index = jnp.moveaxis(lax.map(nearest, split(vectors, -2, block)), 0, 1)
-    return index.reshape(z.shape[0], -1)[:, :n].reshape(z.shape[:-1])
+    index = nearest(vectors) if block == n else join(lax.map(nearest, split(vectors, -2, block)), -1, n)
+    return index.reshape(z.shape[:-1])
 
 
 def straight_through(z: Float[Array, "*axes"], z_q: Float[Array, "*axes"]) -> Float[Array, "*axes"]:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.inference --preset published            one 64x64 tile -> 256x256, random weights
     python -m benchmarks.inference --ckpt DIR --batch 4          a checkpoint's own sizes and weights
+    python -m benchmarks.inference --photo 8                     and a photo of so many tiles, as sample.py computes it
 
 Every stage is compiled ahead of time and run alone on the device; `ms` is the least of --repeats runs. GFLOP are the
 compiler's own count, `memory` the stage's arguments, results and temporaries, the last line the process's peak.
@@ -28,6 +29,7 @@ from vdiffsr_jax.models.assembled import Items, assemble
 from vdiffsr_jax.models.build import Params, cast, flatten
 from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.models.pyramid_var import PyramidVAR
+from vdiffsr_jax.sampling.upscaler import Upscaler
 from vdiffsr_jax.training.flop_count import count_flops
 from vdiffsr_jax.weights import checkpoint
 
@@ -170,16 +172,31 @@ def _only(items: Items, name: str) -> Items:
     return {name: items[name]}
 
 
-def report(config: VDiffSRConfig, items: dict[str, Params], batch: int, dtype: jnp.dtype, repeats: int) -> str:
+def photo_ms(config: VDiffSRConfig, items: dict[str, Params], tiles: int, dtype: jnp.dtype) -> float:
+    """Milliseconds a tile of a photo of `tiles` in a row, blending included, after one that compiles."""
+    upscaler = Upscaler(config, items, dtype=dtype.name)
+    tile = upscaler.tile
+    photo = np.random.default_rng(2).integers(0, 256, (tile, tiles * tile, 3), np.uint8)
+    upscaler(photo[:, :tile])
+    start = time.perf_counter()
+    upscaler(photo, overlap=0)
+    return (time.perf_counter() - start) / tiles * 1e3
+
+
+def report(
+    config: VDiffSRConfig, items: dict[str, Params], batch: int, dtype: jnp.dtype, repeats: int, photo: int = 0
+) -> str:
     """What ran where, the table, and the process's peak."""
     bench = Bench(repeats)
     one_step(bench, config, items, batch, dtype)
+    in_photo = [f"in a photo of {photo} tiles: {photo_ms(config, items, photo, dtype):.0f} ms a tile"] if photo else []
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     lines = [
         f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jnp.dtype(dtype).name}, batch {batch}, "
         f"tile {config.tile_size} -> {config.tile_size * config.scale}",
         *(f"{name}: {sum(x.size for x in flatten(p).values()) / 1e6:.1f} M parameters" for name, p in items.items()),
         *bench.table(),
+        *in_photo,
         f"peak resident memory of the process: {peak:.0f} MB",
     ]
     return "\n".join(lines)
@@ -194,6 +211,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--photo", type=int, default=0, metavar="TILES", help="time a photo of so many tiles, too")
     args = parser.parse_args()
     dtype = jnp.dtype(args.dtype)
     if args.ckpt:
@@ -207,7 +225,7 @@ def main() -> None:
         items = {name: net.init(jax.random.key(i)) for i, (name, net) in enumerate(networks.items())}
     if dtype != jnp.float32:
         items = {name: cast(params, dtype) for name, params in items.items()}
-    print(report(config, items, args.batch, dtype, args.repeats))
+    print(report(config, items, args.batch, dtype, args.repeats, args.photo))
 
 
 if __name__ == "__main__":

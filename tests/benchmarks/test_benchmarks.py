@@ -8,13 +8,15 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import accelerator, bfloat16, host, rows
+from benchmarks import accelerator, bfloat16, host, inference, rows
 from benchmarks.rows import Row
 from tests.training import tiny
 from vdiffsr_jax.config import VDiffSRConfig, parse
+from vdiffsr_jax.models.assembled import assemble
 from vdiffsr_jax.training.config import parse_train
 from vdiffsr_jax.training.settings import with_settings
 
@@ -97,3 +99,10 @@ def test_distances_from_float32():
     lines = bfloat16.table(found)
     assert len(lines) == 11
     assert lines[1].split() == ["1", "-", "2", "2", "2.1", "1.9", "5.0%", "-5.0%"]
+
+
+def test_a_photo_is_timed_beside_its_stages():
+    config = parse(VDiffSRConfig, tiny.MODEL)
+    items = {name: network.init(jax.random.key(0)) for name, network in assemble(config).networks.items()}
+    lines = inference.report(config, items, 1, jnp.dtype("float32"), 1, photo=2).splitlines()
+    assert lines[-2].startswith("in a photo of 2 tiles: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -94,7 +95,7 @@ def build(make: Callable[..., M], *args: Any, **kwargs: Any) -> Network[M]:
     """`build(VQGAN, cfg, dtype=jnp.bfloat16)`: no memory is used until `init`."""
     dtype = kwargs.get("dtype", jnp.float32)
     make = functools.partial(make, *args, **kwargs)
-    skeleton = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(params=0)))
+    skeleton = nnx.eval_shape(lambda: make(rngs=_rngs(jax.random.key(0))))
     rounded = {
         "/".join(map(str, (*path, name))): jnp.dtype(layer.dtype)
         for path, layer in nnx.iter_graph(skeleton)
@@ -104,9 +105,19 @@ def build(make: Callable[..., M], *args: Any, **kwargs: Any) -> Network[M]:
 
     @jax.jit
     def init(key: jax.Array) -> Params:
-        return nnx.to_pure_dict(nnx.split(make(rngs=nnx.Rngs(params=key)), nnx.Param)[1])
+        return nnx.to_pure_dict(nnx.split(make(rngs=_rngs(key)), nnx.Param)[1])
 
     return Network(graphdef, nnx.to_pure_dict(abstract), rounded, init, dtype)
+
+
+def _rngs(key: PRNGKeyArray) -> nnx.Rngs:
+    """`nnx.Rngs(params=key)`, the same keys, counted in Python.
+
+    Its own counter is an array, whose sharding flax asks for at every key: of a traced one that took half of `build`.
+    """
+    rngs, count = nnx.Rngs(params=key), itertools.count()
+    rngs.params = lambda: jax.random.fold_in(key, next(count))  # type: ignore[attr-defined]
+    return rngs
 
 
 def flatten(params: Params) -> dict[str, Any]:

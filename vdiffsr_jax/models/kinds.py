@@ -104,7 +104,9 @@ KINDS: dict[str, Kind] = {
         VDiffSRConfig,
         {
             "first_stage": Item(f"{_MODELS}.vqgan:VQGAN", lambda c: c.first_stage, ("first_stage",)),
-            "denoiser": Item(f"{_MODELS}.vdiffsr:VDiffSR", flags=("denoiser", "teacher")),
+            "denoiser": Item(
+                f"{_MODELS}.vdiffsr:VDiffSR", lambda c: dataclasses.replace(c, sharp=None), ("denoiser", "teacher")
+            ),
             "pvar": Item(_prior_class, lambda c: c.prior, ("pvar",)),
             "sharp": Item(f"{_MODELS}.fidelity:SharpEnd", lambda c: c if c.sharp else None),
         },

@@ -43,7 +43,8 @@ def losses(config: Path, settings: list[str], dtype: str, control: bool) -> np.n
         run = Run(cfg, workdir)
         if control:
             run.state = run.state._replace(params=moved(run.state.params))
-        run.run()
+        if run.run().interrupted:
+            raise SystemExit("stopped: without all of its steps a run tells nothing")
         return np.array([line["loss"] for line in read_log(workdir) if line["kind"] == "train"])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -128,6 +129,8 @@ def main() -> None:
     parser.add_argument("--tile_size", type=int, help="the new denoiser's image_size, if not the old one's")
     parser.add_argument("--output", required=True, help="folder of the new swin_unet checkpoint")
     args = parser.parse_args()
+    if Path(args.output).exists():
+        parser.error(f"--output {args.output} exists; choose another folder")
 
     old = checkpoint.load_model(args.model, items=["denoiser"], dtype=jnp.float32)
     chain, encode = schedule.make(old.config.schedule), encoder(args.first_stage)

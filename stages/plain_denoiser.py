@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import jax.numpy as jnp
 
@@ -21,6 +22,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, help="folder of the new swin_unet checkpoint")
     args = parser.parse_args()
+    if Path(args.output).exists():
+        parser.error(f"--output {args.output} exists; choose another folder")
     box = checkpoint.load_model(bundled_model(), items=["denoiser"], dtype=jnp.float32)
     config = DenoiserConfig(box.config.denoiser, box.config.schedule)
     checkpoint.save_model(args.output, {"swin_unet": box.items["denoiser"]["unet"]}, kind="swin_unet", config=config)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.sampling.conftest import random_items, tiny_config
 from vdiffsr_jax import Upscaler
+from vdiffsr_jax.evaluation import models
+from vdiffsr_jax.evaluation.cases import Case, Cases
 from vdiffsr_jax.sampling.in_flight import Failure
+from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.tile_model import TileModel
 from vdiffsr_jax.sampling.upscaler import SamplingError, Settings
 
@@ -70,6 +75,20 @@ def test_batches_and_devices_change_no_pair(control, photo, monkeypatch, devices
         np.testing.assert_array_equal(a, b)
     halves_of = photo[10:26, 5:21].astype(float), photo[27:43, 37:53].astype(float)  # the middle of the third
     assert np.abs(want[1][::4, ::4] - sum(halves_of) / 2).max() <= 0.51
+
+
+def test_an_evaluation_gives_each_picture_the_prior_of_the_next(control, photo, monkeypatch):
+    def halves(self, lr, origins, *, prior_lr, **how):
+        return ((lr + prior_lr) / 2).repeat(4, axis=1).repeat(4, axis=2)
+
+    monkeypatch.setattr(TileModel, "launch", halves)
+    monkeypatch.setattr(Upscaler, "load", lambda *_, **__: control)
+    given = dict(zip("abc", three(photo), strict=True))
+    cases = Cases(list(given), lambda name: Case(name, given[name].repeat(4, 0).repeat(4, 1), given[name]), "")
+    how = {"seed": 0, "sampler": "ancestral", "dtype": "float32", "progress": Progress(3, io.StringIO())}
+    make = models.opened(models.Entry("control", Path()), cases, **how)
+    for case, want in zip(cases, control.stream(three(photo), Settings()), strict=True):
+        np.testing.assert_array_equal(make(case), want)
 
 
 @pytest.mark.slow

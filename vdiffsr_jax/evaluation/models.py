@@ -80,7 +80,7 @@ def check(entries: Sequence[Entry]) -> None:
 def opened(
     entry: Entry, cases: Cases, *, seed: int, sampler: str, dtype: str, progress: Progress
 ) -> Callable[[Case], np.ndarray]:
-    """The model, read, as a function: a case's LR picture by itself -> (4h, 4w, 3) uint8 on the host.
+    """The model, read, as a function of the cases in their order: a case's LR picture -> (4h, 4w, 3) uint8 on the host.
 
     Raises: SamplingError, CheckpointError, DeviceMemoryError; so does the function.
     """
@@ -90,8 +90,12 @@ def opened(
         height, width = case.given.shape[:2]
         progress.expect(upscaler.grid(height, width, settings).count, height * width / 1e6)
 
+    # The control prior.mode=shuffled needs the next picture too; all others are timed one by one.
+    shuffled = upscaler.config.prior is not None and upscaler.config.prior.mode == "shuffled"
+    in_order = upscaler.stream((case.given for case in cases), settings, progress.computed) if shuffled else None
+
     def upscale(case: Case) -> np.ndarray:
-        (image,) = upscaler.stream([case.given], settings, progress.computed)
+        image = next(in_order or upscaler.stream([case.given], settings, progress.computed))
         progress.finished()
         return image
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -110,13 +109,25 @@ def build(make: Callable[..., M], *args: Any, **kwargs: Any) -> Network[M]:
     return Network(graphdef, nnx.to_pure_dict(abstract), rounded, init, dtype)
 
 
-def _rngs(key: PRNGKeyArray) -> nnx.Rngs:
-    """`nnx.Rngs(params=key)`, the same keys, counted in Python.
+class _Stream(nnx.RngStream):
+    """Counts its keys in Python: flax asks its own counter, an array, for its sharding at every key.
 
-    Its own counter is an array, whose sharding flax asks for at every key: of a traced one that took half of `build`.
+    Asking a traced one took half of `build`.
     """
-    rngs, count = nnx.Rngs(params=key), itertools.count()
-    rngs.params = lambda: jax.random.fold_in(key, next(count))  # type: ignore[attr-defined]
+
+    def __init__(self, key: PRNGKeyArray, *, tag: str):
+        super().__init__(key, tag=tag)
+        self.given = 0
+
+    def __call__(self) -> PRNGKeyArray:
+        key = jax.random.fold_in(self.key[...], self.given)
+        self.given += 1
+        return key
+
+
+def _rngs(key: PRNGKeyArray) -> nnx.Rngs:
+    rngs = nnx.Rngs(params=key)
+    rngs.params = _Stream(key, tag="params")  # type: ignore[attr-defined]
     return rngs
 
 

@@ -187,6 +187,19 @@ def test_pairs_stay_aligned_through_crop_and_flip(tmp_path: Path):
         np.testing.assert_array_equal(np.asarray(Image.fromarray(hr).reduce(4)), lr)
 
 
+@pytest.mark.parametrize("half", ["hr", "lr"])
+def test_two_photos_of_one_name_are_no_half_of_a_pair(tmp_path: Path, half: str):
+    hr, lr = pair_folders(tmp_path)
+    double = {"hr": hr, "lr": lr}[half]
+    name = "ax4" if half == "lr" else "a"
+    save(noise(9, 16, 20), double / f"{name}.jpg")
+    sources = {"sources": (str(hr), str(hr)), "lr_sources": (str(lr), str(lr))}  # the same again is the same photo
+    with pytest.raises(DataError, match=rf"{name}\.jpg and .*{name}\.png are both called '{name}'"):
+        Crops(DataConfig(degradation="paired", crop_size=8, **sources), *sources.values(), Broken(), 2**20)
+    (double / f"{name}.jpg").unlink()
+    assert len(Crops(DataConfig(degradation="paired", crop_size=8, **sources), *sources.values(), Broken(), 2**20)) == 4
+
+
 def test_a_missing_or_wrong_partner_is_named(tmp_path: Path):
     hr, lr = pair_folders(tmp_path)
     (lr / "sub/bx4.png").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -112,10 +113,13 @@ class Crops:
     def _pairs(self) -> dict[int, int]:
         """LR photo of every HR photo, by name without suffix; an LR name may end in x4, as DIV2K's do.
 
-        Raises: DataError naming an HR photo without a partner, or with one of the wrong size.
+        Raises: DataError naming an HR photo without a partner or with one of the wrong size, or two of one name.
         """
         assert self._lr is not None
-        scale, place = self._cfg.scale, {key: i for i, key in enumerate(self._lr.keys)}
+        scale = self._cfg.scale
+        _check_names(self._lr.keys, self._lr.names)
+        _check_names([self._hr.keys[i] for i in self._photos], [self._hr.names[i] for i in self._photos])
+        place = {key: i for i, key in enumerate(self._lr.keys)}
         partner, missing = {}, []
         for i in map(int, self._photos):
             key = self._hr.keys[i]
@@ -134,6 +138,17 @@ class Crops:
                 f"{len(missing)} HR photos have no LR partner of the same name in data.lr_sources, such as {missing[0]}"
             )
         return partner
+
+
+def _check_names(keys: Sequence[str], names: Sequence[str]) -> None:
+    """Names tell pairs, so no two may be alike. Raises: DataError."""
+    seen: dict[str, str] = {}
+    for key, name in zip(keys, names, strict=True):
+        if (other := seen.setdefault(key, name)) != name:
+            raise DataError(
+                f"{other} and {name} are both called {key!r}, and names tell which photos are a pair: rename one, or "
+                "name a folder above both in data.sources and data.lr_sources"
+            )
 
 
 def _span(length: int, place: float, shrink: float, margin: int, cfg: DataConfig, *, paired: bool) -> tuple[slice, int]:

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 from vdiffsr_jax.photos.kinds import EXTENSIONS
 from vdiffsr_jax.photos.photo import ImageError, Photo, upright
-from vdiffsr_jax.photos.read import read
+from vdiffsr_jax.photos.read import read, read_size
 from vdiffsr_jax.photos.write import write
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -86,7 +86,7 @@ def test_rounding_to_8_bits_and_flattening_on_white(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["jpeg", "png", "tiff", "tiff16"])
+@pytest.mark.parametrize("kind", ["jpeg", "png", "tiff", "tiff16", "palette", "jpeg in tiff"])
 def test_orientation_is_applied_once(tmp_path, orientation, kind):
     scene = np.zeros((16, 24, 3), np.uint8)
     scene[:8, :8], scene[:8, 16:], scene[8:, :8] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -95,13 +95,27 @@ def test_orientation_is_applied_once(tmp_path, orientation, kind):
     path = tmp_path / "photo"
     if kind == "tiff16":
         tifffile.imwrite(path, stored.astype(np.uint16) * 257, photometric="rgb", extratags=[(274, 3, 1, orientation)])
+    elif kind == "palette":
+        Image.fromarray(stored).quantize(4).save(path, "tiff", tiffinfo={274: orientation})
+    elif kind == "jpeg in tiff":
+        Image.fromarray(stored).save(path, "tiff", compression="jpeg", quality=100, tiffinfo={274: orientation})
     else:
         Image.fromarray(stored).save(path, kind, exif=exif(orientation), quality=100, subsampling=0)
     photo = read(path)
+    assert read_size(path) == scene.shape[:2]
     found = photo.color // 257 if kind == "tiff16" else photo.color
-    assert np.abs(found.astype(int) - scene).max() <= (60 if kind == "jpeg" else 0)
+    assert np.abs(found.astype(int) - scene).max() <= (60 if kind.startswith("jpeg") else 0)
     write(tmp_path / "again.png", photo, "png")
     np.testing.assert_array_equal(read(tmp_path / "again.png").color, photo.color)
+
+
+@pytest.mark.parametrize(("told", "turned"), [(1, False), (None, True), (9, True)])
+def test_xmp_turns_a_photo_only_where_exif_says_nothing(tmp_path, told, turned):
+    stale = b'<x:xmpmeta tiff:Orientation="6"/>'
+    about = {} if told is None else {"exif": exif(told)}
+    Image.new("RGB", (24, 16)).save(tmp_path / "a.jpg", xmp=stale, **about)
+    assert read_size(tmp_path / "a.jpg") == ((24, 16) if turned else (16, 24))
+    assert read(tmp_path / "a.jpg").color.shape[:2] == ((24, 16) if turned else (16, 24))
 
 
 def test_upright_agrees_with_the_exif_standard():

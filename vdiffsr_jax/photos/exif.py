@@ -26,10 +26,10 @@ DESCRIPTIVE = {
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """What EXIF says: itself without orientation and thumbnail, the orientation 1..8, pixels an inch."""
+    """What EXIF says: itself without orientation and thumbnail, the orientation 1..8 if any, pixels an inch."""
 
     exif: bytes | None
-    orientation: int
+    orientation: int | None
     density: tuple[float, float] | None
     damaged: bool
 
@@ -53,10 +53,10 @@ def describe(tags: Tags) -> Described:
     text = kept.get(DESCRIPTION)
     if isinstance(text, Value) and text.data.startswith(_OF_ARRAYS):
         del kept[DESCRIPTION]
-    orientation = tags.number(ORIENTATION, 1)
+    orientation = tags.number(ORIENTATION, 0)
     return Described(
         exif=_file(kept, tags.order) if kept else None,
-        orientation=orientation if orientation in range(1, 9) else 1,
+        orientation=orientation if orientation in range(1, 9) else None,
         density=density,
         damaged=tags.damaged,
     )

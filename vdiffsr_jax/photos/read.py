@@ -48,7 +48,7 @@ def read_size(source: Path | bytes) -> tuple[int, int]:
         if head[:4] in directories.HEADS:
             tags = tiff.tags(file)
             height, width = tiff.size(tags)
-            orientation = tiff.described(tags).orientation
+            orientation = tiff.described(tags).orientation or 1
         else:
             with _header(file, pillow_formats()) as image:
                 height, width = image.height, image.width
@@ -124,13 +124,15 @@ def _read_tiff(file: IO[bytes], max_pixels: int | None) -> Photo:
     notes += ("a part of its EXIF is damaged and was dropped",) if told.damaged else ()
     fields = {"exif": told.exif, "density": told.density}
     fields |= {"icc": tiff.blob(tags, tiff.ICC), "xmp": tiff.blob(tags, tiff.XMP)}
-    about = _Description(fields, told.orientation, notes)
+    orientation = told.orientation or 1
     if pixels is not None:
-        return _photo(pixels, about)
+        return _photo(pixels, _Description(fields, orientation, notes))
     file.seek(0)
     with _header(file, ("TIFF",)) as image:
         image.load()
-        return _from_pillow(image, about)
+        if exif.ORIENTATION not in image.getexif():  # Pillow has turned the pixels and taken the tag away
+            orientation = 1
+        return _from_pillow(image, _Description(fields, orientation, notes))
 
 
 def _describe(file: IO[bytes], image: Image.Image) -> _Description:
@@ -147,11 +149,11 @@ def _describe(file: IO[bytes], image: Image.Image) -> _Description:
     except (ValueError, IndexError, zlib.error):
         notes = ("its EXIF is damaged and was dropped",)
     orientation = told.orientation
-    if orientation == 1 and xmp and image.format != "HEIF":  # whose plugin turns the pixels by itself
+    if orientation is None and xmp and image.format != "HEIF":  # whose plugin turns the pixels by itself
         orientation = exif.xmp_orientation(xmp)
     fields = {"exif": told.exif, "icc": info.get("icc_profile") or None, "xmp": xmp or None}
     fields |= {"density": _density(image, chunks) or told.density, "chunks": png.kept(chunks)}
-    return _Description(fields, orientation, notes)
+    return _Description(fields, orientation or 1, notes)
 
 
 def _density(image: Image.Image, chunks: Sequence[tuple[bytes, bytes]]) -> tuple[float, float] | None:

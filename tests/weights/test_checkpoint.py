@@ -17,6 +17,7 @@ from tests.models.filled import filled
 from vdiffsr_jax.config import ConfigError, ExpectedError, VQGANConfig
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
+from vdiffsr_jax.weights import versions
 from vdiffsr_jax.weights.checkpoint import CheckpointError, load_lazily, load_model, read_config, save_model
 from vdiffsr_jax.weights.lazy_array import LazyArray
 from vdiffsr_jax.weights.train_state import TrainCheckpoints
@@ -125,6 +126,38 @@ def test_overwriting_replaces_the_whole(params, saved: Path, tmp_path: Path):
     save_model(path, {"vqgan": twice}, kind="vqgan", config=CFG, overwrite=True)
     assert equal(load_model(path).items["vqgan"], twice)
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("name", ["run", "foreign", "v1"])
+def test_overwriting_is_for_checkpoints_of_ours(params, saved: Path, tmp_path: Path, name: str):
+    """Neither a training run, nor another program's model, nor a folder that holds checkpoints is taken for one."""
+    path = tmp_path / "m"
+    if name == "run":
+        shutil.copytree(saved, path / "best")
+        (path / "checkpoints").mkdir()
+    if name == "v1":
+        shutil.copytree(saved, path / "v1")
+    else:
+        (path).mkdir(exist_ok=True)
+        (path / "config.json").write_text('{"task": "distill"}')
+    before = sorted(path.rglob("*"))
+    for overwrite in (False, True):
+        with pytest.raises(CheckpointError, match="not overwritten" if overwrite else "exists"):
+            save_model(path, {"vqgan": params}, kind="vqgan", config=CFG, overwrite=overwrite)
+    assert sorted(path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("folder", [None, "v2"])
+def test_nothing_of_the_old_model_goes_before_the_new_one_is_whole(tmp_path: Path, folder: str | None):
+    """Also what the new one has no network of that name for, and a checkpoint that somebody calls v7."""
+    directory = epath.Path(tmp_path)
+    (directory / "config.json").write_text(json.dumps({"folder": folder} if folder else {}))
+    for name in ("first_stage", "pvar", "v2", "v3", "v7"):
+        (directory / name).mkdir()
+    (directory / "v7/config.json").touch()
+    versions.clear(directory, versions.place_for_next(directory))
+    kept = {"config.json", "first_stage", "pvar", "v7"} | ({"v2"} if folder else set())
+    assert {path.name for path in directory.iterdir()} == kept
 
 
 def test_an_orbax_that_is_too_old_is_said_before_anything_is_done(params, saved, tmp_path, monkeypatch):

@@ -83,7 +83,7 @@ def save_model(
     place, first = versions.place_for_next(final), jax.process_index() == 0
     _barrier("vdiffsr_save_checked")  # all have seen the same: nothing is changed before
     if first:
-        versions.clear(final, place, items)
+        versions.clear(final, place)
         place.mkdir(parents=True)
     _barrier("vdiffsr_save_begin")
     try:

@@ -103,5 +103,7 @@ def check_free(directory: str | os.PathLike[str], *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise CheckpointError(f"{path} exists; choose another directory or allow overwriting (--overwrite)")
-    if not (path / CONFIG_FILE).is_file():
-        raise CheckpointError(f"{path} exists and is no checkpoint (no {CONFIG_FILE}): it is not overwritten")
+    try:
+        described(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; what is there is not overwritten") from None

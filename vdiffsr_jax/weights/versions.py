@@ -20,10 +20,11 @@ _VERSION = re.compile(r"v(\d+)")
 
 
 def is_free(directory: epath.Path) -> bool:
-    """Whether there is nothing, or only what a save has left that was killed before it wrote a configuration."""
-    return not directory.exists() or (
-        directory.is_dir() and all(_VERSION.fullmatch(path.name) for path in directory.iterdir())
-    )
+    """Whether there is nothing, or only what a save to a bucket has left that was killed before its configuration."""
+    if not directory.is_dir():
+        return not directory.exists()
+    inside = list(directory.iterdir())
+    return not inside or (storage.is_remote(directory) and all(map(_is_version, inside)))
 
 
 def place_for_next(directory: epath.Path) -> epath.Path:
@@ -35,13 +36,15 @@ def place_for_next(directory: epath.Path) -> epath.Path:
     return directory / f"v{int(found[1]) + 1 if found else 1}"
 
 
-def clear(directory: epath.Path, place: epath.Path, items: Collection[str]) -> None:
-    """Before writing to `place`: remove what a killed save left, but not the model (of `items`) that is there."""
+def clear(directory: epath.Path, place: epath.Path) -> None:
+    """Before writing to `place`: remove what killed saves left, and nothing of the model that is there."""
     if place.exists():
         place.rmtree()
     if directory.exists() and (file := directory / CONFIG_FILE).exists():
         folder = json.loads(file.read_text()).get(FOLDER)
-        _keep(directory, items if folder is None else {str(folder)})
+        for path in filter(_is_version, list(directory.iterdir())):
+            if path.name != folder:
+                path.rmtree()
 
 
 def publish(directory: epath.Path, place: epath.Path, content: dict[str, object]) -> None:
@@ -65,6 +68,11 @@ def drop_old(directory: epath.Path, place: epath.Path) -> None:
     """After everybody knows the new version: remove all others."""
     if place.parent == directory:
         _keep(directory, {place.name})
+
+
+def _is_version(path: epath.Path) -> bool:
+    """Whether it is a version's folder, not a checkpoint that somebody calls v1."""
+    return bool(_VERSION.fullmatch(path.name)) and not (path / CONFIG_FILE).exists()
 
 
 def _keep(directory: epath.Path, names: Collection[str]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import http.client
 import shutil
+import ssl
 
 import pytest
 
@@ -57,6 +59,20 @@ def test_a_later_call_goes_on_where_the_last_one_gave_up(url, server, target):
     download(url, target, sha256=SHA256)
     assert server.requests[-1][1] == "bytes=262144-"
     assert left(target) == ["file.pth"]
+
+
+@pytest.mark.parametrize("error", [http.client.IncompleteRead(b"", 9), ssl.SSLError("bad record"), TimeoutError()])
+def test_however_it_was_cut_short_a_later_call_goes_on(url, server, target, monkeypatch, error):
+    def cut(url, response, file, *_):
+        file.write(response.read(1000))
+        raise error
+
+    with monkeypatch.context() as context:
+        context.setattr(module, "_copy", cut)
+        with pytest.raises(DownloadError, match="1 times; what arrived is kept"):
+            download(url, target, tries=1)
+    download(url, target, sha256=SHA256)
+    assert server.requests[-1][1] == "bytes=1000-"
 
 
 def test_a_file_that_changed_meanwhile_is_taken_from_its_start(url, server, target):

@@ -77,7 +77,7 @@ def download(
                 "if the authors have published a new one, `fetch --accept-change`"
             )
     except DownloadError as error:
-        if not isinstance(error.__cause__, (_Broken, urllib.error.URLError, ConnectionError, TimeoutError)):
+        if error.__cause__ is None:  # only where every try was cut short there is something to go on with
             _forget(partial, validator)
         raise
     partial.replace(target)

@@ -217,6 +217,19 @@ def test_density_goes_through_unchanged_and_none_is_made_up(tmp_path, source, fo
         assert (found and np.round(found).tolist()) == (photo.density and np.round(photo.density).tolist())
 
 
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp", "tiff", "bmp"])
+@pytest.mark.parametrize("density", [2.54e6, 1.2e8, 4.2e9])
+def test_a_density_beyond_the_format_is_dropped_and_said(tmp_path, format, density):
+    """A microscope's 10 nm a pixel, and more: not in the end, after all the work, and not as another number."""
+    notes = write.write(tmp_path / "a", Photo(pixels(), density=(density, density)), format)
+    found = read(tmp_path / "a").density
+    if notes:
+        assert f"{format} has no room for {density:g} x {density:g} pixels an inch: dropped" in notes
+        assert found is None
+    else:
+        np.testing.assert_allclose(found, density, rtol=1e-3)
+
+
 def grey_profile():
     """A real one of grey: a header, a white point and a gamma."""
     curve = b"curv" + bytes(4) + struct.pack(">IH", 1, 0x01CD) + bytes(2)

@@ -22,6 +22,8 @@ Parts = Sequence[bytes | memoryview]  # of a file
 Announce = Callable[[Path], None]  # is given a whole file just before it takes its name
 _LONGEST_SIDE = {"jpeg": 65_500, "webp": 16_383}
 _LONGEST_NAME = 255
+# Pixels an inch: 16 bits of whole ones; 31 bits of pixels a metre; fractions of 32 bits, WebP's in ten-thousandths.
+_DENSITIES = {"jpeg": (1, 65_535), "png": (0, 5e7), "bmp": (0, 5e7), "webp": (0, 429_496), "tiff": (0, 4e9)}
 # What a JPEG has room for in one segment.
 _LARGEST_EXIF, _LARGEST_XMP = 65_533, 65_502
 
@@ -94,6 +96,7 @@ def _upload(path: Path, parts: Parts, announce: Announce) -> None:
 def reduce(photo: Photo, format: str) -> tuple[Photo, tuple[str, ...]]:
     """The photo as `format` can hold it, and a note for each thing given up."""
     notes = []
+    least, most = _DENSITIES[format]
     if photo.depth == 16 and format not in ("png", "tiff"):
         alpha = None if photo.alpha is None else to_8_bits(photo.alpha)
         photo = dataclasses.replace(photo, color=to_8_bits(photo.color), alpha=alpha)
@@ -110,6 +113,10 @@ def reduce(photo: Photo, format: str) -> tuple[Photo, tuple[str, ...]]:
     if format != "png" and photo.chunks:
         notes += _lost_chunks(photo, format)
         photo = dataclasses.replace(photo, chunks=())
+    if photo.density and not all(least <= value <= most for value in photo.density):
+        across, down = photo.density
+        notes.append(f"{format} has no room for {across:g} x {down:g} pixels an inch: dropped")
+        photo = dataclasses.replace(photo, density=None)
     if format == "jpeg":
         if photo.exif and len(photo.exif) > _LARGEST_EXIF:
             photo = dataclasses.replace(photo, exif=None)

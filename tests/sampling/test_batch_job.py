@@ -90,6 +90,14 @@ def test_outscale_format_and_comparison(run, folder, tmp_path):
     assert read(tmp_path / "out/compare/b.png").color.shape == (68, 124, 3)
 
 
+def test_no_sheet_replaces_another(run, tmp_path, photo):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "a.jpg", "b.jpg"):
+        Image.fromarray(photo[:16, :16]).save(tmp_path / "in" / name)
+    run(format="same", compare=tmp_path / "out/compare")
+    assert sorted(path.name for path in (tmp_path / "out/compare").iterdir()) == ["a.jpg.png", "a.png.png", "b.png"]
+
+
 def test_sheet_shows_the_middle_of_large_results(photo):
     after = np.zeros((2100, 3000, 3), np.uint16)
     assert before_and_after(photo.astype(np.uint16), after).shape == (2048 + 18, 2 * 2048 + 4, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -81,6 +81,7 @@ class BatchJob:
 
         Raises: SamplingError, DeviceMemoryError; KeyboardInterrupt after what is being written was finished.
         """
+        self._of_stem = Counter(task.target.with_suffix("") for task in tasks)
         with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
             writing: Future[None] | None = None
             try:
@@ -162,7 +163,10 @@ class BatchJob:
             ):
                 self._progress.message(f"{task.name}: {note}")
             if self._output.compare is not None:
-                path = (self._output.compare / Path(task.name).parent / task.target.name).with_suffix(".png")
+                # a.png and a.jpg that keep their kinds: no sheet replaces another one
+                alone = self._of_stem[task.target.with_suffix("")] == 1
+                name = f"{task.target.stem if alone else task.target.name}.png"
+                path = self._output.compare / Path(task.name).parent / name
                 pair = Photo(before_and_after(photo.color, final))
                 write.write(path, pair, "png", announce=announce(path, task.source))
         except Exception as error:  # noqa: BLE001  (see _fail)

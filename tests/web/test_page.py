@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import os
 import re
 import shutil
@@ -94,12 +95,25 @@ def refusal(page, content, query="name=x.png", host=None):
     return caught.value.code, caught.value.read().decode()
 
 
+def test_the_zip_holds_what_is_still_there(page, photo, expected):
+    asked = urllib.request.Request(f"{page}/api/photos?name=photo.jpg", data=photo.read_bytes())
+    kept = json.load(urllib.request.urlopen(asked))["id"]
+    while json.load(urllib.request.urlopen(f"{page}/api/photos/{kept}"))["state"] != "done":
+        time.sleep(0.1)
+    content = urllib.request.urlopen(f"{page}/api/zip?ids=expired,{kept}").read()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.namelist() == ["photo.png"]
+        assert archive.read("photo.png") == expected
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{page}/api/zip?ids=expired")
+
+
 def test_what_is_refused_is_told_in_words(page, photo):
     assert refusal(page, b"x" * 300_000) == (413, '{"error":"the file is larger than the limit here, 0.2 MB"}')
     bomb = io.BytesIO()
-    Image.new("1", (12_000, 12_000)).save(bomb, "PNG")
+    Image.new("1", (12_000, 10_000)).save(bomb, "PNG")
     code, words = refusal(page, bomb.getvalue())
-    assert (code, "144 megapixels; the limit here is 0.01" in words) == (413, True)
+    assert (code, "12000 x 10000 = 120 megapixels; the limit here is 0.01" in words) == (413, True)
     assert refusal(page, b"no picture at all")[0] == 400
     assert "this model's schedule has 4 steps" in refusal(page, photo.read_bytes(), "steps=15")[1]
     assert "is no number" in refusal(page, photo.read_bytes(), "seed=one")[1]

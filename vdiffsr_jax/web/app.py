@@ -85,9 +85,9 @@ def make_app(jobs: Jobs, hosts: list[str]) -> Starlette:
         return FileResponse(job.task.target, filename=job.task.target.name, headers=_HEADERS)
 
     async def archive(request: Request) -> Response:
-        wanted = [_done(jobs.get(job_id)) for job_id in request.query_params.get("ids", "").split(",") if job_id]
+        wanted = [_done(job) for job in jobs.kept(request.query_params.get("ids", "").split(","))]
         if not wanted:
-            raise Refused("no photo was named")
+            raise Refused("there is none of these photos, or no longer", 404)
         content = await run_in_threadpool(_zip, wanted)
         attachment = {"Content-Disposition": f"attachment; filename={quote('upscaled.zip')}"}
         return Response(content, media_type="application/zip", headers=_HEADERS | attachment)

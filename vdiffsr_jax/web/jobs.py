@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ class Jobs:
         try:
             self.models[model].check(settings)
             limit = round(self.limits.megapixels * 1e6)
-            width, height = read_size(content)
+            height, width = read_size(content)
             if width * height > limit:
                 raise Refused(
                     f"{name} has {width} x {height} = {width * height / 1e6:.0f} megapixels; the limit here is "
@@ -140,6 +140,10 @@ class Jobs:
         if job is None:
             raise Refused("there is no such photo, or no longer", 404)
         return job
+
+    def kept(self, job_ids: Iterable[str]) -> list[Job]:
+        """Those of them that are still there."""
+        return [job for job_id in job_ids if (job := self._jobs.get(job_id)) is not None]
 
     def status(self, job_id: str) -> dict[str, Any]:
         """What the page shows of it."""

@@ -62,6 +62,22 @@ def test_a_model_in_a_bucket_is_what_was_saved(bucket, python):
     assert "config.json" in bucket.files("model")
 
 
+def test_weights_are_converted_into_a_bucket_and_back(bucket, python, tmp_path):
+    assert python("-c", SMALL_MODEL, tmp_path / "model").returncode == 0
+    first, again = tmp_path / "new/first.safetensors", tmp_path / "again.safetensors"
+    back = ("convert_torch_weights.py", "--part", "first_stage", "--to-torch")
+    steps = [
+        (*back, tmp_path / "model", "--output", first),
+        ("convert_torch_weights.py", first, "--output", "gs://bucket/vqgan"),
+        ("convert_torch_weights.py", "--to-torch", "gs://bucket/vqgan", "--output", again),
+    ]
+    for step in steps:
+        run = python(*step)
+        assert run.returncode == 0, run.stderr
+    assert "config.json" in bucket.files("vqgan")
+    assert again.read_bytes() == first.read_bytes()
+
+
 def test_a_run_in_a_bucket_that_was_killed_equals_an_unbroken_one_here(bucket, python, tmp_path):
     def train(workdir: object, end: str) -> int:
         return python("-m", "tests.training.killed", workdir, end).returncode

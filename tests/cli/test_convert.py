@@ -206,6 +206,7 @@ def test_inspect_shows_unknown_files_and_checkpoints_too(
         ["a.pth"],
         ["a.pth", "--to-torch", "d", "--output", "x.safetensors"],
         ["--to-torch", "d", "--output", "x.pth"],
+        ["--to-torch", "d", "--output", "gs://bucket/x.safetensors"],
         ["--denoiser", "a.pth", "--output", "d"],
         ["--denoiser", "a.pth", "--first-stage", "b.pth", "--var", "c.pth", "--output", "d"],
         ["--inspect"],

@@ -126,3 +126,7 @@ def test_push_uploads_what_pack_wrote(hub, run, packed, tmp_path):
     done = run("-m", "vdiffsr_jax.distribution", "push", str(tmp_path), "org/mine")
     assert done.returncode == 2
     assert "is no packed model" in done.stderr
+    done = run("-m", "vdiffsr_jax.distribution", "push", str(packed), "org/mine", HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "error: the hub refuses org/mine: " in done.stderr
+    assert "Traceback" not in done.stderr

@@ -24,6 +24,7 @@ from vdiffsr_jax.conversion.inspect import inspect
 from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.conversion.to_torch import to_torch
 from vdiffsr_jax.models.build import flatten
+from vdiffsr_jax.weights import storage
 from vdiffsr_jax.weights.checkpoint import check_free, save_model
 
 _DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16), "float16": np.dtype(np.float16)}
@@ -49,12 +50,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("file", nargs="?", type=Path, help="one file to convert; its network is recognised")
     p.add_argument(
-        "--output", type=Path, metavar="DIR", help="checkpoint directory; with --to-torch a .safetensors file"
+        "--output", metavar="DIR", help="checkpoint directory, also gs://; with --to-torch a .safetensors file"
     )
     p.add_argument("--inspect", action="store_true", help="list names, shapes, dtypes and what would become of them")
-    p.add_argument(
-        "--to-torch", type=Path, metavar="DIR", help="write a network of this checkpoint under its old names"
-    )
+    p.add_argument("--to-torch", metavar="DIR", help="write a network of this checkpoint under its old names")
     p.add_argument("--denoiser", type=Path, metavar="FILE", help="assemble: ResShift or SinSR")
     p.add_argument("--first-stage", type=Path, metavar="FILE", help="assemble: VQGAN-f4")
     p.add_argument("--var", type=Path, metavar="FILE", help="assemble: VAR transformer (without it: no prior)")
@@ -118,8 +117,8 @@ def _check_usage(flags: argparse.ArgumentParser, args: argparse.Namespace) -> No
     if args.part is not None and assembling:
         flags.error("--part does not go with --denoiser")
     if args.to_torch is not None:
-        if args.output.suffix != ".safetensors":
-            flags.error("with --to-torch, --output must be a .safetensors file")
+        if Path(args.output).suffix != ".safetensors" or storage.is_remote(args.output):
+            flags.error("with --to-torch, --output must be a .safetensors file on a disk")
         if args.preset or args.config:
             flags.error("--preset and --config do not go with --to-torch")
     elif args.dtype == "float16":
@@ -128,6 +127,7 @@ def _check_usage(flags: argparse.ArgumentParser, args: argparse.Namespace) -> No
 
 def _run(args: argparse.Namespace) -> None:
     settings = _settings(args.config)
+    args.output, args.to_torch = (path and storage.location(path) for path in (args.output, args.to_torch))
     if args.inspect:
         print("\n".join(inspect(args.file, args.preset, settings)))
     elif args.to_torch is not None:
@@ -161,7 +161,10 @@ def _convert_file(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     elif len(found) > 1 and (args.preset or settings):
         raise ConversionError("--preset and --config are for one network: choose it with --part")
     if args.heads is not None:
-        (heads,) = weights_file.read(args.heads).values()
+        networks = weights_file.read(args.heads)
+        if len(networks) != 1:
+            raise ConversionError(f"--heads {args.heads} holds {', '.join(networks)}: give the file of one network")
+        (heads,) = networks.values()
         found = [dataclasses.replace(part, tensors=part.tensors | heads) for part in found]
     outputs = [args.output / part.where if len(found) > 1 else args.output for part in found]
     for output in outputs:

@@ -12,6 +12,7 @@ from vdiffsr_jax.config import ConfigError, ExpectedError
 from vdiffsr_jax.distribution import catalogue, hub
 from vdiffsr_jax.distribution.fetch import fetch, is_fetched, model_folder, remove
 from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, resolve
+from vdiffsr_jax.weights import storage
 
 _EPILOG = """\
 environment: VDIFFSR_CACHE (folder of downloads and models), VDIFFSR_MIRROR (address that has the files by name),
@@ -36,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     drop.add_argument("name")
     pack = commands.add_parser("pack", help="write a checkpoint as .safetensors in torch layout, with a model card")
     pack.add_argument("checkpoint", metavar="DIR")
-    pack.add_argument("output", metavar="OUT", type=Path)
+    pack.add_argument("output", metavar="OUT", type=storage.on_disk)
     pack.add_argument("--license", required=True, help="of the weights, as the hub spells it: apache-2.0, other, ...")
     pack.add_argument("--name", help="the model's name on its card (default: OUT's)")
     pack.add_argument("--data", default="", help="what it was trained on, a sentence or two")
@@ -49,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write the tile program for jax.export or onnxruntime")
     export.add_argument("checkpoint", metavar="DIR", help="folder, name of the catalogue or ORG/NAME")
     export.add_argument("--format", required=True, choices=("stablehlo", "onnx"))
-    export.add_argument("--output", required=True, type=Path, metavar="OUT")
+    export.add_argument("--output", required=True, type=storage.on_disk, metavar="OUT")
     export.add_argument("--steps", type=int, default=1, help="denoising steps (default: 1)")
     export.add_argument("--sampler", default="ancestral", help="of several steps: ancestral or deterministic")
     export.add_argument("--fidelity", type=float, metavar="0..1", help="of a model with two ends (default: its own)")

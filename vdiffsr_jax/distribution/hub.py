@@ -52,5 +52,5 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=_FILES))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # its own, and those of an HTTP client that is another in every version
         raise DownloadError(f"the hub refuses {repository}: {first_line(error)}") from error

@@ -22,6 +22,7 @@ from vdiffsr_jax.sampling.bundled import bundled_model
 from vdiffsr_jax.sampling.files import UsageError, find
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.tile_model import SAMPLERS
+from vdiffsr_jax.weights import storage
 
 _LEAST_CELL = 32
 _DESCRIPTION = """\
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
                    help="HR pictures, then results of methods, matched by name")  # fmt: skip
     p.add_argument("--hr", help="HR pictures, taken whole, with --lr")
     p.add_argument("--lr", help="LR pictures of the same names: with --hr, or with --photos and --degradation paired")
-    p.add_argument("--output", type=Path, help="folder of the results")
+    p.add_argument("--output", type=storage.on_disk, help="folder of the results")
     p.add_argument("--scores", default="default", choices=tuple(RULES), help="rules of scoring (default: default)")
     p.add_argument("--metrics", metavar="NAME,NAME", help="default: all whose weights are there (see --list-metrics)")
     p.add_argument("--weights", type=Path, default=Path("checkpoints"), metavar="DIR",

@@ -25,6 +25,7 @@ from vdiffsr_jax.metrics.precision import in_float64
 from vdiffsr_jax.photos.kinds import SUFFIXES, is_photo
 from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.photos.read import read
+from vdiffsr_jax.weights import storage
 
 BLOCK = 96
 SHARPEST = 0.75
@@ -234,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--fit", type=Path, required=True, metavar="PHOTOS", help="folder of pristine photos (recursive)"
     )
-    parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
+    parser.add_argument("--output", type=storage.on_disk, required=True, help="the .npz to write")
     args = parser.parse_args(argv)
     files = sorted(p for p in args.fit.rglob("*") if is_photo(p) and p.is_file())
     failed: list[str] = []

@@ -79,15 +79,19 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, LazyArray]) -> Non
     """Write tensors under their names; the file appears whole or not at all.
 
     The library lays out the file, all zeros, and then the numbers are filled in: it would want them all in memory.
-    Raises: ValueError for a type that the format does not have.
+    Raises: ValueError for a type that the format does not have; OSError.
     """
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     for name, tensor in tensors.items():
         if tensor.dtype not in _DTYPES.values():
             raise ValueError(f"{name}: .safetensors has no type {tensor.dtype}")
     partial = path.with_name(f".{path.name}.partial")
     try:
-        _lay_out(partial, tensors)
+        try:
+            _lay_out(partial, tensors)
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}") from None
         with safe_open(partial, framework="numpy", backend="pread") as layout:
             order = layout.offset_keys()
         with partial.open("r+b") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 from typing import cast
@@ -34,6 +35,16 @@ def location(path: str) -> Path:
     Raises: as `place`.
     """
     return cast(Path, place(path)) if is_remote(path) else Path(path).expanduser()
+
+
+def on_disk(path: str) -> Path:
+    """A file or folder as a person names it where only a disk will do; for argparse.
+
+    Raises: argparse.ArgumentTypeError for one in a bucket, which pathlib would make a folder `gs:` of.
+    """
+    if is_remote(path):
+        raise argparse.ArgumentTypeError(f"{path} is in a bucket, and this goes to a disk only: copy it afterwards")
+    return Path(path).expanduser()
 
 
 def identity(path: Path) -> str:

@@ -184,6 +184,26 @@ def test_the_same_command_goes_on_and_says_when_all_is_done(folder, plain_model,
     assert sorted(p.name for p in folder.glob("[a-z]*")) == ["a.jpg", "a.png", "a_x4.jpg", "b.jpg", "b.png", "b_x4.jpg"]
 
 
+def test_sheets_lie_below_the_output_and_replace_nothing(tmp_path, plain_model, capsys, photo):
+    """Two folders with one name in them, an original that is called as a sheet, and a folder called compare."""
+    for name in ("A/a.png", "B/a.png", "A/a_png.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(photo[:16, :16]).save(tmp_path / name)
+    given = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    before = [path.read_bytes() for path in given]
+    asked = ["-o", str(tmp_path / "out"), "--ckpt", str(plain_model), "--devices", "1", "--compare"]
+    assert cli.main(["-i", str(tmp_path / "A"), str(tmp_path / "B"), *asked]) == 0
+    assert [path.read_bytes() for path in given] == before
+    assert sorted(path for path in tmp_path.rglob("*.png") if tmp_path / "out" not in path.parents) == given
+    names = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert {path.name for path in (tmp_path / "out/compare").iterdir()} == names
+    assert len(names) == 3
+    (tmp_path / "in/compare").mkdir(parents=True)
+    Image.fromarray(photo[:16, :16]).save(tmp_path / "in/compare/a.png")
+    assert cli.main(["-i", str(tmp_path / "in/**/*.png"), *asked]) == 2
+    assert "would lie among the sheets of --compare" in capsys.readouterr().err
+
+
 def test_odd_names_several_inputs_and_a_named_file(folder, tmp_path, plain_model, capsys, monkeypatch, photo):
     from vdiffsr_jax.sampling import upscaler
 

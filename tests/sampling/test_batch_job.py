@@ -31,12 +31,13 @@ class Terminal(io.StringIO):
 def run(plain_upscaler, tmp_path):
     """Run a job on tmp_path/in; gives the job and what was said."""
 
-    def start(*, format="png", references=None, terminal=False, skip_existing=False, **output):
+    def start(*, format="png", references=None, terminal=False, skip_existing=False, compare=False, **output):
         stream = Terminal() if terminal else io.StringIO()
         inputs = files.find(str(tmp_path / "in"))
         tasks = files.plan(inputs, tmp_path / "out", format=format, suffix="")
         found = files.references(tasks, inputs, str(references)) if references else None
-        job = BatchJob(plain_upscaler, Settings(), Output(**output), Progress(len(tasks), stream), found)
+        shown = files.sheets(tasks, tmp_path / "out") if compare else {}
+        job = BatchJob(plain_upscaler, Settings(), Output(compare=shown, **output), Progress(len(tasks), stream), found)
         job.run(tasks, [task for task in tasks if skip_existing and task.target.exists()])
         return job, stream.getvalue()
 
@@ -85,7 +86,7 @@ def test_alpha_depth_and_grey_survive(run, tmp_path, photo):
 
 
 def test_outscale_format_and_comparison(run, folder, tmp_path):
-    run(format="jpeg", scale=2.5, compare=tmp_path / "out/compare")
+    run(format="jpeg", scale=2.5, compare=True)
     assert read(tmp_path / "out/b.jpg").color.shape == (50, 60, 3)
     assert read(tmp_path / "out/compare/b.png").color.shape == (68, 124, 3)
 
@@ -94,8 +95,15 @@ def test_no_sheet_replaces_another(run, tmp_path, photo):
     (tmp_path / "in").mkdir()
     for name in ("a.png", "a.jpg", "b.jpg"):
         Image.fromarray(photo[:16, :16]).save(tmp_path / "in" / name)
-    run(format="same", compare=tmp_path / "out/compare")
+    run(format="same", compare=True)
     assert sorted(path.name for path in (tmp_path / "out/compare").iterdir()) == ["a.jpg.png", "a.png.png", "b.png"]
+
+
+def test_sheets_of_finished_photos_are_made_without_the_model(run, folder, tmp_path):
+    run()
+    job, _ = run(compare=True, skip_existing=True)
+    assert (job.done, job.skipped) == (0, 3)
+    assert sorted(path.name for path in (tmp_path / "out/compare").iterdir()) == ["a.png", "b.png", "c.png"]
 
 
 def test_sheet_shows_the_middle_of_large_results(photo):

@@ -7,6 +7,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import vdiffsr_jax
 from tests.sampling.conftest import random_items, tiny_config
@@ -152,6 +153,13 @@ def test_impossible_models_are_refused(model, plain_model, tmp_path):
 def test_the_prior_may_come_from_another_checkpoint(model, upscaler, photo):
     loaded = Upscaler.load(model, prior=model / "pvar")
     assert set(loaded._model.params) == {"first_stage", "denoiser", "pvar"}
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [(np.uint16, "I;16"), (np.int32, "I"), (np.float32, "F")])
+def test_pillows_deep_images_are_refused(plain_model, photo, dtype, mode):
+    """Pillow would cut them off at 255."""
+    with pytest.raises(SamplingError, match=f"mode {mode}: give its path, or an array of uint8 or uint16"):
+        vdiffsr_jax.load(plain_model, devices=1).upscale(Image.fromarray(photo[..., 0].astype(dtype)))
 
 
 def test_out_of_device_memory_halves_the_batch_and_says_so(plain_model, plain_upscaler, photo, monkeypatch, caplog):

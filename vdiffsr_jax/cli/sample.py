@@ -130,6 +130,7 @@ def _sample(args: argparse.Namespace) -> int:
         print(note, file=sys.stderr)
     folder, name, format = files.destination(asked, len(inputs), args.format)
     tasks = files.plan(inputs, folder, format=format, suffix=args.suffix, name=name)
+    sheets = files.sheets(tasks, folder) if args.compare else {}
     references = files.references(tasks, inputs, args.references) if args.references else None
     tasks = tasks[process::processes]
     if not tasks:
@@ -138,7 +139,8 @@ def _sample(args: argparse.Namespace) -> int:
     directory = resolve(args.ckpt, ask=agree if args.yes else ask_on_terminal) if args.ckpt else bundled_model()
     work = _work(args, directory)
     ready = _ready(args, tasks, own, work)
-    if len(ready) == len(tasks) and references is None:
+    shown = all(sheets[task].exists() for task in ready if sheets)
+    if len(ready) == len(tasks) and references is None and shown:
         print(f"nothing to do: {_ready_said(args, len(ready))}; results in {folder}")
         return 0
     _make(folder)
@@ -169,7 +171,7 @@ def _sample(args: argparse.Namespace) -> int:
     output = Output(
         scale=args.outscale,
         quality=args.quality,
-        compare=folder / "compare" if args.compare else None,
+        compare=sheets,
         max_pixels=round(args.max_megapixels * 1e6),
         announce=lambda target, source: own.adding(target, source, work),
     )
@@ -201,13 +203,13 @@ def _ready(args: argparse.Namespace, tasks: Sequence[PhotoTask], own: ResultList
     existing = [task for task in tasks if task.target.exists()]
     if args.skip_existing:
         return existing
-    done = [task for task in existing if own.is_done(task.source, task.target, work)]
+    done = {task for task in existing if own.is_done(task.source, task.target, work)}
     if others := [task for task in existing if task not in done]:
         raise UsageError(
             f"{len(others)} results exist that are not known to be of these inputs, settings and model, such as "
             f"{others[0].target}; choose --skip_existing or --overwrite"
         )
-    return done
+    return list(done)
 
 
 def _ready_said(args: argparse.Namespace, count: int) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,14 +30,15 @@ _SIZE_READERS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """What is written for each photo: `scale` of the result, JPEG/WebP `quality`, comparison sheets below a folder.
+    """What is written for each photo: `scale` of the result, JPEG/WebP `quality`, its comparison sheet if it has any.
 
-    `announce`: (target, source) -> what is called with a whole file just before it becomes the target.
+    `compare`: the sheets' places, see `files.sheets`. `announce`: (target, source) -> what is called with a whole file
+    just before it becomes the target.
     """
 
     scale: float = 4.0
     quality: int = 95
-    compare: Path | None = None
+    compare: Mapping[PhotoTask, Path] = dataclasses.field(default_factory=dict)
     max_pixels: int = MAX_PIXELS
     announce: Callable[[Path, Path], write.Announce] = lambda target, source: lambda file: None
 
@@ -81,7 +82,7 @@ class BatchJob:
 
         Raises: SamplingError, DeviceMemoryError; KeyboardInterrupt after what is being written was finished.
         """
-        self._of_stem = Counter(task.target.with_suffix("") for task in tasks)
+        skip = frozenset(skip)
         with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
             writing: Future[None] | None = None
             try:
@@ -162,13 +163,7 @@ class BatchJob:
                 task.target, big, task.format, quality=self._output.quality, announce=announce(task.target, task.source)
             ):
                 self._progress.message(f"{task.name}: {note}")
-            if self._output.compare is not None:
-                # a.png and a.jpg that keep their kinds: no sheet replaces another one
-                alone = self._of_stem[task.target.with_suffix("")] == 1
-                name = f"{task.target.stem if alone else task.target.name}.png"
-                path = self._output.compare / Path(task.name).parent / name
-                pair = Photo(before_and_after(photo.color, final))
-                write.write(path, pair, "png", announce=announce(path, task.source))
+            self._compare(task, photo.color, final)
         except Exception as error:  # noqa: BLE001  (see _fail)
             self._fail(task, error, computed=self._tiles.get(task, 0))
             return
@@ -176,7 +171,20 @@ class BatchJob:
         self._progress.finished()
         self._score(task, lambda: final)
 
+    def _compare(self, task: PhotoTask, before: np.ndarray, after: np.ndarray) -> None:
+        if (path := self._output.compare.get(task)) is not None:
+            sheet = Photo(before_and_after(before, after))
+            write.write(path, sheet, "png", announce=self._output.announce(path, task.source))
+
     def _skip(self, task: PhotoTask) -> None:
+        path = self._output.compare.get(task)
+        if path is not None and not path.exists():
+            try:
+                before = read(task.source, max_pixels=self._output.max_pixels).color
+                self._compare(task, before, read(task.target, max_pixels=None).color)
+            except Exception as error:  # noqa: BLE001  (see _fail)
+                self._fail(task, error)
+                return
         self.skipped += 1
         self._progress.finished()
         self._score(task, lambda: read(task.target, max_pixels=None).color)

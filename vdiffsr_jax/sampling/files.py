@@ -231,6 +231,24 @@ def _without_clash(tasks: list[PhotoTask]) -> list[PhotoTask]:
     return tasks
 
 
+def sheets(tasks: Sequence[PhotoTask], output: Path) -> dict[PhotoTask, Path]:
+    """Where the comparison sheet of each result lies: below OUTPUT/compare as the result does below OUTPUT.
+
+    A sheet is a PNG; where two results differ in their kind alone, its name keeps it (a.png.png, a.jpg.png).
+    Raises: UsageError if a result lies there itself.
+    """
+    compare = output / "compare"
+    if task := next((task for task in tasks if task.target.is_relative_to(compare)), None):
+        raise UsageError(f"the result {task.target} would lie among the sheets of --compare; give another -o")
+    of_stem = Counter(_folded(task.target.with_suffix("")) for task in tasks)
+    found = {}
+    for task in tasks:
+        place = compare / task.target.relative_to(output)
+        alone = of_stem[_folded(task.target.with_suffix(""))] == 1
+        found[task] = place.with_suffix(".png") if alone else place.with_name(f"{place.name}.png")
+    return found
+
+
 def references(tasks: list[PhotoTask], inputs: Inputs, pattern: str) -> dict[str, Path]:
     """The reference of every task by its name: the file with the same sub-folder and stem.
 

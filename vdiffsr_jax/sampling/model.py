@@ -144,5 +144,7 @@ class Model(Upscaler):
 
 def _pixels(image: Any) -> np.ndarray:
     if isinstance(image, Image.Image):
+        if image.mode.startswith(("I", "F")):  # deeper than 8 bits: converted, Pillow cuts them off at 255
+            raise SamplingError(f"an image of mode {image.mode}: give its path, or an array of uint8 or uint16")
         return np.asarray(image.convert("RGB"))
     return image if isinstance(image, np.ndarray) else read(Path(image)).color

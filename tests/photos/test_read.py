@@ -171,6 +171,40 @@ def test_16_bit_colour_key_and_tiff_layouts(tmp_path):
     assert np.abs(read(tmp_path / "premultiplied").color.astype(int) - pixels).max() <= 1
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_transparent_grey_of_few_bits(tmp_path, bits):
+    top = 2**bits - 1
+    rows = bytes([0, top << (8 - bits)]) + bytes([0, 0])  # two rows of one pixel: white, black
+    header = struct.pack(">IIBBBBB", 1, 2, bits, 0, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"tRNS", struct.pack(">H", top)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    photo = read(tmp_path / "a.png")
+    assert photo.color[:, 0, 0].tolist() == [255, 0]
+    assert photo.alpha[:, 0].tolist() == [0, 255]
+
+
+def test_a_tiff_whose_width_is_no_count_is_refused(tmp_path):
+    """Its width as a signed number: the limit of size must see what the decoder sees."""
+    tifffile.imwrite(tmp_path / "a.tif", values((4, 4, 3)), photometric="rgb")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    place = data.index(struct.pack("<HH", 256, 4))
+    data[place : place + 12] = struct.pack("<HHIi", 256, 9, 1, 4)
+    (tmp_path / "a.tif").write_bytes(data)
+    for reader in (read, read_size):
+        with pytest.raises(ImageError, match="says nothing of its size"):
+            reader(tmp_path / "a.tif")
+
+
+def test_exif_whose_values_share_their_bytes_costs_no_more_than_it_has(tmp_path):
+    count = 1000
+    entries = b"".join(struct.pack("<HHII", 0x9000 + i, 7, 12 * count, 8) for i in range(count))
+    data = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", count) + entries + bytes(4)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.jpg", exif=data)
+    photo = read(tmp_path / "a.jpg")
+    assert "a part of its EXIF is damaged and was dropped" in photo.notes
+    assert len(photo.exif or b"") < 2 * len(data)
+
+
 def test_cmyk_is_converted(tmp_path):
     red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     red.save(tmp_path / "plain.jpg", quality=100)

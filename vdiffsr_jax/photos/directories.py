@@ -54,19 +54,29 @@ class Tags(NamedTuple):
         return next(iter(self.numbers(tag)), default)
 
 
-def parse(read: Read, wanted: Callable[[int], bool] = lambda tag: True) -> Tags:
-    """The tags of a TIFF, classic or Big, or of EXIF without its prefix.
+def parse(read: Read, size: int, wanted: Callable[[int], bool] = lambda tag: True) -> Tags:
+    """The tags of a TIFF, classic or Big, or of EXIF without its prefix, of `size` bytes.
+
+    Values that are longer together than the file share bytes: it is damaged, or wants to fill the memory.
 
     Args: wanted: which tags of the first directory to read.
     Raises: ValueError if there is no directory.
     """
+    left = size
+
+    def within(start: int, length: int) -> bytes:
+        nonlocal left
+        data = read(start, min(length, left))
+        left -= len(data)
+        return data
+
     head = read(0, 16)
     if head[:4] not in HEADS:
         raise ValueError("has no TIFF header")
     order, big = HEADS[head[:4]]
     try:
         start = struct.unpack(order + "Q", head[8:16])[0] if big else struct.unpack(order + "I", head[4:8])[0]
-        first, damaged = _directory(read, order, start, big=big, wanted=wanted, depth=0)
+        first, damaged = _directory(within, order, start, big=big, wanted=wanted, depth=0)
     except struct.error as error:
         raise ValueError("has no whole directory") from error
     return Tags(order, first, damaged)
@@ -110,7 +120,7 @@ def _directory(
 def encode(directory: Directory, order: str, place: int) -> bytes:
     """A classic directory whose first byte shall stand at `place` of its file, with those below it."""
     start = place + 2 + 12 * len(directory) + 4
-    table, body = struct.pack(order + "H", len(directory)), b""
+    table, body = bytearray(struct.pack(order + "H", len(directory))), bytearray()
     for tag, value in sorted(directory.items()):
         body += b"\0" * (len(body) % 2)
         if isinstance(value, dict):
@@ -126,15 +136,15 @@ def encode(directory: Directory, order: str, place: int) -> bytes:
         else:
             table += struct.pack(order + "I", start + len(body))
             body += value.data
-    return table + bytes(4) + body
+    return bytes(table + bytes(4) + body)
 
 
-def in_file(file: IO[bytes]) -> Read:
-    """Read of an open file; a length beyond its end costs no memory."""
+def in_file(file: IO[bytes]) -> tuple[Read, int]:
+    """Read of an open file, where a length beyond its end costs no memory; and its size."""
     size = file.seek(0, io.SEEK_END)
 
     def read(start: int, length: int) -> bytes:
         file.seek(min(start, size))
         return file.read(min(length, size))
 
-    return read
+    return read, size

@@ -42,7 +42,7 @@ def parse(data: bytes | None) -> Tags:
     if not data:
         return Tags("<", {}, False)
     data = data.removeprefix(PREFIX)
-    return directories.parse(lambda start, length: data[start : start + length])
+    return directories.parse(lambda start, length: data[start : start + length], len(data))
 
 
 def describe(tags: Tags) -> Described:

@@ -103,6 +103,9 @@ def _read_other(file: IO[bytes], head: bytes, max_pixels: int | None) -> Photo:
         _check_size(image.width, image.height, max_pixels)
         about = _describe(file, image)
         if not (image.format == "PNG" and head[24] == 16):
+            if image.format == "PNG" and head[25] == 0 and "transparency" in image.info:
+                # Grey of 2 and 4 bits: Pillow brings the pixels to 8, not the one that is transparent.
+                image.info["transparency"] *= {2: 85, 4: 17}.get(head[24], 1)
             image.load()
             return _from_pillow(image, about)
         key = image.info.get("transparency")
@@ -118,7 +121,7 @@ def _read_tiff(file: IO[bytes], max_pixels: int | None) -> Photo:
     tags = tiff.tags(file)
     height, width = tiff.size(tags)
     _check_size(width, height, max_pixels)
-    pixels, more = tiff.pixels(file)
+    pixels, more = tiff.pixels(file, (height, width))
     told = tiff.described(tags)
     notes: tuple[str, ...] = ("only the first of its pages is used",) if more else ()
     notes += ("a part of its EXIF is damaged and was dropped",) if told.damaged else ()

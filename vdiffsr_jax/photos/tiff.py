@@ -16,6 +16,7 @@ from vdiffsr_jax.photos.photo import ImageError
 XMP, ICC = 700, 34675
 _WIDTH, _HEIGHT = 256, 257
 _JPEG = (6, 7)
+_MOST_CHANNELS = 16
 
 
 def tags(file: IO[bytes]) -> Tags:
@@ -24,12 +25,15 @@ def tags(file: IO[bytes]) -> Tags:
     Raises: ValueError if there is no directory.
     """
     wanted = exif.DESCRIPTIVE | {exif.ORIENTATION, _WIDTH, _HEIGHT, XMP, ICC}
-    return directories.parse(directories.in_file(file), wanted.__contains__)
+    return directories.parse(*directories.in_file(file), wanted.__contains__)
 
 
 def size(found: Tags) -> tuple[int, int]:
-    """(height, width) as stored."""
-    return found.number(_HEIGHT), found.number(_WIDTH)
+    """(height, width) as stored. Raises: ImageError if there are none."""
+    height, width = found.number(_HEIGHT), found.number(_WIDTH)
+    if not (height and width):
+        raise ImageError("says nothing of its size")
+    return height, width
 
 
 def blob(found: Tags, tag: int) -> bytes | None:
@@ -44,8 +48,8 @@ def described(found: Tags) -> exif.Described:
     return exif.describe(found._replace(first=described))
 
 
-def pixels(file: IO[bytes]) -> tuple[np.ndarray | None, bool]:
-    """((h, w, 1..4) uint8 or uint16 of the first page, whether there are more pages).
+def pixels(file: IO[bytes], expected: tuple[int, int]) -> tuple[np.ndarray | None, bool]:
+    """((h, w, 1..4) uint8 or uint16 of the first page, whether there are more pages); h and w must be as `expected`.
 
     The pixels are None where Pillow reads a file better: palettes, bits, YCbCr, CMYK, JPEG inside.
 
@@ -55,6 +59,8 @@ def pixels(file: IO[bytes]) -> tuple[np.ndarray | None, bool]:
     with tifffile().TiffFile(file) as tiff:
         page = tiff.pages.first
         more = any(not other.is_reduced for other in tiff.pages[1:])
+        if (page.imagelength, page.imagewidth) != expected or page.samplesperpixel > _MOST_CHANNELS:
+            raise ImageError(f"has values in the shape {page.shape}, or tags that contradict one another")
         if page.dtype not in (np.uint8, np.bool_, np.uint16):
             raise ImageError(f"holds {page.dtype} values; 8- and 16-bit images can be upscaled")
         kinds = tifffile().PHOTOMETRIC

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import os
 import re
 import shutil
+import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -25,8 +29,9 @@ from vdiffsr_jax import Upscaler
 from vdiffsr_jax.cli import sample
 from vdiffsr_jax.config import SharpConfig
 from vdiffsr_jax.sampling.upscaler import Settings
+from vdiffsr_jax.web import jobs as jobs_module
 from vdiffsr_jax.web.app import make_app
-from vdiffsr_jax.web.jobs import Jobs, Limits
+from vdiffsr_jax.web.jobs import Jobs, Limits, Refused
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -106,6 +111,40 @@ def test_the_zip_holds_what_is_still_there(page, photo, expected):
         assert archive.read("photo.png") == expected
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"{page}/api/zip?ids=expired")
+
+
+def test_results_go_though_nobody_asks(two_ends, photo, monkeypatch):
+    monkeypatch.setattr(jobs_module, "_TIDYING", 0.05)
+    jobs = Jobs({"tiny": two_ends.plain}, Limits(kept=0.2))
+    job = jobs.add("a.jpg", photo.read_bytes(), "tiny", Settings(), scale=4, format="png", quality=95)
+    deadline = time.monotonic() + 60
+    while job.folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(jobs.folder.iterdir()) == []
+    with pytest.raises(Refused, match="or no longer"):
+        jobs.status(job.id)
+    jobs.close()
+
+
+def test_a_server_that_is_told_to_stop_leaves_no_photo(tmp_path, plain_model):  # noqa: F811
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run = "import sys; from vdiffsr_jax.cli.web import main; sys.exit(main())"
+    command = [sys.executable, "-c", run, "--ckpt", str(plain_model), "--port", str(port)]
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert "stop with Ctrl-C" in server.stdout.readline()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/api/about"):
+                break
+            time.sleep(0.05)
+        assert list(tmp_path.glob("vdiffsr_web_*"))
+        server.terminate()
+        assert server.wait(60) == 143
+    assert not list(tmp_path.glob("vdiffsr_web_*"))
 
 
 def test_what_is_refused_is_told_in_words(page, photo):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 
 from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, resolve
 from vdiffsr_jax.runtime import compile_cache
+from vdiffsr_jax.runtime.signals import Terminated, stopping
 from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -33,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted; returns the exit code."""
     args = parser().parse_args(arguments)
+    if not (0 < args.max_megabytes < math.inf and 0 < args.max_megapixels < math.inf):
+        print("error: --max_megabytes and --max_megapixels must be above 0, and numbers", file=sys.stderr)
+        return 2
     try:
         import uvicorn
 
@@ -58,7 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     whom = "this machine only" if loopback else "everybody who reaches this machine: there is no password"
     print(f"http://{'localhost' if loopback else args.host}:{args.port} for {whom}; stop with Ctrl-C", flush=True)
     try:
-        uvicorn.run(app, host=args.host, port=args.port, log_level="warning")
+        with stopping():  # uvicorn passes a SIGTERM on when it is done, which would end the process before `finally`
+            uvicorn.run(app, host=args.host, port=args.port, log_level="warning")
+    except Terminated:
+        return 143
     finally:
         jobs.close()
     return 0

@@ -26,6 +26,7 @@ from vdiffsr_jax.sampling.files import PhotoTask
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
 
+_TIDYING = 60  # seconds after which an idle page looks for results that are too old
 _PREVIEW = 4096  # pixels of the longest side that a browser is sent
 
 
@@ -136,6 +137,7 @@ class Jobs:
 
     def get(self, job_id: str) -> Job:
         """Raises: Refused if there is none, or no longer."""
+        self._forget_old()
         job = self._jobs.get(job_id)
         if job is None:
             raise Refused("there is no such photo, or no longer", 404)
@@ -143,6 +145,7 @@ class Jobs:
 
     def kept(self, job_ids: Iterable[str]) -> list[Job]:
         """Those of them that are still there."""
+        self._forget_old()
         return [job for job_id in job_ids if (job := self._jobs.get(job_id)) is not None]
 
     def status(self, job_id: str) -> dict[str, Any]:
@@ -169,7 +172,14 @@ class Jobs:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
+        while True:
+            try:
+                job = self._queue.get(timeout=_TIDYING)
+            except queue.Empty:  # nobody asks, and results go all the same
+                self._forget_old()
+                continue
+            if job is None:
+                return
             if job.state != "waiting":
                 continue
             job.state = "running"

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from vdiffsr_jax.training.config import OptimizerConfig
-from vdiffsr_jax.training.optim import Optimizer, rate_shape
+from vdiffsr_jax.training.optim import Optimizer, rate_shape, rates
 from vdiffsr_jax.training.step import average
 
 PARAMS = {"net/a/kernel": jnp.array([[1.0, -2.0]]), "net/new/bias": jnp.array([0.5]), "disc/kernel": jnp.array([[3.0]])}
@@ -27,6 +27,14 @@ def test_schedule():
     np.testing.assert_allclose([float(rate_shape(constant, 10)(s)) for s in (1, 3, 9)], [0.5, 1, 1])
     at_once = [float(rate_shape(OptimizerConfig(warmup=w), 11)(s)) for w, s in ((0, 0), (1, 0), (1, 1), (1, 6))]
     np.testing.assert_allclose(at_once, [1, 1, 1, 0.5], atol=1e-6)
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_every_step_has_a_rate(schedule, warmup):
+    cfg = OptimizerConfig(warmup=warmup, schedule=schedule)
+    assert rates(cfg, 3).shape == (3,)
+    np.testing.assert_allclose(rates(cfg, 3), [rate_shape(cfg, 3)(step) for step in range(3)], rtol=1e-6)
 
 
 def test_one_step_by_hand():

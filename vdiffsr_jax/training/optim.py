@@ -31,7 +31,8 @@ def rate_shape(cfg: OptimizerConfig, steps: int) -> optax.Schedule:
 
 def rates(cfg: OptimizerConfig, steps: int) -> np.ndarray:
     """`rate_shape` at every step of a run, (steps,) float32."""
-    return np.asarray(rate_shape(cfg, steps)(jnp.arange(steps)), np.float32)
+    shape = rate_shape(cfg, steps)(jnp.arange(steps))  # a constant one is a single number
+    return np.broadcast_to(np.asarray(shape, np.float32), (steps,))
 
 
 class Optimizer:

@@ -11,9 +11,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from tests.training.toy import ToyTask, toy_config, use_toy
 from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.training import sequence
+from vdiffsr_jax.training import workdir as workdir_of
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.loop import Outcome, Run
 from vdiffsr_jax.training.metrics import NonFiniteError, read_log
@@ -119,6 +122,37 @@ def test_directory_of_another_run_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         Run(toy_config(), tmp_path / "file" / "run")
+
+
+def test_a_full_disk_leaves_the_record_of_the_run_whole(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+    cfg, workdir = toy_config(eval={"every": 0}), epath.Path(tmp_path)
+    Run(cfg, workdir).close()
+    local = type(workdir)
+    write = local.write_text
+
+    def full(path, text):
+        write(path, text[:7])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(local, "write_text", full)
+    for write_again in (lambda: Run(cfg, workdir), lambda: workdir_of.write_json(workdir / "steps.json", {"a": 1})):
+        with pytest.raises(OSError, match="No space left"):
+            write_again()
+    monkeypatch.setattr(local, "write_text", write)
+    assert not (workdir / "steps.json").exists()
+    Run(cfg, workdir).close()
+
+
+@pytest.mark.parametrize("text", ["", '{"task": "vq', "[]"])
+def test_a_damaged_record_is_named(tmp_path, monkeypatch, text):
+    use_toy(monkeypatch)
+    cfg, workdir = toy_config(steps=1, eval={"every": 0}), epath.Path(tmp_path)
+    (workdir / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.json is damaged; remove it, and the run goes on"):
+        Run(cfg, workdir)
+    with pytest.raises(ConfigError, match=r"config\.json is damaged"):
+        sequence.run({workdir: cfg}, workdir)
 
 
 def test_state_of_other_parameters_is_refused_and_the_record_stays(tmp_path, monkeypatch):

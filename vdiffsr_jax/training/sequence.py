@@ -23,6 +23,7 @@ from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.task import Task
 from vdiffsr_jax.training.timed import Timer, with_steps
 from vdiffsr_jax.training.watch import Watch
+from vdiffsr_jax.training.workdir import recorded, write_json
 
 STEPS_FILE = "steps.json"
 Promises = Mapping[str, tuple[str, Any]]
@@ -73,7 +74,7 @@ def run(
     def remember(name: str, count: int) -> None:
         known[name] = count
         if jax.process_index() == 0:
-            (root / STEPS_FILE).write_text(json.dumps(known, indent=2) + "\n")
+            write_json(root / STEPS_FILE, known)
 
     with contextlib.ExitStack() as stack:
         compiler = ThreadPoolExecutor(1, "compile")  # XLA does not hold the interpreter meanwhile
@@ -105,9 +106,7 @@ def run(
 
 
 def _complete(path: epath.Path, cfg: TrainConfig) -> bool:
-    recorded = path / "config.json"
-    same = recorded.exists() and json.loads(recorded.read_text()) == to_dict(cfg)
-    return same and bool((path / "model" / "config.json").exists())
+    return recorded(path) == to_dict(cfg) and bool((path / "model" / "config.json").exists())
 
 
 def _promises(task: Task[Any, Any], path: epath.Path) -> Promises:

@@ -11,6 +11,37 @@ from etils import epath
 
 from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.training.config import TrainConfig
+from vdiffsr_jax.weights import storage
+
+RECORD = "config.json"
+
+
+def write_json(file: epath.Path, content: Any) -> None:
+    """Write the file so that a full disk, or a kill, leaves the one before it whole."""
+    text = json.dumps(content, indent=2) + "\n"
+    if storage.is_remote(file):  # an object is replaced in one piece
+        file.write_text(text)
+        return
+    beside = file.with_name(f".{file.name}")
+    beside.write_text(text)
+    beside.replace(file)
+
+
+def recorded(workdir: epath.Path) -> dict[str, Any] | None:
+    """The configuration that the run in `workdir` went on with, None if there is none.
+
+    Raises: ConfigError if it is damaged.
+    """
+    file = workdir / RECORD
+    if not file.exists():
+        return None
+    try:
+        found = json.loads(file.read_text())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{file} is damaged; remove it, and the run goes on from its checkpoints")
+    return found
 
 
 def differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -23,12 +54,11 @@ def differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, An
 
 
 def prepare(workdir: epath.Path, cfg: TrainConfig) -> None:
-    """Make the directory. Raises: ConfigError if it holds a run of another task or network, or cannot be written."""
-    file = workdir / "config.json"
+    """Make the directory. Raises: ConfigError if it holds a run of another task or network, or cannot be used."""
     now = to_dict(cfg)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        before = json.loads(file.read_text()) if file.exists() else now
+        before = recorded(workdir) or now
     except OSError as error:
         raise ConfigError(f"--workdir {workdir} cannot be written: {error.strerror}") from None
     for name in ("task", "model"):
@@ -41,4 +71,4 @@ def prepare(workdir: epath.Path, cfg: TrainConfig) -> None:
 def record(workdir: epath.Path, cfg: TrainConfig) -> None:
     """Write the configuration that now continues, once the state has accepted it."""
     if jax.process_index() == 0:
-        (workdir / "config.json").write_text(json.dumps(to_dict(cfg), indent=2) + "\n")
+        write_json(workdir / RECORD, to_dict(cfg))

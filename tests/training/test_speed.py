@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import jax
 import pytest
 from etils import epath
 
 from tests.training.test_killed import start
-from tests.training.toy import ToyTask, toy_config
+from tests.training.toy import ToyTask, toy_config, use_toy
 from vdiffsr_jax.models.remat import remat_block
 from vdiffsr_jax.training import speed, tasks
 from vdiffsr_jax.training.loop import Run
@@ -50,3 +53,34 @@ def test_a_run_logs_its_speed_and_traces_the_steps_it_was_asked_for(tmp_path):
     assert line["step_ms"] > 0
     assert line["tflops_per_device"] > 0
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+
+
+@pytest.fixture
+def profiler(monkeypatch) -> list[str]:
+    """What the profiler was told."""
+    told: list[str] = []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda path: told.append(f"start {Path(path).parent.name}"))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: told.append("stop"))
+    return told
+
+
+def test_a_trace_ends_with_its_run(tmp_path, monkeypatch, profiler, capsys):
+    use_toy(monkeypatch)
+    cfg = toy_config(steps=2, eval={"every": 0})
+    for name in ("a", "b"):
+        Run(cfg, epath.Path(tmp_path / name), profile=(2, 5)).run()
+    assert profiler == ["start a", "stop", "start b", "stop"]
+    monkeypatch.setattr(Run, "_report", lambda self, step, window: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Run(cfg, epath.Path(tmp_path / "c"), profile=(1, 2)).run()
+    assert profiler[4:] == ["start c", "stop"]
+    assert "nothing is profiled" not in capsys.readouterr().out
+
+
+def test_steps_to_profile_that_lie_behind_are_told(tmp_path, monkeypatch, profiler, capsys):
+    use_toy(monkeypatch)
+    workdir = epath.Path(tmp_path)
+    Run(toy_config(steps=2, eval={"every": 0}), workdir).run()
+    Run(toy_config(steps=3, eval={"every": 0}), workdir, profile=(2, 3)).run()
+    assert capsys.readouterr().out.count("nothing is profiled: step 2 lies behind, this run goes on after step 2") == 1
+    assert not profiler

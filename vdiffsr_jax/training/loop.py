@@ -166,8 +166,9 @@ class Run:
         Raises: NonFiniteError; what was saved before it stays as it was.
         """
         with contextlib.closing(self):
-            with Stop(self.deadline) as stop, self.log.keeping_traces():
-                step = self._train(stop)
+            trace = Trace(self.workdir / "profile", self.profile)
+            with Stop(self.deadline) as stop, self.log.keeping_traces(), contextlib.closing(trace):
+                step = self._train(stop, trace)
             interrupted = step < self.cfg.steps
             self._save(step, None, force=True)
             if not interrupted:
@@ -176,11 +177,12 @@ class Run:
             self.log.say(note)
         return Outcome(step, interrupted)
 
-    def _train(self, stop: Stop) -> int:
+    def _train(self, stop: Stop, trace: Trace) -> int:
         step, first = int(self.state.step), True
+        if 0 < trace.first <= step:
+            self.log.say(f"nothing is profiled: step {trace.first} lies behind, this run goes on after step {step}")
         self.watch.begin(self.workdir.name, step, self.cfg.steps)
         window = Window(self.cfg.batch_size)
-        trace = Trace(self.workdir / "profile", self.profile)
         while step < self.cfg.steps and not stop.now(step, self.checkpoints):
             asked = time.monotonic()
             local = next(self.data)

@@ -67,7 +67,7 @@ class Speed:
 
 
 class Trace:
-    """Writes what happens in steps first..last to `directory`, one file per process."""
+    """Writes what happens in steps first..last to `directory`, one file per process; closed sooner, what there is."""
 
     def __init__(self, directory: epath.Path, steps: tuple[int, int] | None):
         self.directory = directory
@@ -84,5 +84,10 @@ class Trace:
         """End if this step was the last, once its numbers are there."""
         if self.running and step == self.last:
             jax.block_until_ready(metrics)
-            jax.profiler.stop_trace()
+            self.close()
+
+    def close(self) -> None:
+        """End, wherever the run stopped: the process has one profiler, and the next run may want it."""
+        if self.running:
             self.running = False
+            jax.profiler.stop_trace()

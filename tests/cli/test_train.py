@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.training.conftest import write_config
 from vdiffsr_jax.cli import train as cli
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
@@ -138,7 +139,7 @@ def test_check_opens_every_path_and_says_all_that_is_missing(
     assert cli.main(command) == cli.USAGE
     error = capsys.readouterr().err
     for problem in (
-        "3 of the run's paths cannot be used",
+        "3 of the run's paths and settings cannot be used",
         f"init_from.perceptual: {tmp_path}/lpips: no such directory",
         f"data.sources: {photos} holds no photos",
         f"data.valid_sources: {tmp_path}/valid is neither a folder",
@@ -149,6 +150,16 @@ def test_check_opens_every_path_and_says_all_that_is_missing(
     assert cli.main([*command[:5], *settings[:8]]) == cli.DONE
     assert "configuration and paths checked" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+
+
+def test_check_compares_what_is_here_with_the_settings(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    write_config(tmp_path / "tokenizer", "var_tokenizer", {})
+    command = ["--config", str(config), "--workdir", str(tmp_path / "run"), "--check", "--set", "task=var"]
+    command += ["--set", "loss={}", "--set", "model.vocab_size=16"]
+    assert cli.main([*command, "--set", f"init_from.tokenizer={tmp_path}/tokenizer"]) == cli.USAGE
+    assert "vocab_size=16" in capsys.readouterr().err
+    assert cli.main(command) == cli.USAGE
+    assert "init_from.tokenizer is needed" in capsys.readouterr().err
 
 
 def test_a_chains_own_results_need_not_be_there_yet(tmp_path: Path, capsys: pytest.CaptureFixture):

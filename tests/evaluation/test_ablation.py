@@ -13,6 +13,8 @@ import time
 import pytest
 
 from tests.sampling.conftest import random_items, tiny_config
+from tests.training.conftest import write_config
+from vdiffsr_jax.config import to_dict
 from vdiffsr_jax.evaluation import ablation, command
 from vdiffsr_jax.evaluation.ablation import main
 from vdiffsr_jax.evaluation.grid import cells, parse_switch
@@ -148,6 +150,16 @@ def test_what_training_would_refuse_is_refused_first(arguments, monkeypatch, cap
     assert "prior.mode-sideways: " in (error := capsys.readouterr().err)
     assert "teacher_forced" in error
     assert not (tmp_path / "grid").exists()
+
+
+def test_a_cell_that_its_start_does_not_fit_is_refused_first(arguments, config, monkeypatch, capsys, tmp_path):
+    write_config(tmp_path / "whole", "vdiffsr", to_dict(tiny_config(num_steps=4)))
+    config.write_text(CONFIG.format(model=str(tmp_path / "whole")))
+    monkeypatch.setattr(ablation, "run", lambda command: pytest.fail("trained"))
+    arguments[arguments.index("cogu=true,false")] = "prior.kind=var,codes"
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "prior.kind-codes: init_from.pvar does not fit model.prior: kind=var there, codes here" in error
 
 
 def test_a_refusal_while_training_ends_the_grid(arguments, monkeypatch, capsys):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         dest="settings",
         help="override a setting, such as batch_size=16 or model.cspa.cross=false; may be repeated",
     )
-    parser.add_argument("--check", action="store_true", help="check the configuration and open every path, then stop")
+    parser.add_argument("--check", action="store_true", help="check settings, paths and what init_from has, then stop")
     parser.add_argument("--yes", action="store_true", help="download named models of init_from without asking")
     time = parser.add_mutually_exclusive_group()
     time.add_argument(
@@ -146,24 +147,17 @@ def train(args: argparse.Namespace) -> int:
 
 
 def check(configs: Mapping[epath.Path, Any], by_name: Callable[[str], str]) -> int:
-    """Open every path that the runs would need, and say all that is missing.
+    """Open every path that the runs would need, and say all that is missing or does not fit.
 
     What an earlier run of a chain will write need not be there yet. Raises: ConfigError with one line for each problem.
     """
     from vdiffsr_jax.data.photos import Broken
     from vdiffsr_jax.data.sources import open_source
     from vdiffsr_jax.training import named
-    from vdiffsr_jax.weights.checkpoint import read_config
 
     problems = []
     for cfg in configs.values():
-        for flag, directory in vars(cfg.init_from).items():
-            if directory is None or any(storage.place(directory).is_relative_to(path) for path in configs):
-                continue
-            try:
-                read_config(by_name(directory))
-            except ExpectedError as error:
-                problems.append(f"init_from.{flag}: {error}")
+        problems += _check_starts(cfg, configs, by_name)
         try:
             named.check(cfg)
         except ExpectedError as error:
@@ -175,10 +169,34 @@ def check(configs: Mapping[epath.Path, Any], by_name: Callable[[str], str]) -> i
                 except ExpectedError as error:
                     problems.append(f"data.{flag}: {error}")
     if problems:
-        raise ConfigError(f"{len(problems)} of the run's paths cannot be used:\n  " + "\n  ".join(problems))
+        lines = "\n  ".join(problems)
+        raise ConfigError(f"{len(problems)} of the run's paths and settings cannot be used:\n  {lines}")
     for cfg in configs.values():
         print(f"{cfg.task}: configuration and paths checked, nothing was trained")
     return DONE
+
+
+def _check_starts(cfg: Any, made: Collection[epath.Path], by_name: Callable[[str], str]) -> list[str]:
+    """What is wrong with init_from, but for what the runs in `made` write, and with the task if all of it is here."""
+    from vdiffsr_jax.training import tasks
+    from vdiffsr_jax.weights.checkpoint import read_config
+
+    problems, found = [], {}
+    named = {flag: name for flag, name in vars(cfg.init_from).items() if name is not None}
+    for flag, name in named.items():
+        if any(storage.place(name).is_relative_to(path) for path in made):
+            continue
+        try:
+            found[flag] = by_name(name)
+            read_config(found[flag])
+        except ExpectedError as error:
+            problems.append(f"init_from.{flag}: {error}")
+    if not problems and found.keys() == named.keys():
+        try:  # uses no device
+            tasks.make(dataclasses.replace(cfg, init_from=dataclasses.replace(cfg.init_from, **found)))
+        except ExpectedError as error:
+            problems.append(str(error))
+    return problems
 
 
 if __name__ == "__main__":

@@ -202,7 +202,7 @@ def _check_runs(commands: Mapping[Cell, Sequence[str]]) -> None:
     for cell, command in commands.items():
         done = subprocess.run([*command, "--check"], capture_output=True, text=True, check=False)
         if done.returncode:
-            why = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
+            why = done.stderr.strip().rpartition("\n")[2].strip() or f"exit code {done.returncode}"
             raise UsageError(f"{cell.name}: {why.removeprefix('train.py: ')}")
 
 

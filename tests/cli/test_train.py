@@ -14,6 +14,7 @@ from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.sampling.bundled import BUNDLED_MODEL
 from vdiffsr_jax.training import chain as chain_of
+from vdiffsr_jax.training import sequence
 from vdiffsr_jax.training.config import InitFrom, parse_train
 from vdiffsr_jax.weights.checkpoint import CheckpointError
 
@@ -57,6 +58,31 @@ def test_wrong_settings_are_one_line_and_exit_2(config, tmp_path, capsys, settin
     assert error.count("\n") == 1
     assert "Traceback" not in error
     assert not (tmp_path / "run").exists(), "nothing is made before the settings are right"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--minutes", "-1"], "--minutes must be at least 0"),
+        (["--hours", "-0.5"], "--hours must be at least 0"),
+        (["--hours", "nan"], "--hours must be at least 0, and finite"),
+        (["--minutes", "inf"], "--minutes must be at least 0, and finite"),
+        (["--stall_minutes", "0"], "--stall_minutes 0 must be above 0"),
+        (["--stall_minutes", "-2"], "--stall_minutes -2 must be above 0"),
+    ],
+)
+def test_times_that_are_none_are_refused(config, tmp_path, capsys, flags, message):
+    assert cli.main(["--config", str(config), "--workdir", str(tmp_path / "run"), *flags, "--check"]) == cli.USAGE
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--minutes", "--hours"])
+def test_no_time_is_a_time(config, tmp_path, monkeypatch, flag):
+    given = []
+    monkeypatch.setattr(sequence, "run", lambda *args, seconds, **options: given.append(seconds) or [])
+    command = ["--config", str(config), "--workdir", str(tmp_path / "run"), "--compile_cache", "off", flag, "0"]
+    assert cli.main(command) == cli.INTERRUPTED
+    assert given == [0.0]
 
 
 def test_verbose_shows_where(config, tmp_path, capsys):

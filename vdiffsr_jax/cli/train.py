@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import math
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -119,7 +120,11 @@ def train(args: argparse.Namespace) -> int:
     if many and args.workdir is None:
         raise ConfigError("--workdir is needed: one directory that all processes see")
     profile = profile_steps(args.profile)
-    seconds = args.minutes * 60 if args.minutes else args.hours * 3600 if args.hours else None
+    minutes = args.minutes if args.hours is None else 60 * args.hours
+    if minutes is not None and not 0 <= minutes < math.inf:
+        raise ConfigError(f"--{'minutes' if args.hours is None else 'hours'} must be at least 0, and finite")
+    if args.stall_minutes is not None and not args.stall_minutes > 0:
+        raise ConfigError(f"--stall_minutes {args.stall_minutes:g} must be above 0")
     if args.steps and not storage.place(args.steps).exists():
         raise ConfigError(f"--steps {args.steps}: no such file")
     steps = sequence.read_steps(storage.place(args.steps)) if args.steps else None
@@ -132,12 +137,12 @@ def train(args: argparse.Namespace) -> int:
         jax.config.update("jax_num_cpu_devices", devices)
     compile_cache.use(args.compile_cache)
     distributed.join(args, pass_on_sigterm=True)
-    watch = Watch(args.stall_minutes * 60 if args.stall_minutes else None)
+    watch = Watch(None if args.stall_minutes is None else 60 * args.stall_minutes)
     with watch.watching(args.metrics_port):
         done = sequence.run(
             configs,
             root_of(configs),
-            seconds=seconds,
+            seconds=None if minutes is None else 60 * minutes,
             steps=steps,
             profile=profile,
             open_pairs=WholePairs,

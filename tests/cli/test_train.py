@@ -85,6 +85,15 @@ def test_no_time_is_a_time(config, tmp_path, monkeypatch, flag):
     assert given == [0.0]
 
 
+def test_steps_of_other_runs_are_refused(config, tmp_path, capsys):
+    file = tmp_path / "steps.json"
+    file.write_text('{"teacher": 5, "distill": 7}')
+    command = ["--config", str(config), "--steps", str(file), "--check", "--workdir"]
+    assert cli.main([*command, str(tmp_path / "run")]) == cli.USAGE
+    assert f"--steps {file} is of runs teacher, distill; none is of run\n" in capsys.readouterr().err
+    assert cli.main([*command, str(tmp_path / "distill")]) == cli.DONE
+
+
 def test_verbose_shows_where(config, tmp_path, capsys):
     args = ["--config", str(config), "--workdir", str(tmp_path / "run"), "--set", "steps=0", "--verbose"]
     assert cli.main(args) == cli.USAGE

@@ -129,6 +129,9 @@ def train(args: argparse.Namespace) -> int:
         raise ConfigError(f"--steps {args.steps}: no such file")
     steps = sequence.read_steps(storage.place(args.steps)) if args.steps else None
     configs = parse_runs(args.config, args.workdir, args.settings)
+    names = [path.name for path in configs]
+    if steps is not None and not steps.keys() & set(names):
+        raise ConfigError(f"--steps {args.steps} is of runs {', '.join(steps)}; none is of {', '.join(names)}")
     by_name = functools.partial(find, ask=agree if args.yes else ask_on_terminal)
     if args.check:
         return check(configs, by_name)

@@ -90,6 +90,8 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         check_choice(self, "scores", tuple(RULES))
+        if self.every < 0 or self.batches < 1 or self.grid_rows < 1:
+            raise ConfigError("eval.every must be at least 0, eval.batches and grid_rows at least 1")
         for name in self.metrics:
             if name not in catalog.METRICS:
                 raise ConfigError(f"eval.metrics: {name!r} is unknown; known: {', '.join(catalog.METRICS)}")

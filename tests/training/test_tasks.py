@@ -158,6 +158,16 @@ def test_student_with_perceptual_loss_and_plain_teacher(chain_configs, tmp_path)
     assert "perceptual" in traced(task)[2]
 
 
+def test_a_student_of_pictures_alone(chain_configs):
+    settings = [
+        f"init_from={{'first_stage': '{chain_configs}/vqgan/model', 'denoiser': '{chain_configs}/teacher/model'}}",
+        "prior=none", "loss={'distil': 0.0, 'use_inverse': False, 'perceptual': 0.0, 'pixel': 1.0}",
+    ]  # fmt: skip
+    assert traced(tasks.make(config(chain_configs, "distill", *settings)))[2].keys() == {"pixel", "loss"}
+    with pytest.raises(ConfigError, match="no term is left to train on"):
+        config(chain_configs, "distill", *settings, "loss.pixel=0.0")
+
+
 @pytest.mark.slow
 def test_student_of_a_teacher_with_a_prior(chain_configs):
     own = chain_configs / "distill" / "model"

@@ -68,6 +68,13 @@ class DistillLoss:
             raise ConfigError(f"loss.pixel_size={self.pixel_size} must be at least 1")
         if self.picture_size < 0:
             raise ConfigError(f"loss.picture_size={self.picture_size} must not be negative")
+        gt_sampled = self.gt and self.gt_start == "sampled"
+        of_latents = self.distil or gt_sampled or (self.use_inverse and (self.inverse or self.gt))
+        if not (of_latents or self.perceptual or self.pixel or self.adversarial.weight):
+            raise ConfigError(
+                "loss: no term is left to train on; give distil, perceptual, pixel or adversarial.weight a weight, or "
+                "set use_inverse=true for inverse and gt"
+            )
 
 
 class DistillTask(RestorerTask[DistillLoss]):
@@ -223,7 +230,7 @@ class DistillTask(RestorerTask[DistillLoss]):
         parts = {name: term.mean() for name, term in terms.items()}
         if weights.distil_until and "distil" in terms:
             terms["distil"] = terms["distil"] * jnp.clip(1 - step / weights.distil_until, 0.0, 1.0)
-        loss = losses.total(terms, vars(weights)).mean()
+        loss = losses.total(terms, vars(weights)).mean() if terms else jnp.zeros(())
         if weights.pixel:
             parts["pixel"] = jnp.abs(average_patches(made - real, weights.pixel_size)).mean()
             loss = loss + weights.pixel * parts["pixel"]

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from etils import epath
 
 from tests.evaluation.conftest import perceptual
 from tests.training.toy import toy_config, use_toy
@@ -17,6 +18,7 @@ from vdiffsr_jax.metrics.rules import RULES
 from vdiffsr_jax.training import named
 from vdiffsr_jax.training.loop import Run
 from vdiffsr_jax.training.metrics import read_log
+from vdiffsr_jax.weights import storage
 
 __all__ = ["perceptual"]
 DATA = {"synthetic_fraction": 1.0, "crop_size": 64, "degradation": "bicubic"}
@@ -58,6 +60,14 @@ def test_pictures_without_a_value_do_not_count():
     measure = Measure(METRICS["niqe"], lambda image, hr: math.nan if image.max() == 0 else float(image.max()))
     pictures = [np.full((2, 2, 3), value, np.uint8) for value in (0, 3, 5)]
     assert named.means([measure], zip(pictures, pictures, strict=True)) == {"niqe": 4.0}
+
+
+def test_weights_lie_where_a_person_may_name_them(monkeypatch, perceptual):
+    monkeypatch.setenv("HOME", str(perceptual.parent.parent))
+    assert named.check(judged(perceptual, weights=f"~/{perceptual.parent.name}")) == {"lpips_alex": perceptual}
+    place = lambda path: epath.Path(perceptual.parent if storage.is_remote(path) else path)  # noqa: E731
+    monkeypatch.setattr(storage, "place", place)
+    assert named.check(judged(perceptual, weights="gs://bucket/checkpoints")) == {"lpips_alex": perceptual}
 
 
 def test_refusals(tmp_path, monkeypatch, perceptual):

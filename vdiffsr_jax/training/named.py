@@ -34,7 +34,7 @@ def check(cfg: TrainConfig) -> dict[str, Path]:
     if not cfg.eval.metrics:
         return {}
     try:
-        found = catalog.find(Path(cfg.eval.weights))
+        found = catalog.find(storage.location(cfg.eval.weights))
     except MetricError as error:
         raise ConfigError(f"eval.weights: {error}") from None
     for key in cfg.eval.metrics:

@@ -123,3 +123,14 @@ def test_plot(tmp_path, monkeypatch, capsys):
         assert plot.main([str(tmp_path)]) == 1
     assert 'pip install "vdiffsr-jax[plots]"' in capsys.readouterr().err
     assert plot.smoothed([(1, 1.0), (2, 3.0), (3, 5.0)], 2) == [(1, 1.0), (2, 2.0), (3, 4.0)]
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, monkeypatch):
+    drawn, sheet = [], plot.sheet
+    monkeypatch.setattr(plot, "sheet", lambda runs, only: drawn.extend(runs) or sheet(runs, only))
+    folders = [tmp_path / name for name in ("a/model", "b/model", "b/other")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "log.jsonl").write_text('{"step": 1, "kind": "train", "time": 0, "loss": 1.0}\n')
+    assert plot.main([*map(str, folders), "--output", str(tmp_path / "curves.png")]) == 0
+    assert drawn == [str(folders[0]), str(folders[1]), "other"]

@@ -92,8 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="*", default=[], metavar="METRIC", help="draw these metrics only")
     args = parser.parse_args(argv)
     output = args.output or args.workdir[0] / "curves.png"
+    names = [path.name for path in args.workdir]
     try:
-        sheet({str(path.name): read_log(path) for path in args.workdir}, args.only).savefig(output)
+        runs = {str(path) if names.count(path.name) > 1 else path.name: read_log(path) for path in args.workdir}
+        sheet(runs, args.only).savefig(output)
     except ModuleNotFoundError as error:
         print(f'plot: {error}; pip install "vdiffsr-jax[plots]"', file=sys.stderr)
         return 1

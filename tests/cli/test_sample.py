@@ -108,6 +108,8 @@ def test_the_originals_command_line_and_an_interruption(folder, tmp_path, model,
         (["-i", "{in}", "-o", "{in}/../old"], "choose --skip_existing or --overwrite"),
         (["-i", "{in}", "-o", "{in}/a.png/x"], "cannot be made"),
         (["-i", "{in}", "--ckpt", "{model}", "--steps", "15"], "choose 1 or 4"),
+        (["-i", "{in}", "--ckpt", "{model}", "--steps", "3"], "choose 1 or 4"),
+        (["-i", "{in}", "--ckpt", "{model}", "--steps", "0"], "choose 1 or 4"),
         (["-i", "{in}", "--ckpt", "{model}", "--scale", "2"], "does x4"),
         (["-i", "{in}", "--ckpt", "{model}", "--overlap", "99"], "overlap=99"),
         (["-i", "{in}", "--ckpt", "{model}", "--devices", "99"], "this machine has"),
@@ -133,7 +135,9 @@ def test_without_a_bundled_model_a_checkpoint_is_asked_for(folder, tmp_path, cap
     assert "give another with --ckpt" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["-i", "x", "--steps", "3"], ["-i", "x", "--skip_existing", "--overwrite"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["-i", "x", "--steps", "all"], ["-i", "x", "--skip_existing", "--overwrite"]]
+)
 def test_argparse_refuses_with_2(arguments):
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)

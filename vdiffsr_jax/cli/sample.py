@@ -63,7 +63,8 @@ def parser() -> argparse.ArgumentParser:
     compile_cache.add_flag(model)
     how = p.add_argument_group("sampling")
     steps = how.add_mutually_exclusive_group()
-    steps.add_argument("--steps", type=int, default=1, choices=(1, 4, 15), help="denoising steps (default: 1)")
+    steps.add_argument("--steps", type=int, default=1,
+                       help="denoising steps: 1, 4 or all of the model's schedule (default: 1)")  # fmt: skip
     steps.add_argument("--one_step", dest="steps", action="store_const", const=1, help="the same as --steps 1")
     how.add_argument("--sampler", default="ancestral", choices=("ancestral", "deterministic"),
                      help="for several steps: ResShift's posterior (default) or SinSR's noise-free chain")  # fmt: skip

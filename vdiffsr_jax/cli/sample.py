@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import traceback
@@ -250,7 +251,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--outscale {args.outscale} must be above 0 and at most 64")
     if not 1 <= args.quality <= 100:
         raise UsageError(f"--quality {args.quality} must lie in 1..100")
-    if args.max_megapixels <= 0:
-        raise UsageError(f"--max_megapixels {args.max_megapixels} must be above 0")
+    if not 0 < args.max_megapixels < math.inf:
+        raise UsageError(f"--max_megapixels {args.max_megapixels} must be above 0, and finite")
     if any(character in args.suffix for character in "/\\\0"):
         raise UsageError(f"--suffix {args.suffix!r} must not hold a path")

@@ -51,7 +51,8 @@ def losses(config: Path, settings: list[str], dtype: str, control: bool) -> np.n
 def table(found: dict[str, np.ndarray]) -> list[str]:
     """One line for every tenth of the runs: mean losses, and the distances from float32."""
     lines = [f"{'steps':<12}" + "".join(f"{name:>10}" for name in RUNS) + f"{'bfloat16':>10}{'control':>10}"]
-    for part in np.array_split(np.arange(len(found["float32"])), 10):
+    steps = len(found["float32"])
+    for part in np.array_split(np.arange(steps), min(10, steps)):
         exact, rounded, control = (found[name][part].mean() for name in RUNS)
         lines.append(
             f"{part[0] + 1:>4} - {part[-1] + 1:<5}{exact:>10.5g}{rounded:>10.5g}{control:>10.5g}"

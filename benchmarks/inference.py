@@ -207,12 +207,14 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--preset", choices=sorted(PRESETS), default="published")
     source.add_argument("--ckpt", help="directory of a vdiffsr checkpoint")
-    parser.add_argument("--no-prior", action="store_true", help="leave out VAR, CoGU and CSPA: plain SinSR")
+    parser.add_argument("--no-prior", action="store_true", help="leave out VAR, CoGU and CSPA of a preset: plain SinSR")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--photo", type=int, default=0, metavar="TILES", help="time a photo of so many tiles, too")
     args = parser.parse_args()
+    if args.ckpt and args.no_prior:
+        parser.error("--no-prior is for a --preset; --ckpt takes a model as it is")
     dtype = jnp.dtype(args.dtype)
     if args.ckpt:
         model = checkpoint.load_model(args.ckpt)

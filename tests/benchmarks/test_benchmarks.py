@@ -99,6 +99,15 @@ def test_distances_from_float32():
     lines = bfloat16.table(found)
     assert len(lines) == 11
     assert lines[1].split() == ["1", "-", "2", "2", "2.1", "1.9", "5.0%", "-5.0%"]
+    short = bfloat16.table({name: losses[:5] for name, losses in found.items()})
+    assert [line.split()[0] for line in short[1:]] == ["1", "2", "3", "4", "5"]
+
+
+def test_a_checkpoint_is_timed_with_its_prior(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["inference", "--ckpt", "model", "--no-prior"])
+    with pytest.raises(SystemExit, match="2"):
+        inference.main()
+    assert "--no-prior is for a --preset" in capsys.readouterr().err
 
 
 def test_a_photo_is_timed_beside_its_stages():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +23,7 @@ from vdiffsr_jax.models.swin_unet import SwinUNet
 from vdiffsr_jax.models.vqgan import VQGAN
 from vdiffsr_jax.ops.resize import bicubic
 from vdiffsr_jax.training.tasks.sources import network_in
-from vdiffsr_jax.weights import checkpoint
+from vdiffsr_jax.weights import checkpoint, storage, versions
 
 Encode = Callable[[np.ndarray], np.ndarray]  # pictures (n, S, S, 3) -> latents
 BATCH = 16
@@ -129,7 +128,7 @@ def main() -> None:
     parser.add_argument("--tile_size", type=int, help="the new denoiser's image_size, if not the old one's")
     parser.add_argument("--output", required=True, help="folder of the new swin_unet checkpoint")
     args = parser.parse_args()
-    if Path(args.output).exists():
+    if not versions.is_free(storage.place(args.output)):
         parser.error(f"--output {args.output} exists; choose another folder")
 
     old = checkpoint.load_model(args.model, items=["denoiser"], dtype=jnp.float32)

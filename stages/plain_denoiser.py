@@ -8,13 +8,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import jax.numpy as jnp
 
 from vdiffsr_jax.models.kinds import DenoiserConfig
 from vdiffsr_jax.sampling.bundled import bundled_model
-from vdiffsr_jax.weights import checkpoint
+from vdiffsr_jax.weights import checkpoint, storage, versions
 
 
 def main() -> None:
@@ -22,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, help="folder of the new swin_unet checkpoint")
     args = parser.parse_args()
-    if Path(args.output).exists():
+    if not versions.is_free(storage.place(args.output)):
         parser.error(f"--output {args.output} exists; choose another folder")
     box = checkpoint.load_model(bundled_model(), items=["denoiser"], dtype=jnp.float32)
     config = DenoiserConfig(box.config.denoiser, box.config.schedule)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import jax
 import numpy as np
+import pytest
 
+from stages import move_denoiser, plain_denoiser
 from stages.move_denoiser import Seen, fitted_exit, moved, onto, unexplained
 from vdiffsr_jax.config import SwinUNetConfig
 from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.swin_unet import SwinUNet
+from vdiffsr_jax.weights import storage
 
 CONFIG = SwinUNetConfig(
     image_size=8, in_channels=6, out_channels=3, model_channels=32, channel_mult=(1,), num_res_blocks=(1,),
@@ -46,3 +51,26 @@ def test_mixed_latents_cost_nothing():
     seen = Seen(z_0 @ mix, z_y @ mix, x @ mix, lr, window=lr)
     there, config = moved(unet, CONFIG, 3, seen, z_y)
     assert unexplained(there, config, 3, seen) < 1e-4
+
+
+@pytest.mark.parametrize("stage", [move_denoiser, plain_denoiser])
+def test_an_output_is_refused_before_the_work_as_saving_would(stage, tmp_path, monkeypatch, capsys):
+    def begin(*args, **options):
+        raise NotImplementedError
+
+    monkeypatch.setattr(stage.checkpoint, "load_model", begin)
+    flags = ["--model", "m", "--first_stage", "f", "--photos", "p", "--held_out", "h"]
+    flags = ["stage", *(flags if stage is move_denoiser else []), "--output"]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    monkeypatch.setattr(sys, "argv", [*flags, str(tmp_path / "empty")])
+    with pytest.raises(NotImplementedError):
+        stage.main()
+    place = storage.place
+    monkeypatch.setattr(storage, "place", lambda path: place(str(path).replace("gs://bucket", str(tmp_path))))
+    for output in (tmp_path / "full", "gs://bucket/full"):
+        monkeypatch.setattr(sys, "argv", [*flags, str(output)])
+        with pytest.raises(SystemExit, match="2"):
+            stage.main()
+        assert f"--output {output} exists; choose another folder" in capsys.readouterr().err

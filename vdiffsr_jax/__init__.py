@@ -55,8 +55,10 @@ def train(
     from vdiffsr_jax.distribution.resolve import agree, find
     from vdiffsr_jax.evaluation.held_out import WholePairs
     from vdiffsr_jax.training import chain, sequence
+    from vdiffsr_jax.training.sharding import use_cpu_devices
 
     runs = chain.with_starts(chain.parse_runs(config, workdir, settings), lambda name: find(name, ask=agree))
+    use_cpu_devices(runs.values())
     return sequence.run(runs, chain.root_of(runs), open_pairs=WholePairs)
 
 

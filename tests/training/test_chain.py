@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -20,3 +24,19 @@ def test_a_chain_of_values_trains_in_folders_of_its_own(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="batch_sise"):
         vdiffsr_jax.train(values, tmp_path / "third", ["batch_sise=2"])
     assert not (tmp_path / "third").exists()
+
+
+def test_the_devices_that_a_run_asks_for_are_made_or_missed(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+    values, count = to_dict(toy_config(steps=1, eval={"every": 0})), jax.device_count()
+    with pytest.raises(ConfigError, match=f"mesh.cpu_devices=3: JAX has begun with {count} here"):
+        vdiffsr_jax.train(values, tmp_path / "three", ["mesh.cpu_devices=3"])
+    assert vdiffsr_jax.train(values, tmp_path / "all", [f"mesh.cpu_devices={count}"]) == [tmp_path / "all"]
+    code = (
+        "import jax, vdiffsr_jax\n"
+        "from vdiffsr_jax.training import sequence\n"
+        "sequence.run = lambda *args, **options: print(jax.device_count())\n"
+        "values = {'task': 'vqgan', 'data': {'synthetic_fraction': 1.0}, 'mesh': {'cpu_devices': 3}}\n"
+        f"vdiffsr_jax.train(values, {str(tmp_path / 'run')!r})\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"3\n"

@@ -110,10 +110,9 @@ def profile_steps(text: str | None) -> tuple[int, int] | None:
 
 def train(args: argparse.Namespace) -> int:
     """Check everything that can be checked, then touch the devices."""
-    import jax
-
     from vdiffsr_jax.evaluation.held_out import WholePairs
     from vdiffsr_jax.training import sequence
+    from vdiffsr_jax.training.sharding import use_cpu_devices
     from vdiffsr_jax.training.watch import Watch
 
     many = args.distributed or args.coordinator is not None
@@ -136,8 +135,7 @@ def train(args: argparse.Namespace) -> int:
     if args.check:
         return check(configs, by_name)
     configs = with_starts(configs, by_name)
-    if devices := max(cfg.mesh.cpu_devices for cfg in configs.values()):
-        jax.config.update("jax_num_cpu_devices", devices)
+    use_cpu_devices(configs.values())
     compile_cache.use(args.compile_cache)
     distributed.join(args, pass_on_sigterm=True)
     watch = Watch(None if args.stall_minutes is None else 60 * args.stall_minutes)

@@ -133,8 +133,9 @@ def local_devices(cfg: TrainConfig) -> list[jax.Device]:
     """This machine's devices."""
     import jax
 
-    if cfg.mesh.cpu_devices:
-        jax.config.update("jax_num_cpu_devices", cfg.mesh.cpu_devices)
+    from vdiffsr_jax.training.sharding import use_cpu_devices
+
+    use_cpu_devices([cfg])
     return jax.devices()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vdiffsr_jax.config import ConfigError, ExpectedError
-from vdiffsr_jax.training.config import MeshConfig
+from vdiffsr_jax.training.config import MeshConfig, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +49,23 @@ def match(name: str) -> ShardRule:
         if re.fullmatch(rule.pattern, name):
             return rule
     raise ShardingError(f"no sharding rule matches the parameter {name!r}: add one to training/sharding.py")
+
+
+def use_cpu_devices(configs: Iterable[TrainConfig]) -> None:
+    """Make the virtual devices of a CPU that runs ask for (mesh.cpu_devices), before JAX begins.
+
+    Raises: ConfigError if it has begun with another number.
+    """
+    count = max(cfg.mesh.cpu_devices for cfg in configs)
+    if not count:
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # it has begun
+        if jax.default_backend() == "cpu" and (have := jax.local_device_count()) != count:
+            raise ConfigError(
+                f"mesh.cpu_devices={count}: JAX has begun with {have} here; train before anything else uses JAX"
+            ) from None
 
 
 def make_mesh(cfg: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:

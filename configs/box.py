@@ -82,6 +82,6 @@ def get_config() -> ConfigDict:
     for name in ("vqgan", "tokenizer", "distill", "sharp"):
         chain[name]["eval"] |= {"best": "lpips_alex", "metrics": ["lpips_alex"]}
     chain["distill"]["eval"]["best"] = "psnr_y"
-    for name, share in SHARES.items():
-        chain[name]["share"] = float(share)
+    for seed, (name, share) in enumerate(SHARES.items()):
+        chain[name] |= {"share": float(share), "seed": seed}  # no run draws the crops and noise of another
     return ConfigDict(chain, sort_keys=False)

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """One run."""
     run = box.get_config().to_dict()["distill"]
-    run["steps"] = 300
+    run |= {"steps": 300, "seed": 0}
     run["loss"] |= {
         "distil": 0.0,
         "use_inverse": False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vdiffsr_jax.evaluation.table import markdown
 from vdiffsr_jax.metrics import psnr_ssim
 from vdiffsr_jax.metrics.psnr_ssim import luma, psnr, ssim
 from vdiffsr_jax.metrics.report import Report
@@ -80,5 +81,10 @@ def test_report_tables():
     assert "| a\\|b.png | 20.0000 | 0.5000 |" in report.markdown()
     assert report.markdown().startswith("how\n")
     assert np.isnan(Report(("PSNR",), "").mean()["PSNR"])
+    report = Report(("NIQE",), "")
+    for name, niqe in (("flat", np.nan), ("a", 4.0), ("b", 6.0)):
+        report.add(name, {"NIQE": niqe})
+    assert report.mean() == {"NIQE": 5.0}
+    assert "| a method | 5.00 of 2 |" in markdown({"a method": report}, {}, {}, ())
     with pytest.raises(ValueError, match="are not the columns"):
         report.add("d", {"PSNR": 1.0})

@@ -14,7 +14,8 @@ _DIGITS = {metric.column: metric.digits for metric in METRICS.values()}
 def markdown(
     reports: Mapping[str, Report], steps: Mapping[str, int], seconds: Mapping[str, float], distances: Sequence[str]
 ) -> str:
-    """Means, a row a method; in brackets after a distance: its ratio to bicubic's. The protocol stands above.
+    """Means, a row a method; in brackets after a distance: its ratio to bicubic's. Where some pictures have no
+    value, the mean is followed by how many have. The protocol stands above.
 
     Args: reports: {method: scores}. steps, seconds: of each method that has any. distances: columns with a ratio.
     """
@@ -27,6 +28,9 @@ def markdown(
             _cell(column, mean[column], reports[BICUBIC].mean()[column] if column in distances else None)
             for column in columns
         ]
+        for i, column in enumerate(columns):
+            if 0 < (count := len(report.values(column))) < len(report.rows):
+                cells[i] += f" of {count}"
         if steps:
             took = f"{seconds[method]:.2f}" if method in seconds else ""
             cells = [str(steps.get(method, "")), took, *cells]

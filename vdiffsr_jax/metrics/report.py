@@ -41,9 +41,13 @@ class Report:
         self.rows[name] = dict(scores)
 
     def mean(self) -> dict[str, float]:
-        """Mean of every column; NaN without rows."""
-        count = len(self.rows)
-        return {c: math.fsum(r[c] for r in self.rows.values()) / count if count else math.nan for c in self.columns}
+        """Mean of every column over the images that have a value (NIQE of flat ones is NaN); NaN where none has."""
+        known = {column: self.values(column) for column in self.columns}
+        return {column: math.fsum(values) / len(values) if values else math.nan for column, values in known.items()}
+
+    def values(self, column: str) -> list[float]:
+        """One column's scores, without those that are NaN."""
+        return [scores[column] for scores in self.rows.values() if not math.isnan(scores[column])]
 
     def lines(self) -> list[list[str]]:
         """[image, its scores], the mean last."""

@@ -146,9 +146,10 @@ class Upscaler:
         """Raise SamplingError if this model cannot follow the settings."""
         choices = step_choices(self.config)
         if settings.steps not in choices:
+            *fewer, last = map(str, choices)
             raise SamplingError(
                 f"steps={settings.steps}: this model's schedule has {self.config.schedule.num_steps} steps; "
-                f"choose {', '.join(map(str, choices[:-1]))} or {choices[-1]}"
+                f"choose {', '.join(fewer)}{' or ' if fewer else ''}{last}"
             )
         for name, allowed in (("sampler", SAMPLERS), ("blend", tiling.BLENDS), ("color_fix", COLOR_FIXES)):
             if getattr(settings, name) not in allowed and not (name == "color_fix" and settings.color_fix is None):

@@ -13,7 +13,8 @@ from tests.conversion.test_pickle_reader import Calls
 from tests.golden.quality.recipe import MUSIQ_SIZES
 from tests.models.test_quality import IO, google, musiq_state
 from vdiffsr_jax.cli.convert import main
-from vdiffsr_jax.conversion import recognise, weights_file
+from vdiffsr_jax.conversion import recognise, torch_script, weights_file
+from vdiffsr_jax.conversion.pickle_reader import PickleError
 from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.weights import checkpoint
 from vdiffsr_jax.weights.lazy_array import WeightsFileError
@@ -55,6 +56,15 @@ MODULE = b"c__torch__\nSmall\n)\x81"
 def test_a_forged_archive_is_refused(tmp_path: Path, pickled: bytes, why: str):
     with pytest.raises(WeightsFileError, match=why):
         weights_file.read(forged(tmp_path / "s.pt", pickled))
+
+
+def test_modules_that_hold_each_other_many_times_are_refused():
+    """Sixty of them, each twice the next one: no deeper than allowed, but 2**60 ways to the last."""
+    module = torch_script.Module()
+    for _ in range(60):
+        module = torch_script.set_attributes(torch_script.Module(), {"a": module, "b": module})
+    with pytest.raises(PickleError, match="or are more than 100000: refused"):
+        torch_script.tensors(module)
 
 
 def test_a_script_of_another_network_is_not_clip():

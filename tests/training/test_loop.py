@@ -93,24 +93,39 @@ def test_not_finite_stops_and_keeps_the_last_good(tmp_path, monkeypatch):
     assert stored_step(cfg, tmp_path) == 2
 
 
-def test_best_and_last_are_kept(tmp_path, monkeypatch):
-    exported: list[Path] = []
-    use_toy(monkeypatch, exported)
-    run = Run(toy_config(steps=6, checkpoint={"every": 1, "keep_last": 2}, eval={"every": 1, "batches": 1}), tmp_path)
-    scores = iter([3.0, 9.0, 5.0, 4.0, 6.0, 8.0])
-    judge = run.held_out
+def kept_steps(workdir: Path) -> list[int]:
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def judged_by(run: Run, scores: list[float], metric: str = "psnr_y") -> Run:
+    """`run`, whose model has these values of `metric`, one after the other."""
+    judge, values = run.held_out, iter(scores)
 
     def scored(flat):
         metrics, grid = judge(flat)
-        return metrics | {"psnr_y": next(scores)}, grid
+        return metrics | {metric: next(values)}, grid
 
     run.held_out = scored
-    run.run()
-    kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
-    assert kept == [2, 5, 6]
+    return run
+
+
+def scored_config(steps: int, **evaluation) -> TrainConfig:
+    return toy_config(
+        steps=steps, checkpoint={"every": 1, "keep_last": 2}, eval={"every": 1, "batches": 1, **evaluation}
+    )
+
+
+def test_best_and_last_are_kept(tmp_path, monkeypatch):
+    exported: list[Path] = []
+    use_toy(monkeypatch, exported)
+    judged_by(Run(scored_config(6), tmp_path), [3.0, 9.0, 5.0, 4.0, 6.0, 8.0]).run()
+    assert kept_steps(tmp_path) == [2, 5, 6]
     assert exported == [tmp_path / "best", tmp_path / "best", tmp_path / "model"]
-    with contextlib.closing(Run(toy_config(), tmp_path)) as again:
-        assert again.best == 9.0
+    again = judged_by(Run(scored_config(8), tmp_path), [7.0, 7.5])
+    assert again.best == 9.0
+    again.run()
+    assert kept_steps(tmp_path) == [2, 7, 8], "a new process knows the score of step 2"
+    assert exported[3:] == [tmp_path / "model"]
 
 
 def test_directory_of_another_run_is_refused(tmp_path, monkeypatch):

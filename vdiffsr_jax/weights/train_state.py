@@ -46,13 +46,14 @@ class TrainCheckpoints:
         sys.unraisablehook = _without_late_writes
         self.directory = directory
         policies: list[keep.PreservationPolicy] = [keep.LatestN(keep_last)]
-        if keep_best:
-            # BestN keeps the last of an ascending order.
-            def score(metrics: Mapping[str, float]) -> float:
-                return metrics[best] if rising else -metrics[best]
 
+        def score(metrics: Mapping[str, float]) -> float:  # BestN keeps the last of an ascending order
+            return metrics[best] if rising else -metrics[best]
+
+        if keep_best:
             policies.append(keep.BestN(get_metric_fn=score, n=keep_best, keep_checkpoints_without_metrics=False))
         options = ocp.CheckpointManagerOptions(
+            best_fn=score,  # without it no metrics are written, and the next process knows of no best
             save_interval_steps=every,
             preservation_policy=keep.AnyPreservationPolicy(policies),
             cleanup_tmp_directories=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -126,6 +127,32 @@ def test_best_and_last_are_kept(tmp_path, monkeypatch):
     again.run()
     assert kept_steps(tmp_path) == [2, 7, 8], "a new process knows the score of step 2"
     assert exported[3:] == [tmp_path / "model"]
+
+
+def test_the_bar_of_another_metric_is_not_taken_over(tmp_path, monkeypatch):
+    exported: list[Path] = []
+    use_toy(monkeypatch, exported)
+    judged_by(Run(scored_config(2), tmp_path), [9.0, 8.0]).run()
+    other = scored_config(4, best="bicubic_psnr_y")
+    run = judged_by(Run(other, tmp_path), [30.0, 40.0], "bicubic_psnr_y")
+    assert run.best is None
+    del exported[:]
+    run.run()
+    assert exported == [tmp_path / "best", tmp_path / "model"], "lower is better"
+    again = judged_by(Run(dataclasses.replace(other, steps=6), tmp_path), [50.0, 60.0], "bicubic_psnr_y")
+    assert again.best == 30.0
+    again.run()
+    assert kept_steps(tmp_path) == [3, 5, 6]
+
+
+def test_a_checkpoint_that_does_not_name_its_metric_has_that_of_its_configuration(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+    with contextlib.closing(Run(scored_config(1, best="bicubic_psnr_y"), tmp_path)) as run:
+        about = {"best": 9.0, "config": {"eval": {"best": ""}}}
+        assert run._best_in(about) is None, "the task's own, psnr_y"
+        about["config"]["eval"]["best"] = "bicubic_psnr_y"
+        assert run._best_in(about) == 9.0
+        assert run._best_in(about | {"best_metric": "psnr_y"}) is None
 
 
 def test_directory_of_another_run_is_refused(tmp_path, monkeypatch):

@@ -120,7 +120,7 @@ class Run:
         del flat, params
         state, about = self.checkpoints.restore(latest, program.abstract)
         self.data.set_state(about["data"])
-        self.best = about["best"]
+        self.best = self._best_in(about)
         self.log.say(f"continuing from step {latest} of {self.workdir}")
         if (before := about.get("processes", 1)) != jax.process_count():
             self.log.say(
@@ -130,6 +130,12 @@ class Run:
         for name, old, new in differences(about["config"], to_dict(self.cfg)):
             self.log.say(f"changed since then: {name}: {old} -> {new}")
         return state, frozen
+
+    def _best_in(self, about: Mapping[str, Any]) -> float | None:
+        """The best value so far as a checkpoint tells it, None if it is another metric's than the one that decides."""
+        metric = about.get("best_metric") or about["config"]["eval"].get("best") or self.task.best
+        value: float | None = about["best"]
+        return value if metric == self.best_metric else None
 
     def _placement(self, name: str, leaf: Any) -> jax.sharding.Sharding:
         return (self.layout.parameter if self.task.trainable(name) else self.layout.frozen)(name, leaf)
@@ -277,6 +283,7 @@ class Run:
             "code": code_version(),
             "data": self.data.get_state(),
             "best": self.best,
+            "best_metric": self.best_metric,
             "processes": jax.process_count(),
         }
         if self.checkpoints.save(step, self.state, about, metrics, force=force):

@@ -6,6 +6,7 @@ A checkpoint appears whole or not at all. The last few and the best stay, by rul
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -48,7 +49,8 @@ class TrainCheckpoints:
         policies: list[keep.PreservationPolicy] = [keep.LatestN(keep_last)]
 
         def score(metrics: Mapping[str, float]) -> float:  # BestN keeps the last of an ascending order
-            return metrics[best] if rising else -metrics[best]
+            value = metrics.get(best, math.nan)  # absent where the run has begun with another metric
+            return -math.inf if math.isnan(value) else value if rising else -value
 
         if keep_best:
             policies.append(keep.BestN(get_metric_fn=score, n=keep_best, keep_checkpoints_without_metrics=False))

@@ -82,6 +82,11 @@ def test_align(chain_configs):
     assert {name.split("/")[0] for name in trained} == {"pvar", "reader"}
     assert {name.split("/")[1] for name in trained if name.startswith("pvar/")} == {"var", *READ_OUT}
     assert all(name.endswith(("/lora_a", "/lora_b")) for name in trained if name.startswith("pvar/var/"))
+    assert {task.group(name) for name in trained} == {"new"}
+    whole = tasks.make(config(chain_configs, "align", "model.train=full"))
+    own = {name for name in whole.abstract() if whole.trainable(name)} - trained
+    assert own
+    assert {whole.group(name) for name in own} == {"base"}
 
 
 WITH_PRIOR = ("task=teacher", "loss={}")  # settings that make a teacher of the chain's student

@@ -104,6 +104,11 @@ class AlignTask(LossTask[PriorConfig, AlignLoss]):
         network, _, path = name.partition("/")
         return network == "reader" or (network == "pvar" and PyramidVAR.trainable(path, self.prior))
 
+    def group(self, name: str) -> str:
+        """base for VAR's own weights, new for what starts fresh: LoRA, the read-out, the reader."""
+        own = name.startswith("pvar/var/") and not name.endswith(("/lora_a", "/lora_b"))
+        return "base" if own else "new"
+
     def _tokens(self, flat: Flat, image: jax.Array) -> list[jax.Array]:
         f = self.method("tokenizer", VARTokenizer.encode)(flat, image)
         return self.method("tokenizer", VARTokenizer.tokens)(flat, f)

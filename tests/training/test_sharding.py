@@ -13,6 +13,7 @@ from vdiffsr_jax.config import ConfigError, PriorConfig, VARConfig, VARTokenizer
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import build, flatten
 from vdiffsr_jax.models.patch_gan import PatchGAN
+from vdiffsr_jax.models.perceptual import BACKBONES
 from vdiffsr_jax.training import sharding
 from vdiffsr_jax.training.config import MeshConfig
 from vdiffsr_jax.training.sharding import (
@@ -34,8 +35,7 @@ def all_names() -> set[str]:
         ("var", VARConfig(depth=2, shared_aln=True, folded=True)),
         ("var", VARConfig(depth=2, shared_aln=True)),
         ("vdiffsr", VDiffSRConfig(prior=PriorConfig(var=VARConfig(depth=2)))),
-        ("perceptual", kinds.PerceptualConfig("vgg16")),
-        ("perceptual", kinds.PerceptualConfig("efficientnet_lite0")),
+        *(("perceptual", kinds.PerceptualConfig(backbone)) for backbone in (*BACKBONES, "dists")),
     ]
     names = {f"patch_gan/{name}" for name in flatten(build(PatchGAN).abstract)}
     for kind, config in every:

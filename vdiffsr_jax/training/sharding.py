@@ -35,7 +35,7 @@ TABLE = (
     ShardRule(r".*/lora_a", (0,)),
     ShardRule(r".*/lora_b", (1,)),
     ShardRule(r".*/kernel", (-1, -2)),
-    ShardRule(r".*/(scale|bias|mean|variance|var|q_bias|v_bias|log_scale|bias_table|level_bias)"),
+    ShardRule(r".*/(scale|bias|mean|variance|var|q_bias|v_bias|log_scale|bias_table|level_bias|alpha|beta)"),
 )
 
 

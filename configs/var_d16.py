@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
                 "sources": ["data/train"],
                 "valid_sources": ["data/valid"],
                 "crop_size": 256,
-                "degradation": "realesrgan",
+                "degradation": "none",
                 "num_workers": 32,
             },
             "batch_size": 768,

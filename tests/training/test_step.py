@@ -82,7 +82,8 @@ def test_randomness_follows_the_step_and_not_finite_is_told():
 
     def gradients(params, frozen, batch, key, step):
         bad = jnp.where(step == 1, jnp.nan, 1.0)
-        return {"a/kernel": jax.random.normal(key, (2,)) * bad}, {"loss": jnp.zeros(())}
+        drawn = {"drawn": jax.random.normal(key, ())}
+        return {"a/kernel": jax.random.normal(key, (2,)) * bad}, {"loss": jnp.zeros(())} | drawn
 
     optimizer = Optimizer(toy_config().optimizer, lambda name: "base")
     step = make_train_step(gradients, optimizer, ema_decay=0.9)
@@ -91,6 +92,9 @@ def test_randomness_follows_the_step_and_not_finite_is_told():
         seen.append(step(state, {}, {}, KEY, RATE))
         state = seen[-1][0]
     assert [float(metrics["finite"]) for _, metrics in seen] == [1.0, 0.0]
+    own = [jax.random.normal(jax.random.fold_in(KEY, i), ()) for i in range(2)]
+    np.testing.assert_array_equal([metrics["drawn"] for _, metrics in seen], own)
+    assert own[0] != own[1]
     again = step(create({"a/kernel": jnp.zeros((2,))}, optimizer), {}, {}, KEY, RATE)
     np.testing.assert_array_equal(again[0].params["a/kernel"], seen[0][0].params["a/kernel"])
     assert int(seen[1][0].step) == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from vdiffsr_jax.sampling.in_flight import Failure
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.tile_model import TileModel
 from vdiffsr_jax.sampling.upscaler import SamplingError, Settings
+from vdiffsr_jax.weights import checkpoint
 
 
 def shuffled():
@@ -77,7 +77,7 @@ def test_batches_and_devices_change_no_pair(control, photo, monkeypatch, devices
     assert np.abs(want[1][::4, ::4] - sum(halves_of) / 2).max() <= 0.51
 
 
-def test_an_evaluation_gives_each_picture_the_prior_of_the_next(control, photo, monkeypatch):
+def test_an_evaluation_gives_each_picture_the_prior_of_the_next(control, photo, tmp_path, monkeypatch):
     def halves(self, lr, origins, *, prior_lr, **how):
         return ((lr + prior_lr) / 2).repeat(4, axis=1).repeat(4, axis=2)
 
@@ -85,8 +85,9 @@ def test_an_evaluation_gives_each_picture_the_prior_of_the_next(control, photo, 
     monkeypatch.setattr(Upscaler, "load", lambda *_, **__: control)
     given = dict(zip("abc", three(photo), strict=True))
     cases = Cases(list(given), lambda name: Case(name, given[name].repeat(4, 0).repeat(4, 1), given[name]), "")
+    checkpoint.save_model(tmp_path / "control", random_items(tiny_config()), kind="vdiffsr", config=shuffled())
     how = {"seed": 0, "sampler": "ancestral", "dtype": "float32", "progress": Progress(3, io.StringIO())}
-    make = models.opened(models.Entry("control", Path()), cases, **how)
+    make = models.opened(models.Entry("control", tmp_path / "control"), cases, **how)
     for case, want in zip(cases, control.stream(three(photo), Settings()), strict=True):
         np.testing.assert_array_equal(make(case), want)
 

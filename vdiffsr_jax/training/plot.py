@@ -6,6 +6,7 @@ Drawn by matplotlib: pip install "vdiffsr-jax[plots]".
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import statistics
 import sys
@@ -93,9 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     output = args.output or args.workdir[0] / "curves.png"
     names = [path.name for path in args.workdir]
+    if len(set(names)) < len(names):  # then as far as their paths differ
+        parts = zip(*(path.parts for path in args.workdir), strict=False)
+        shared = len(list(itertools.takewhile(lambda alike: len(set(alike)) == 1, parts)))
+        names = ["/".join(path.parts[shared:]) for path in args.workdir]
     try:
-        runs = {str(path) if names.count(path.name) > 1 else path.name: read_log(path) for path in args.workdir}
-        sheet(runs, args.only).savefig(output)
+        sheet({name: read_log(path) for name, path in zip(names, args.workdir, strict=True)}, args.only).savefig(output)
     except ModuleNotFoundError as error:
         print(f'plot: {error}; pip install "vdiffsr-jax[plots]"', file=sys.stderr)
         return 1

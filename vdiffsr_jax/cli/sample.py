@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,7 +163,7 @@ def _sample(args: argparse.Namespace) -> int:
     )
     if args.scale != upscaler.config.scale:
         raise UsageError(f"--scale {args.scale}: this model does x{upscaler.config.scale}; use --outscale for others")
-    if upscaler.config.prior is not None and upscaler.config.prior.mode == "shuffled" and (ready or processes > 1):
+    if upscaler.config.is_shuffled and (ready or processes > 1):
         raise UsageError(
             "prior.mode=shuffled takes the prior of the next photo in the list: upscale them all in one process, and "
             "with --overwrite where results exist"
@@ -195,7 +195,7 @@ def _work(args: argparse.Namespace, directory: str | Path) -> Work:
     return {name: getattr(args, name) for name in names} | {"model": models, "version": __version__}
 
 
-def _ready(args: argparse.Namespace, tasks: Sequence[PhotoTask], own: ResultList, work: Work) -> list[PhotoTask]:
+def _ready(args: argparse.Namespace, tasks: Sequence[PhotoTask], own: ResultList, work: Work) -> Collection[PhotoTask]:
     """The tasks whose results are there and stay.
 
     Raises: UsageError if results exist of which it is not said what shall become.
@@ -211,7 +211,7 @@ def _ready(args: argparse.Namespace, tasks: Sequence[PhotoTask], own: ResultList
             f"{len(others)} results exist that are not known to be of these inputs, settings and model, such as "
             f"{others[0].target}; choose --skip_existing or --overwrite"
         )
-    return list(done)
+    return done
 
 
 def _ready_said(args: argparse.Namespace, count: int) -> str:

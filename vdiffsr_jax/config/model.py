@@ -147,6 +147,11 @@ class VDiffSRConfig:
         """Side of one tile in LR pixels; with a prior, exactly one VAR window."""
         return self.denoiser.image_size
 
+    @property
+    def is_shuffled(self) -> bool:
+        """Whether it is the control prior.mode=shuffled, which reads another photo's prior."""
+        return self.prior is not None and self.prior.mode == "shuffled"
+
     def __post_init__(self) -> None:
         check_choice(self, "color_fix", COLOR_FIXES)
         if self.first_stage.factor != self.scale:

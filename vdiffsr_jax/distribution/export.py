@@ -59,7 +59,7 @@ class Exported:
         kind, config, _ = checkpoint.read_config(directory)
         if kind != "vdiffsr":
             raise ConfigError(f"{directory} holds a {kind} network alone: only an assembled model upscales tiles")
-        if config.prior is not None and config.prior.mode == "shuffled":
+        if config.is_shuffled:
             raise ConfigError(f"{directory} has prior.mode=shuffled: a tile then reads another photo's prior")
         if steps not in step_choices(config):
             raise ConfigError(f"--steps {steps} must be one of {', '.join(map(str, step_choices(config)))}")

@@ -91,8 +91,7 @@ def opened(
         progress.expect(upscaler.grid(height, width, settings).count, height * width / 1e6)
 
     # The control prior.mode=shuffled needs the next picture too; all others are timed one by one.
-    prior = checkpoint.read_config(entry.directory)[1].prior
-    shuffled = prior is not None and prior.mode == "shuffled"
+    shuffled = checkpoint.read_config(entry.directory)[1].is_shuffled
     in_order = upscaler.stream((case.given for case in cases), settings, progress.computed) if shuffled else None
 
     def upscale(case: Case) -> np.ndarray:

@@ -226,8 +226,7 @@ class Upscaler:
                 yield entered.popleft().outcome()
 
     def _cut(self, images: Iterable[np.ndarray], settings: Settings, entered: deque[InFlight]) -> Iterator[Tile]:
-        shuffled = self.config.prior is not None and self.config.prior.mode == "shuffled"
-        pairs = with_next(images) if shuffled else ((image, None) for image in images)
+        pairs = with_next(images) if self.config.is_shuffled else ((image, None) for image in images)
         for image, other in pairs:
             photo = InFlight(image, other)
             entered.append(photo)

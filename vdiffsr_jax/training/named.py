@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.metrics import catalog
 from vdiffsr_jax.metrics.catalog import METRICS, Measure, MetricError
 from vdiffsr_jax.metrics.niqe import NiqeError
+from vdiffsr_jax.metrics.report import Report
 from vdiffsr_jax.metrics.rules import RULES
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.weights import storage
@@ -64,9 +64,7 @@ def means(measures: Sequence[Measure], pictures: Iterable[tuple[np.ndarray, np.n
 
     NaN where none has: NIQE of flat or small pictures.
     """
-    scores: dict[str, list[float]] = {measure.metric.key: [] for measure in measures}
-    for image, hr in pictures:
-        for measure in measures:
-            scores[measure.metric.key].append(measure.score(image, hr))
-    known = {key: [value for value in values if not math.isnan(value)] for key, values in scores.items()}
-    return {key: math.fsum(values) / len(values) if values else math.nan for key, values in known.items()}
+    report = Report([measure.metric.key for measure in measures], "")
+    for i, (image, hr) in enumerate(pictures):
+        report.add(str(i), {measure.metric.key: measure.score(image, hr) for measure in measures})
+    return report.mean()

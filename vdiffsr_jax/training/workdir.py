@@ -17,14 +17,8 @@ RECORD = "config.json"
 
 
 def write_json(file: epath.Path, content: Any) -> None:
-    """Write the file so that a full disk, or a kill, leaves the one before it whole."""
-    text = json.dumps(content, indent=2) + "\n"
-    if storage.is_remote(file):  # an object is replaced in one piece
-        file.write_text(text)
-        return
-    beside = file.with_name(f".{file.name}")
-    beside.write_text(text)
-    beside.replace(file)
+    """As `storage.write_text`."""
+    storage.write_text(file, json.dumps(content, indent=2) + "\n")
 
 
 def recorded(workdir: epath.Path) -> dict[str, Any] | None:

@@ -37,6 +37,16 @@ def location(path: str) -> Path:
     return cast(Path, place(path)) if is_remote(path) else Path(path).expanduser()
 
 
+def write_text(file: epath.Path, text: str) -> None:
+    """Write the file so that a full disk, or a kill, leaves the one before it whole."""
+    if is_remote(file):  # an object is replaced in one piece
+        file.write_text(text)
+        return
+    beside = file.with_name(f".{file.name}")
+    beside.write_text(text)
+    beside.replace(file)
+
+
 def on_disk(path: str) -> Path:
     """A file or folder as a person names it where only a disk will do; for argparse.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
 
 from etils import epath
 
@@ -51,31 +50,23 @@ def publish(directory: epath.Path, place: epath.Path, content: dict[str, object]
     """Let the configuration name what was written to `place`."""
     versioned = place.parent == directory
     text = json.dumps(content | ({FOLDER: place.name} if versioned else {}), indent=2) + "\n"
-    if storage.is_remote(directory):  # an object is replaced in one piece
-        (directory / CONFIG_FILE).write_text(text)
-        return
-    written = directory / f".{CONFIG_FILE}" if versioned else place / CONFIG_FILE
-    written.write_text(text)
     if versioned:
-        written.replace(directory / CONFIG_FILE)
-    else:
-        if directory.exists():  # empty
-            directory.rmdir()
-        place.rename(directory)
+        storage.write_text(directory / CONFIG_FILE, text)
+        return
+    (place / CONFIG_FILE).write_text(text)
+    if directory.exists():  # empty
+        directory.rmdir()
+    place.rename(directory)
 
 
 def drop_old(directory: epath.Path, place: epath.Path) -> None:
     """After everybody knows the new version: remove all others."""
     if place.parent == directory:
-        _keep(directory, {place.name})
+        for path in directory.iterdir():
+            if path.name not in (CONFIG_FILE, place.name):
+                path.rmtree() if path.is_dir() else path.unlink()
 
 
 def _is_version(path: epath.Path) -> bool:
     """Whether it is a version's folder, not a checkpoint that somebody calls v1."""
     return bool(_VERSION.fullmatch(path.name)) and not (path / CONFIG_FILE).exists()
-
-
-def _keep(directory: epath.Path, names: Collection[str]) -> None:
-    for path in directory.iterdir():
-        if path.name != CONFIG_FILE and path.name not in names:
-            path.rmtree() if path.is_dir() else path.unlink()

@@ -43,7 +43,7 @@ def read_window(model: VDiffSRConfig, window: jax.Array) -> jax.Array:
 
     Raises: ValueError for a single sample, which has no other one.
     """
-    if model.prior is None or model.prior.mode != "shuffled":
+    if not model.is_shuffled:
         return window
     if window.shape[0] == 1:
         raise ValueError("prior.mode=shuffled gives each window another one's prior: it needs at least two")

@@ -12,7 +12,7 @@ import pytest
 from etils import epath
 
 from tests.training.test_loop import assert_same_state
-from tests.training.toy import toy_config, use_toy
+from tests.training.toy import ToyTask, toy_config, use_toy
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.training import loop, sequence, timed
 from vdiffsr_jax.training.config import TrainConfig
@@ -76,6 +76,31 @@ def test_killed_in_the_middle_the_same_call_continues(tmp_path, runs, monkeypatc
     count = len(runs)
     assert sequence.run(configs(root, steps=7), root)
     assert len(runs) == count, "what is complete is left as it is"
+
+
+def test_a_step_compiled_ahead_for_other_learning_rates_is_compiled_anew(tmp_path, runs, monkeypatch):
+    """As when units that were promised trained come untrained: only loading them tells."""
+    load, group = ToyTask.load, ToyTask.group
+
+    def loaded(self, key, placement):
+        self.untrained = True
+        return load(self, key, placement)
+
+    def grouped(self, name):
+        return group(self, name) if hasattr(self, "untrained") else "base"
+
+    together, alone = epath.Path(tmp_path / "together"), epath.Path(tmp_path / "alone")
+    monkeypatch.setattr(ToyTask, "load", loaded)
+    monkeypatch.setattr(
+        ToyTask, "group", lambda self, name: group(self, name) if hasattr(self, "untrained") else "base"
+    )
+    optimizer = {"learning_rate": 1e-2, "new_learning_rate": 1e-1, "warmup": 1, "schedule": "constant"}
+    assert sequence.run(configs(together, steps=3, optimizer=optimizer), together)
+    chain = configs(alone, steps=3, optimizer=optimizer)
+    assert sequence.run(dict(list(chain.items())[1:]), alone)
+    assert runs[1].ahead is not None
+    assert runs[2].ahead is None
+    assert_same_state(runs[1].state, runs[2].state)
 
 
 @pytest.fixture

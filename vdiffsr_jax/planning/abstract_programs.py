@@ -33,15 +33,15 @@ def train_program(cfg: TrainConfig, devices: Sequence[jax.Device]) -> Program:
 
     Raises: ConfigError if the configuration does not fit them.
     """
-    traced, state, frozen, batch = trace_step(cfg, devices)
+    step = trace_step(cfg, devices)
     inputs = {
-        "parameters": device_bytes(state.params),
-        "average (EMA)": device_bytes(state.ema),
-        "optimiser": device_bytes(state.opt_state),
-        "frozen networks": device_bytes(frozen),
-        "batch": device_bytes(batch),
+        "parameters": device_bytes(step.state.params),
+        "average (EMA)": device_bytes(step.state.ema),
+        "optimiser": device_bytes(step.state.opt_state),
+        "frozen networks": device_bytes(step.frozen),
+        "batch": device_bytes(step.batch),
     }
-    return Program(traced.lower(), count_flops(traced.jaxpr) / len(devices), inputs)
+    return Program(step.traced.lower(), count_flops(step.traced.jaxpr) / len(devices), inputs)
 
 
 def sampling_program(cfg: VDiffSRConfig, device: jax.Device, *, batch: int, dtype: str) -> Program:

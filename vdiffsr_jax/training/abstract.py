@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,12 +17,13 @@ Shapes = dict[str, jax.ShapeDtypeStruct]
 
 
 class AbstractStep(NamedTuple):
-    """The traced step and its inputs, as shapes where they will lie."""
+    """The traced step, its inputs as shapes where they will lie, and {parameter: group of learning rate}."""
 
     traced: jax.stages.Traced
     state: TrainState
     frozen: Shapes
     batch: Shapes
+    groups: Mapping[str, str]
 
 
 def trace_step(cfg: TrainConfig, devices: Sequence[jax.Device] | None = None) -> AbstractStep:
@@ -40,7 +41,7 @@ def trace_step(cfg: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
         trained = task.trainable(name)
         place = (layout.parameter if trained else layout.frozen)(name, leaf)
         (params if trained else frozen)[name] = leaf.update(sharding=place)
-    _, state, step = make_program(task, params, layout)
+    program = make_program(task, params, layout)
     side, small = cfg.data.crop_size, cfg.data.crop_size // cfg.data.scale
     sides = {"hr": side} | ({} if cfg.data.degradation == "none" else {"lr": small})
     batch = {
@@ -49,4 +50,5 @@ def trace_step(cfg: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
     }
     key = jax.eval_shape(lambda: jax.random.key(0))
     rate = jax.ShapeDtypeStruct((), jnp.float32)
-    return AbstractStep(step.trace(state, frozen, batch, key, rate), state, frozen, batch)
+    traced = program.step.trace(program.abstract, frozen, batch, key, rate)
+    return AbstractStep(traced, program.abstract, frozen, batch, program.groups)

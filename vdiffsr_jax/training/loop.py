@@ -113,7 +113,7 @@ class Run:
         if not params:
             raise ConfigError(f"task {self.cfg.task} with this configuration trains nothing")
         program = make_program(self.task, params, self.layout)
-        self.train_step = program.step
+        self.train_step, self.groups = program.step, program.groups
         latest = self.checkpoints.manager.latest_step()
         if latest is None:
             return program.create(params), frozen
@@ -232,11 +232,12 @@ class Run:
         """One step of the state; the first compiles, unless that is done or under way."""
         args = (self.state, self.frozen, batch, self.key, jnp.asarray(self.rates[step]))
         if self.program is None:
-            if self.ahead is None:
+            ready = self.ahead.result() if self.ahead else None
+            # What was promised may come untrained: its learning rates are then others than those compiled.
+            if ready is None or ready.groups != self.groups:
                 traced = self.train_step.trace(*args)
-                self.program = traced.lower().compile()
-            else:
-                traced, self.program = self.ahead.result()
+                ready = Compiled(traced, traced.lower().compile(), self.groups)
+            self.program, traced = ready.program, ready.traced
             window.speed = Speed.of(traced, self._without_remat().trace(*args), self.layout.mesh)
             window.reset()
         metrics: Metrics

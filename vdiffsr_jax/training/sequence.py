@@ -118,5 +118,5 @@ def _promises(task: Task[Any, Any], path: epath.Path) -> Promises:
 
 def _compile(cfg: TrainConfig, promises: Promises) -> Compiled:
     with sources.promised(promises):
-        traced = trace_step(cfg).traced
-    return Compiled(traced, traced.lower().compile())
+        step = trace_step(cfg)
+    return Compiled(step.traced, step.traced.lower().compile(), step.groups)

@@ -106,18 +106,23 @@ def make_train_step(
 
 
 class Compiled(NamedTuple):
-    """A step, traced and compiled."""
+    """A step, traced and compiled for parameters of these learning rates, {parameter: group}."""
 
     traced: jax.stages.Traced
     program: jax.stages.Compiled
+    groups: Mapping[str, str]
 
 
 class TrainProgram(NamedTuple):
-    """What a run compiles: `create(params)` gives the first state, `abstract` is a state's shapes where they lie."""
+    """What a run compiles: `create(params)` gives the first state, `abstract` is a state's shapes where they lie.
+
+    groups: {parameter: group}, whose learning rates are constants of the step.
+    """
 
     create: Callable[[Flat], TrainState]
     abstract: TrainState
     step: jax.stages.Wrapped
+    groups: Mapping[str, str]
 
 
 def make_program(task: Task[Any, Any], params: Mapping[str, Any], layout: Layout) -> TrainProgram:
@@ -133,4 +138,5 @@ def make_program(task: Task[Any, Any], params: Mapping[str, Any], layout: Layout
         task.gradients, optimizer, ema_decay=cfg.ema_decay, accumulate=cfg.accumulate, after_update=task.after_update
     )
     first = jax.jit(lambda params: create(params, optimizer), out_shardings=shardings)
-    return TrainProgram(first, abstract, jax.jit(step, donate_argnums=0, out_shardings=(shardings, layout.whole)))
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, layout.whole))
+    return TrainProgram(first, abstract, jitted, {name: task.group(name) for name in params})

@@ -207,6 +207,17 @@ def test_state_of_other_parameters_is_refused_and_the_record_stays(tmp_path, mon
     assert (tmp_path / "config.json").read_text() == before
 
 
+def test_runs_of_different_seeds_are_judged_on_the_same_samples(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+    held_out = []
+    for seed in (0, 1):
+        with contextlib.closing(Run(toy_config(seed=seed), epath.Path(tmp_path / str(seed)))) as run:
+            held_out.append(run.held_out)
+    for a, b in zip(*(each.batches for each in held_out), strict=True):
+        assert all(np.array_equal(a[name], b[name]) for name in a)
+    assert held_out[0].key == held_out[1].key
+
+
 def test_best_must_be_measured(tmp_path, monkeypatch):
     use_toy(monkeypatch)
     with pytest.raises(ConfigError, match=r"eval\.best='lpips' is not measured; known here: .*psnr_y"):

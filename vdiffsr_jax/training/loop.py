@@ -156,7 +156,7 @@ class Run:
         return open_pairs(cfg.hr, cfg.lr)
 
     def _held_out(self) -> HeldOut:
-        held_out = HeldOut(self.task, self.layout, jax.random.fold_in(self.key, 2), self.measures, self.pairs)
+        held_out = HeldOut(self.task, self.layout, jax.random.key(0), self.measures, self.pairs)
         known, best = held_out.metrics(self.task.abstract()), self.cfg.eval.best
         if best and best not in known:
             raise ConfigError(f"eval.best={best!r} is not measured; known here: {', '.join(known)}")

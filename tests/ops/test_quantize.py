@@ -32,6 +32,13 @@ def test_a_vector_that_is_not_a_number_has_a_code_too():
     assert nearest_code(np.array([[np.nan]], np.float32), np.ones((4, 1), np.float32))[0] == 0
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_code_that_is_not_finite_is_told_by_what_it_stands_for(value: float):
+    codes = np.arange(64, dtype=np.float32)[:, None].repeat(3, axis=1)
+    codes[40, 1] = value
+    assert (nearest_code(np.random.default_rng(0).normal(size=(1, 16, 16, 3)), codes) == 40).all()
+
+
 def test_straight_through_has_the_codes_value_and_the_latents_gradient():
     z, z_q = jnp.array([0.3, -0.7]), jnp.array([1.0, -1.0])
     np.testing.assert_array_equal(straight_through(z, z_q), z_q)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tests.sampling.conftest import random_items, tiny_config
 from vdiffsr_jax.models.assembled import assemble
-from vdiffsr_jax.models.build import flatten
+from vdiffsr_jax.models.build import flatten, unflatten
+from vdiffsr_jax.ops import attention
 from vdiffsr_jax.sampling import tile_model
+from vdiffsr_jax.sampling.tile_program import tile_program, upscale_tiles
 
 
 def test_rounding_once_changes_no_number():
@@ -29,6 +32,44 @@ def test_rounding_once_changes_no_number():
     assert all(leaf.dtype == jnp.float32 for name, leaf in leaves.items() if "codebook" in name or "norm" in name)
     rounded = sum(leaf.size for leaf in leaves.values() if leaf.dtype == jnp.bfloat16)
     assert rounded > 0.8 * sum(leaf.size for leaf in leaves.values())
+
+
+@pytest.mark.parametrize(
+    ("network", "end", "value"),
+    [
+        ("first_stage", "decoder/conv_out/bias", np.inf),
+        ("first_stage", "codebook", np.nan),
+        ("denoiser", "conv_out/kernel", -np.inf),
+        ("pvar", "tokenizer/encoder/conv_in/kernel", np.nan),
+        ("pvar", "tokenizer/quantizer/codebook", np.nan),
+    ],
+)
+def test_a_number_that_is_not_finite_comes_out_as_none(network: str, end: str, value: float):
+    """Wherever it enters: neither clipping nor the choice of a code hides it."""
+    config = tiny_config()
+    model, items = assemble(config), random_items(config)
+    flat = dict(flatten(items[network]))
+    (name,) = [name for name in flat if name.endswith(end)]
+    flat[name] = np.asarray(flat[name]).copy()
+    flat[name].flat[-1] = value
+    items = items | {network: unflatten(flat, items[network])}
+    lr = np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 3)).astype(np.float32)
+    eps = np.zeros((1, 1, 16, 16, config.first_stage.embed_dim), np.float32)
+    hr = upscale_tiles(model, items, lr, None, eps, steps=1, method="ancestral")
+    assert np.isnan(hr).any()
+
+
+def test_attention_is_chosen_for_the_tiles_devices(monkeypatch):
+    """Of a machine whose default devices are GPUs: cuDNN's kernels cannot be compiled for its processor."""
+    asked = set()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(attention, "suits_cudnn", lambda platform, *_: asked.add(platform))
+    config = tiny_config()
+    model = assemble(config)
+    program = tile_program(model, tile_model.tile_mesh(jax.devices("cpu")[:1]), steps=1, method="ancestral")
+    lr, origins = jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 2), jnp.int32)
+    program.trace(random_items(config), lr, None, origins, jnp.zeros((2,), jnp.uint32))
+    assert asked == {"cpu"}
 
 
 def test_two_batches_run_at_once_on_a_cpu(plain_upscaler, monkeypatch):

@@ -104,6 +104,15 @@ def test_trained_units_do_not_read_another_prior(teacher):
         student(teacher, dataclasses.replace(CONFIG, prior=prior))
 
 
+def test_trained_units_do_not_read_the_teachers_prior(teacher, tmp_path):
+    """The denoiser's own prior does not fit the run's, the teacher's would."""
+    other = dataclasses.replace(CONFIG, prior=dataclasses.replace(CONFIG.prior, lora_rank=CONFIG.prior.lora_rank + 1))
+    start = saved(tmp_path / "other", random_items(other), other)
+    with pytest.raises(ConfigError, match=r"init_from\.denoiser has trained CoGU and CSPA.*set init_from\.pvar"):
+        student(teacher, denoiser=start)
+    assert_holds(load(student(teacher, denoiser=start, pvar=teacher)), "pvar", random_items(CONFIG)["pvar"])
+
+
 def test_a_teacher_of_another_latent_space_is_refused(teacher, items, tmp_path):
     decoder = {**items["first_stage"]["decoder"]}
     decoder["conv_out"] = jax.tree.map(lambda x: x + np.float32(1), decoder["conv_out"])

@@ -128,6 +128,18 @@ def test_overwriting_replaces_the_whole(params, saved: Path, tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
+def test_overwriting_leaves_what_is_not_the_models(params, saved: Path, tmp_path: Path):
+    path = tmp_path / "m"
+    shutil.copytree(saved, path)
+    shutil.copytree(saved, path / "another")
+    shutil.copytree(saved, path / "v7")
+    (path / "README.md").write_text("by hand")
+    for _ in range(2):  # over a model beside its configuration, then over one in a folder
+        save_model(path, {"vqgan": params}, kind="vqgan", config=CFG, overwrite=True)
+    assert {p.name for p in path.iterdir()} == {"config.json", "v2", "another", "v7", "README.md"}
+    assert equal(load_model(path / "another").items["vqgan"], params)
+
+
 @pytest.mark.parametrize("name", ["run", "foreign", "v1"])
 def test_overwriting_is_for_checkpoints_of_ours(params, saved: Path, tmp_path: Path, name: str):
     """Neither a training run, nor another program's model, nor a folder that holds checkpoints is taken for one."""

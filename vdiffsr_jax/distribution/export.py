@@ -28,7 +28,7 @@ from vdiffsr_jax.models import fidelity as ends
 from vdiffsr_jax.models.assembled import assemble
 from vdiffsr_jax.models.build import flatten, unflatten
 from vdiffsr_jax.models.prior import fold_model
-from vdiffsr_jax.ops import noise
+from vdiffsr_jax.ops import attention, noise
 from vdiffsr_jax.sampling.tile_model import SAMPLERS, step_choices
 from vdiffsr_jax.sampling.tile_program import noise_fields, upscale_tiles
 from vdiffsr_jax.weights import checkpoint
@@ -88,7 +88,8 @@ class Exported:
         }
 
         def run(weights: Mapping[str, jax.Array], lr: jax.Array, eps: jax.Array) -> jax.Array:
-            return upscale_tiles(model, unflatten(dict(weights), items), lr, None, eps, steps=steps, method=sampler)
+            with attention.compiled_for("any"):
+                return upscale_tiles(model, unflatten(dict(weights), items), lr, None, eps, steps=steps, method=sampler)
 
         self.run: Run = run
 

@@ -7,6 +7,7 @@ import dataclasses
 import pkgutil
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray
@@ -65,18 +66,25 @@ class TokenPrior(Prior):
     tokenizer: VARTokenizer
 
     def __call__(self, window: Float[Array, "b S S 3"]) -> Pyramid:
-        """The prior of each window.
+        """The prior of each window, NaN if the encoder's features are not finite.
 
         Raises: ValueError for another size (VAR has absolute positions).
         """
-        return self.from_tokens(self.tokens(window))
+        features = self._features(window)
+        pyramid = self.from_tokens(self.tokenizer.tokens(features))
+        # What is not a number has a code like any other, which would not tell.
+        finite = jnp.isfinite(features).all(axis=(1, 2, 3), keepdims=True)
+        return tuple(jnp.where(finite, level, jnp.nan) for level in pyramid)
 
     def tokens(self, window: Float[Array, "b S S 3"]) -> list[Int32[Array, "b _"]]:
         """The windows' own codes, one (b, p_k^2) int32 per level."""
+        return self.tokenizer.tokens(self._features(window))
+
+    def _features(self, window: Float[Array, "b S S 3"]) -> Float[Array, "b P P z"]:
         size = self.cfg.tokenizer.window_size
         if window.shape[1:] != (size, size, 3):
             raise ValueError(f"the prior takes windows of {size}x{size}x3, not {'x'.join(map(str, window.shape[1:]))}")
-        return self.tokenizer.tokens(self.tokenizer.encode(window))
+        return self.tokenizer.encode(window)
 
     @abc.abstractmethod
     def from_tokens(self, tokens: list[Int[Array, "b _"]]) -> Pyramid:

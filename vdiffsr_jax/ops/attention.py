@@ -6,11 +6,13 @@ whose logits stay in the fast memory (a v5e core's 128 MiB, a processor's cache)
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,7 @@ MAX_LOGITS = 2**21
 _CUDNN_HEAD_DIM = 128
 _CUDNN_LENGTH = 64
 _log = logging.getLogger(__name__)
+_platform: ContextVar[str | None] = ContextVar("platform", default=None)
 Heads = Float[Array, "batch tokens heads dim"]
 
 
@@ -43,14 +46,24 @@ def attention(
     Args: mask: True where the query may look; every query must be allowed at least one key.
     Source: Attention Is All You Need (arXiv:1706.03762), eq. 1.
     """
-    plain = mask is None and bias is None
-    if plain and suits_cudnn(jax.default_backend(), q, k) and cudnn_compiles(*q.shape[1:], k.shape[1], q.dtype):
+    platform, plain = _platform.get() or jax.default_backend(), mask is None and bias is None
+    if plain and suits_cudnn(platform, q, k) and cudnn_compiles(*q.shape[1:], k.shape[1], q.dtype):
         return _cudnn(q, k, v, scale)
     n = q.shape[-3]
     block = block_length(n, q.size // q.shape[0] // n // q.shape[-1] * k.shape[-3], MAX_LOGITS)
     if block == n:
         return _attend(q, k, v, scale, mask, bias)
     return _by_blocks(q, k, v, scale, mask, bias, block)
+
+
+@contextlib.contextmanager
+def compiled_for(platform: str) -> Iterator[None]:
+    """What is traced inside is for this platform ("cpu", "gpu", "tpu") or for "any", not for JAX's default one."""
+    token = _platform.set(platform)
+    try:
+        yield
+    finally:
+        _platform.reset(token)
 
 
 def attention_weights(

@@ -16,7 +16,8 @@ MAX_DISTANCES = 2**21
 def nearest_code(
     z: Float[Array, "batch *axes dim"], codebook: Float[Array, "codes dim"]
 ) -> Int32[Array, " batch *axes"]:
-    """argmin_k |z - e_k|^2, the first of equals; no gradient.
+    """argmin_k |z - e_k|^2, the first of equals; no gradient. A code that is not finite is nearest to all, so
+    that it shows.
 
     |z|^2 is the same for every code and left out, which keeps more digits of the difference; products are full float32
     on every device, because one flipped code changes the picture.
@@ -24,7 +25,10 @@ def nearest_code(
     z, codebook = (lax.stop_gradient(a.astype(jnp.float32)) for a in (z, codebook))
     vectors = z.reshape(z.shape[0], -1, z.shape[-1])
     n, codes = vectors.shape[1], codebook.shape[0]
-    squares, numbers = jnp.square(codebook).sum(axis=-1)[None, None], jnp.arange(codes, dtype=jnp.int32)[None, None]
+    finite = jnp.isfinite(codebook).all(axis=-1)
+    codebook = jnp.where(finite[:, None], codebook, 0)
+    squares = jnp.where(finite, jnp.square(codebook).sum(axis=-1), -jnp.inf)[None, None]
+    numbers = jnp.arange(codes, dtype=jnp.int32)[None, None]
 
     def nearest(part: Float32[Array, "b n dim"]) -> Int32[Array, "b n"]:
         product = jnp.einsum("bnd,kd->bnk", part, codebook, precision=lax.Precision.HIGHEST)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Float32, Int32, PRNGKeyArray
 
 from vdiffsr_jax.diffusion import sampler, schedule
 from vdiffsr_jax.models.assembled import Assembled, Items
-from vdiffsr_jax.ops import noise
+from vdiffsr_jax.ops import attention, noise
 
 Tiles = Float[Array, "b t t 3"]
 
@@ -27,7 +27,7 @@ def tile_program(model: Assembled, mesh: Mesh, *, steps: int, method: str) -> ja
     On a CPU the tiles of a device are computed one after the other inside the compiled function: a batch there brings
     no speed, and so a tile's numbers cannot depend on its neighbours in the batch.
     """
-    one_by_one = mesh.devices.flat[0].platform == "cpu"
+    platform = mesh.devices.flat[0].platform
     fields = noise_fields(steps, method)
 
     def device_batch(
@@ -38,11 +38,12 @@ def tile_program(model: Assembled, mesh: Mesh, *, steps: int, method: str) -> ja
             eps = noise.noise_at(key, origins, fields=fields, side=lr.shape[1], channels=channels)
             return upscale_tiles(model, params, lr, prior_lr, eps, steps=steps, method=method)
 
-        if not one_by_one:
-            return upscale(lr, prior_lr, origins)
-        each = (lr, prior_lr, origins)
-        hr: jax.Array = jax.lax.map(lambda tile: upscale(*jax.tree.map(lambda x: x[None], tile))[0], each)
-        return hr
+        with attention.compiled_for(platform):
+            if platform != "cpu":
+                return upscale(lr, prior_lr, origins)
+            each = (lr, prior_lr, origins)
+            hr: jax.Array = jax.lax.map(lambda tile: upscale(*jax.tree.map(lambda x: x[None], tile))[0], each)
+            return hr
 
     tiles = P("tiles")
     specs = (P(), tiles, tiles, tiles, P())
@@ -64,6 +65,7 @@ def upscale_tiles(
 
     Args: lr: in [-1, 1], as is what returns. prior_lr: the tiles whose prior is taken; None: their own. eps: standard
         normal: the start, then one for each ancestral step but the last.
+    Returns: NaN where a number is not finite: clipping would make white or black of infinity.
     """
     window = model.enlarge(lr)
     z_y = model.encode(params, window).astype(jnp.float32)
@@ -78,4 +80,5 @@ def upscale_tiles(
     else:
         unused = jnp.zeros_like(eps[:1])  # the step to t = 0 adds none
         z_0 = sampler.sample_ancestral(denoise, steps_of, z_y, eps[0], jnp.concatenate([eps[1:], unused]))
-    return jnp.clip(model.decode(params, z_0).astype(jnp.float32), -1, 1)
+    hr = model.decode(params, z_0).astype(jnp.float32)
+    return jnp.clip(jnp.where(jnp.isfinite(hr), hr, jnp.nan), -1, 1)

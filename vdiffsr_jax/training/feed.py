@@ -13,8 +13,8 @@ from vdiffsr_jax.training.config import TrainConfig
 def open_batches(cfg: TrainConfig, split: str) -> pipeline.Batches:
     """An endless iterator of this process's parts; its state is the step alone, whatever hosts and workers there are.
 
-    Held-out batches are few and read once: worker processes for them would take longer to start and to end. They are the
-    same whatever the run's seed, so that the curves of two runs compare.
+    Held-out batches are few and read once: worker processes for them would take longer to start and to end. They do not
+    follow the run's seed, so that the curves of two runs compare.
     Raises: ConfigError, DataError.
     """
     return pipeline.Batches(

@@ -13,13 +13,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
+from etils import epath
 from jax.experimental import multihost_utils
 
 from vdiffsr_jax.config import ConfigError, to_dict
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.runtime import host_memory
-from vdiffsr_jax.weights import arrays, storage, versions
+from vdiffsr_jax.weights import arrays, hub_folder, storage, versions
 from vdiffsr_jax.weights.arrays import Dtype, Placement
 from vdiffsr_jax.weights.description import FORMAT, CheckpointError, check_free, described, means_another_branch
 
@@ -81,6 +82,7 @@ def save_model(
     check_free(final, overwrite=overwrite)
 
     place, first = versions.place_for_next(final), jax.process_index() == 0
+    old = [] if versions.is_free(final) else _networks(final)
     _barrier("vdiffsr_save_checked")  # all have seen the same: nothing is changed before
     if first:
         versions.clear(final, place)
@@ -98,7 +100,7 @@ def save_model(
         versions.publish(final, place, content)
     _barrier("vdiffsr_save_published")
     if first:
-        versions.drop_old(final, place)
+        versions.drop_old(final, place, old)
 
 
 def load_model(
@@ -148,6 +150,13 @@ def load_lazily(directory: str | os.PathLike[str], item: str) -> Params:
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
     return arrays.lazily(found.place / item, abstract)
+
+
+def _networks(path: epath.Path) -> list[epath.Path]:
+    """Folders and files of a checkpoint's networks; what else lies beside them is somebody else's."""
+    found = described(path)
+    folders = [found.place / item for item in kinds.item_names(found.kind, found.config)]
+    return [*folders, *map(hub_folder.file_of, folders)]
 
 
 def _barrier(name: str) -> None:

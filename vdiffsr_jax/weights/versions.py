@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 
 from etils import epath
 
@@ -59,12 +60,15 @@ def publish(directory: epath.Path, place: epath.Path, content: dict[str, object]
     place.rename(directory)
 
 
-def drop_old(directory: epath.Path, place: epath.Path) -> None:
-    """After everybody knows the new version: remove all others."""
+def drop_old(directory: epath.Path, place: epath.Path, networks: Iterable[epath.Path]) -> None:
+    """After everybody knows the new version: remove all others, and the networks of the old one beside it."""
     if place.parent == directory:
-        for path in directory.iterdir():
-            if path.name not in (CONFIG_FILE, place.name):
-                path.rmtree() if path.is_dir() else path.unlink()
+        versions = [path for path in directory.iterdir() if _is_version(path) and path != place]
+        for path in {*versions, *networks}:
+            if path.is_dir():
+                path.rmtree()
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _is_version(path: epath.Path) -> bool:

@@ -98,7 +98,8 @@ class RestorerTask(LossTask[VDiffSRConfig, L]):
         assert prior is not None
         if start.pvar is not None:
             return "pvar", start.pvar
-        for flag, found in self.restorers():
+        # Trained units read the prior of their own checkpoint, no other's.
+        for flag, found in self.restorers()[: 1 if self._keeps_units() else None]:
             if found.prior is not None and prior.mode != "random_weights" and _fits(found.prior, prior):
                 return flag, str(getattr(start, flag))
         return None

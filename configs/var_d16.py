@@ -20,7 +20,6 @@ def get_config() -> ConfigDict:
         {
             "task": "var",
             "model": {},
-            "loss": {"class_dropout": 0.1},
             "data": {
                 "sources": ["data/train"],
                 "valid_sources": ["data/valid"],

@@ -10,7 +10,7 @@ prior 0.8 T, encodings 0.7 T, decoding and back 1.3 T, LPIPS 0.2 T,
 the forward of trained parts counted three times; at 40 % MFU of 197 TFLOP/s 2.3 hours.
 Memory: 20 bytes per trained parameter (weight, average, two moments, gradient),
 132 M and 4.5 M of the prior: 2.7 GB, and 2.1 GB of frozen networks. Four crops a chip, no block recomputed:
-14.3 of 16 GiB (docs/plan.md); remat=full computes the blocks again, 9.4 GiB and 8 % more work.
+14.2 of 16 GiB (docs/plan.md); remat=full computes the blocks again, 9.4 GiB and 8 % more work.
 """
 
 from ml_collections import ConfigDict

@@ -37,7 +37,7 @@ def config(tmp_path):
         (["batch_size=30", "mesh.data=8"], "train.py: batch_size=30 must divide by 8 devices; try 32"),
         (["model.n_embeds=3"], "train.py: unknown setting 'model.n_embeds'; did you mean 'n_embed'?"),
         (["loss.perceptual=1.0"], "train.py: init_from.perceptual is needed: the directory of a perceptual checkpoint"),
-        (["remat=full"], "train.py: remat is for var, teacher and distill; task vqgan does not have it"),
+        (["remat=full"], "train.py: remat is for var, align, teacher and distill, not for task vqgan"),
         (["task=tokenizer", "data.crop_size=128"], "train.py: data.crop_size=128 must be the tokenizer's window, 256"),
         (
             ["task=var", "loss={}"],

@@ -170,19 +170,6 @@ def test_remat_gives_the_same_gradients(policy):
         np.testing.assert_allclose(got[name], g, atol=1e-5 * np.abs(g).max() + 1e-9, rtol=0, err_msg=name)
 
 
-def test_class_dropout():
-    plain = build(VAR, CFG)
-    params = random(plain)
-    forward = jax.jit(plain.apply)
-    key = jax.random.key(2)
-    dropped = forward(params, LABEL, x_in(), dropout_key=key, class_dropout=1.0)
-    kept = forward(params, LABEL, x_in(), dropout_key=key, class_dropout=0.0)
-    null = jnp.full_like(LABEL, 5)
-    np.testing.assert_array_equal(dropped, forward(params, null, x_in(), dropout_key=key, class_dropout=0.0))
-    np.testing.assert_allclose(kept, run(plain, params, LABEL, x_in()), atol=1e-5)
-    assert np.abs(kept - dropped).max() > 1e-2
-
-
 def test_bfloat16_stays_near_float32():
     params = random(build(VAR, CFG))
     full = run(build(VAR, CFG), params, LABEL, x_in(), [2], method=VAR.hidden_states)[0]

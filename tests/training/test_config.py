@@ -37,7 +37,7 @@ def values(**changes) -> dict:
         ({"eval": {"batches": 0}}, "eval.batches and grid_rows at least 1"),
         ({"eval": {"grid_rows": 0}}, "eval.batches and grid_rows at least 1"),
         ({"mesh": {"fsdp": 0}}, "mesh.fsdp=0 at least 1"),
-        ({"task": "var", "loss": {"class_dropout": 2}}, "loss.class_dropout=2.0 must lie in 0..1"),
+        ({"task": "var", "loss": {"label_smoothing": 2}}, "loss.label_smoothing=2.0 must lie in 0..1"),
         ({"task": "distill", "loss": {"gt_start": "random"}}, "gt_start='random'"),
     ],
 )

@@ -144,8 +144,8 @@ def test_the_teachers_own_tokenizer_is_kept_and_run_once(teacher):
     """A student with its teacher's prior: one copy of the tokenizer, fewer operations, the same losses."""
     once, twice = student(teacher, "float32"), student(teacher, "float32")
     assert isinstance(twice, DistillTask)
-    assert twice.one_tokenizer
-    twice.one_tokenizer = False
+    assert twice.shared
+    twice.shared = {}
     batch = {"hr": jnp.full((1, 64, 64, 3), 0.3).at[:, 20:40].set(-0.5), "lr": jnp.full((1, 16, 16, 3), 0.1)}
     operations, losses, kept = [], [], []
     for task in (once, twice):

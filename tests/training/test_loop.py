@@ -129,28 +129,56 @@ def test_best_and_last_are_kept(tmp_path, monkeypatch):
     assert exported[3:] == [tmp_path / "model"]
 
 
+def test_the_best_is_kept_where_no_save_is_due(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+    cfg = toy_config(steps=7, checkpoint={"every": 5, "keep_last": 1}, eval={"every": 2, "batches": 1})
+    judged_by(Run(cfg, tmp_path), [3.0, 9.0, 5.0, 6.0]).run()
+    assert kept_steps(tmp_path) == [4, 7]
+
+
+def test_the_last_state_is_kept_with_what_was_measured_of_it(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+    cfg = toy_config(steps=3, checkpoint={"every": 10, "keep_last": 1}, eval={"every": 3, "batches": 1})
+    judged_by(Run(cfg, tmp_path), [9.0]).run()
+    judged_by(Run(dataclasses.replace(cfg, steps=5), tmp_path), [8.0]).run()
+    assert kept_steps(tmp_path) == [3, 5]
+
+
+def test_what_ends_a_run_after_its_last_step_stands_in_its_log(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+
+    def full(self, directory):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Run, "_export", full)
+    with pytest.raises(OSError, match="no space"):
+        Run(toy_config(eval={"every": 0}), epath.Path(tmp_path)).run()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines if "no space left" in line.get("trace", "")] == ["error"]
+
+
 def test_the_bar_of_another_metric_is_not_taken_over(tmp_path, monkeypatch):
     exported: list[Path] = []
     use_toy(monkeypatch, exported)
     judged_by(Run(scored_config(2), tmp_path), [9.0, 8.0]).run()
-    other = scored_config(4, best="bicubic_psnr_y")
-    run = judged_by(Run(other, tmp_path), [30.0, 40.0], "bicubic_psnr_y")
+    other = scored_config(4, best="error")
+    run = judged_by(Run(other, tmp_path), [1e-3, 2e-3], "error")
     assert run.best is None
     del exported[:]
     run.run()
     assert exported == [tmp_path / "best", tmp_path / "model"], "lower is better"
-    again = judged_by(Run(dataclasses.replace(other, steps=6), tmp_path), [50.0, 60.0], "bicubic_psnr_y")
-    assert again.best == 30.0
+    again = judged_by(Run(dataclasses.replace(other, steps=6), tmp_path), [3e-3, 4e-3], "error")
+    assert again.best == 1e-3
     again.run()
     assert kept_steps(tmp_path) == [3, 5, 6]
 
 
 def test_a_checkpoint_that_does_not_name_its_metric_has_that_of_its_configuration(tmp_path, monkeypatch):
     use_toy(monkeypatch)
-    with contextlib.closing(Run(scored_config(1, best="bicubic_psnr_y"), tmp_path)) as run:
+    with contextlib.closing(Run(scored_config(1, best="error"), tmp_path)) as run:
         about = {"best": 9.0, "config": {"eval": {"best": ""}}}
         assert run._best_in(about) is None, "the task's own, psnr_y"
-        about["config"]["eval"]["best"] = "bicubic_psnr_y"
+        about["config"]["eval"]["best"] = "error"
         assert run._best_in(about) == 9.0
         assert run._best_in(about | {"best_metric": "psnr_y"}) is None
 
@@ -222,6 +250,8 @@ def test_best_must_be_measured(tmp_path, monkeypatch):
     use_toy(monkeypatch)
     with pytest.raises(ConfigError, match=r"eval\.best='lpips' is not measured; known here: .*psnr_y"):
         Run(toy_config(eval={"every": 2, "batches": 1, "best": "lpips"}), tmp_path)
+    with pytest.raises(ConfigError, match=r"eval\.best='bicubic_psnr_y' judges the LR photo"):
+        Run(toy_config(eval={"every": 2, "batches": 1, "best": "bicubic_psnr_y"}), tmp_path)
 
 
 def test_batch_is_refused_for_the_devices_here(tmp_path, monkeypatch):

@@ -103,6 +103,26 @@ def test_a_step_compiled_ahead_for_other_learning_rates_is_compiled_anew(tmp_pat
     assert_same_state(runs[1].state, runs[2].state)
 
 
+def test_a_step_that_could_not_be_compiled_ahead_is_compiled_in_its_turn(tmp_path, runs, monkeypatch, capsys):
+    def out_of_memory(cfg, promises):
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(sequence, "_compile", out_of_memory)
+    assert sequence.run(configs(epath.Path(tmp_path), steps=2), epath.Path(tmp_path))
+    assert "the step was not compiled ahead and is now: RESOURCE_EXHAUSTED: out of memory" in capsys.readouterr().out
+
+
+def test_evaluations_are_divided_once_from_what_the_configuration_says(tmp_path, runs, monkeypatch):
+    """The number of steps that a run is given while it is timed does not count."""
+    monkeypatch.setattr(timed, "SHARE", 0.0)
+    settings = {"steps": 10, "eval": {"every": 3, "batches": 1}, "optimizer": {"warmup": 19}}
+    (path, cfg), _ = configs(epath.Path(tmp_path), **settings).items()
+    assert sequence.run({path: cfg}, epath.Path(tmp_path), seconds=10**6)
+    assert runs[0].cfg == timed.with_steps(cfg, runs[0].cfg.steps)
+    assert sequence.run({path: cfg}, epath.Path(tmp_path))
+    assert len(runs) == 1, "complete"
+
+
 @pytest.fixture
 def clock(monkeypatch) -> list[float]:
     """The time, which passes as a test says."""

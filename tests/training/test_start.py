@@ -81,7 +81,7 @@ def test_a_teacher_alone_gives_its_units_and_the_prior_that_they_were_trained_wi
 
 def test_explicit_pvar_and_denoiser_come_before_the_teachers(teacher, items, tmp_path):
     other = {name: jax.tree.map(lambda x: x + np.float32(1), params) for name, params in items.items()}
-    path = saved(tmp_path / "other", other)
+    path = saved(tmp_path / "other", other | {"first_stage": items["first_stage"]})
     assert_holds(load(student(teacher, pvar=path)), "pvar", other["pvar"])
     flat = load(student(teacher, denoiser=path))
     assert_holds(flat, "denoiser", other["denoiser"])
@@ -111,6 +111,30 @@ def test_trained_units_do_not_read_the_teachers_prior(teacher, tmp_path):
     with pytest.raises(ConfigError, match=r"init_from\.denoiser has trained CoGU and CSPA.*set init_from\.pvar"):
         student(teacher, denoiser=start)
     assert_holds(load(student(teacher, denoiser=start, pvar=teacher)), "pvar", random_items(CONFIG)["pvar"])
+
+
+def test_units_of_other_settings_are_fresh_and_it_is_said(teacher, items):
+    other = dataclasses.replace(CONFIG, cspa=dataclasses.replace(CONFIG.cspa, same=False))
+    task = student(teacher, other)
+    flat = load(task)
+    (note,) = task.notes
+    assert "its CoGU and CSPA are left there, new ones are trained (model.cspa.same=True there, False here)" in note
+    assert {task.group(name) for name in flat if "/cspa/" in name} == {"new"}
+
+
+def test_levels_in_reach_change_no_unit(teacher, items):
+    fewer = dataclasses.replace(CONFIG, cspa=dataclasses.replace(CONFIG.cspa, levels=(0,)))
+    task = student(teacher, fewer)
+    assert_holds(load(task), "denoiser", items["denoiser"])
+    assert not task.notes
+
+
+def test_a_denoiser_of_another_latent_space_is_refused(teacher, items, tmp_path):
+    codes = items["first_stage"]["codebook"] + np.float32(1e-6)
+    other = saved(tmp_path / "codes", items | {"first_stage": items["first_stage"] | {"codebook": codes}})
+    start = {"denoiser": other, "first_stage": teacher}
+    with pytest.raises(ConfigError, match=r"init_from\.denoiser=.*codes: its first stage is not that of"):
+        load(student(None, loss={"perceptual": 0.0, "distil": 0.0}, **start))
 
 
 def test_a_teacher_of_another_latent_space_is_refused(teacher, items, tmp_path):

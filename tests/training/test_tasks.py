@@ -83,6 +83,10 @@ def test_align(chain_configs):
     assert {name.split("/")[1] for name in trained if name.startswith("pvar/")} == {"var", *READ_OUT}
     assert all(name.endswith(("/lora_a", "/lora_b")) for name in trained if name.startswith("pvar/var/"))
     assert {task.group(name) for name in trained} == {"new"}
+    there = set(task.abstract())
+    assert not {name for name in there if name.startswith(("head/blocks", "pvar/tokenizer"))}, "VAR and codes once"
+    assert task.is_rising("accuracy_16")
+    assert not task.is_rising("cross_entropy")
     whole = tasks.make(config(chain_configs, "align", "model.train=full"))
     own = {name for name in whole.abstract() if whole.trainable(name)} - trained
     assert own
@@ -197,6 +201,11 @@ def test_student_of_a_teacher_with_a_prior(chain_configs):
         ("align", ["model.kind=codes"], "task align is for model.kind=var, not codes"),
         ("align", ["model.taps=[1]"], "the last of model.taps must be 2"),
         ("align", ["model.train=none"], "trains nothing"),
+        (
+            "align",
+            ["model.train=adapter"],
+            "of which model.train=adapter trains nothing",
+        ),
         ("align", ["data.degradation=none"], "data.degradation=none makes no LR"),
         ("distill", ["loss={'train_decoder': True, 'perceptual': 0.0}"], "loss.train_decoder needs loss.perceptual"),
         ("distill", ["loss.adversarial.on=vgg16", "init_from.perceptual={root}/perceptual"], "perceptual is efficient"),
@@ -206,6 +215,7 @@ def test_student_of_a_teacher_with_a_prior(chain_configs):
         ("distill", ["init_from.pvar={root}/vqgan/model"], "is a vqgan checkpoint; it must be"),
         ("var", ["model.vocab_size=32"], "model.vocab_size=32 but the tokenizer"),
         ("var", ["model.lora_rank=4"], "model.lora_rank is set by"),
+        ("var", ["model.attention=full"], "reads the codes that it is to predict"),
         ("var", ["data.crop_size=16"], "data.crop_size=16 must be the tokenizer's window, 32"),
         ("vqgan", ["init_from.first_stage={root}/vqgan/model", "model.n_embed=8"], "n_embed=64 there, 8 here"),
     ],

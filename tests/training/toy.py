@@ -53,7 +53,8 @@ class ToyTask(LossTask):
         return loss, {"mse": loss}
 
     def evaluate(self, flat: Flat, batch: dict[str, jax.Array], key: jax.Array) -> Evaluation:
-        return Evaluation(self.apply("toy", flat, batch["hr"]), {})
+        made = self.apply("toy", flat, batch["hr"])
+        return Evaluation(made, {"error": jnp.square(made - batch["hr"]).mean(axis=(1, 2, 3))})
 
     def export(self, flat: Flat) -> Export:
         return Export("vqgan", VQGANConfig(), {})  # of which only kind and configuration are looked at

@@ -110,34 +110,15 @@ class VARTrunk(nnx.Module):
         return states
 
 
-class VAR(VARTrunk):
-    """The full transformer: trunk, AdaLN and the head over the codebook."""
+class VARHead(nnx.Module):
+    """AdaLN and the head over the codebook."""
 
-    def __init__(self, cfg: VARConfig, *, dtype: DTypeLike = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
-        super().__init__(cfg, dtype=dtype, remat=remat, rngs=rngs)
+    def __init__(self, cfg: VARConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.head_norm = LayerNorm(cfg.width, eps=cfg.norm_eps, affine=False)
         width = cfg.width
         self.head_ada = None if cfg.folded else Linear(width, 2 * width, kernel_init=normal_init(cfg, 0.5), rngs=rngs)
         self.head_gss = nnx.Param(jnp.zeros((2, width), jnp.float32)) if cfg.folded else None
         self.head = Linear(cfg.width, cfg.vocab_size, kernel_init=normal_init(cfg, 0.02), dtype=dtype, rngs=rngs)
-
-    def __call__(
-        self,
-        label: Int[Array, " _"] | None,
-        x_in: Float[Array, "b m z"],
-        *,
-        dropout_key: PRNGKeyArray | None = None,
-        class_dropout: float = 0.1,
-    ) -> Float32[Array, "b n vocab"]:
-        """Teacher-forced logits (b, L, vocab), float32; arguments as `hidden_states`.
-
-        With `dropout_key` each label becomes the null class with probability `class_dropout`.
-        """
-        if dropout_key is not None and label is not None:
-            dropped = jax.random.bernoulli(dropout_key, class_dropout, label.shape)
-            label = jnp.where(dropped, self.cfg.num_classes, label)
-        (hidden,) = self.hidden_states(label, x_in, [self.cfg.depth])
-        return self.logits(hidden, self.condition(label))
 
     def logits(self, hidden: Tokens, cond: Float[Array, "_ width"] | None) -> Float32[Array, "b n vocab"]:
         """Head over the last block's output, (b, n, width) -> (b, n, vocab), float32."""
@@ -148,6 +129,19 @@ class VAR(VARTrunk):
             scale_shift = self.head_gss[...][None]
         scale, shift = scale_shift.transpose(1, 0, 2)[:, :, None]
         return self.head(self.head_norm(hidden) * (1 + scale) + shift).astype(jnp.float32)
+
+
+class VAR(VARTrunk, VARHead):
+    """The full transformer: trunk and head."""
+
+    def __init__(self, cfg: VARConfig, *, dtype: DTypeLike = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
+        VARTrunk.__init__(self, cfg, dtype=dtype, remat=remat, rngs=rngs)
+        VARHead.__init__(self, cfg, dtype=dtype, rngs=rngs)
+
+    def __call__(self, label: Int[Array, " _"] | None, x_in: Float[Array, "b m z"]) -> Float32[Array, "b n vocab"]:
+        """Teacher-forced logits (b, L, vocab), float32; arguments as `hidden_states`."""
+        (hidden,) = self.hidden_states(label, x_in, [self.cfg.depth])
+        return self.logits(hidden, self.condition(label))
 
     def generate(
         self,

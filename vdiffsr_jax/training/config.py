@@ -116,7 +116,7 @@ class CheckpointConfig:
 class InitFrom:
     """Checkpoints of networks that are frozen here or that training starts from: directories, or names as --ckpt takes.
 
-    first_stage: kind vqgan or vdiffsr. denoiser: swin_unet or vdiffsr. teacher: vdiffsr, frozen. tokenizer:
+    first_stage: kind vqgan or vdiffsr. denoiser: swin_unet or vdiffsr. teacher: as denoiser, frozen. tokenizer:
     var_tokenizer. var: var. pvar: pvar or vdiffsr, instead of tokenizer and var. perceptual: perceptual.
     """
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from vdiffsr_jax.config import ConfigError, to_dict
+from vdiffsr_jax.config import ConfigError, first_line, to_dict
 from vdiffsr_jax.photos import sheet
 from vdiffsr_jax.training import feed, named, tasks
 from vdiffsr_jax.training.config import TrainConfig, check_batch
@@ -74,7 +74,7 @@ class Run:
         self.measures = named.load(cfg) if cfg.eval.every else []
         self.pairs = self._pairs(open_pairs) if cfg.eval.every and cfg.eval.pairs else None
         self.best_metric = cfg.eval.best or self.task.best
-        self.rising = self.best_metric in self.task.rising or named.rising(self.best_metric)
+        self.rising = self.task.is_rising(self.best_metric) or named.rising(self.best_metric)
         self.best: float | None = None
         self.key = jax.random.key(cfg.seed)
         with contextlib.ExitStack() as opened:  # closed again if anything below is refused
@@ -108,6 +108,8 @@ class Run:
     def _start(self) -> tuple[TrainState, Flat]:
         """State and frozen parameters: fresh, or from the newest checkpoint."""
         flat = self.task.load(jax.random.fold_in(self.key, 1), self._placement)
+        for note in self.task.notes:
+            self.log.say(note)
         params = {name: p for name, p in flat.items() if self.task.trainable(name)}
         frozen = {name: p for name, p in flat.items() if name not in params}
         if not params:
@@ -158,6 +160,8 @@ class Run:
     def _held_out(self) -> HeldOut:
         held_out = HeldOut(self.task, self.layout, jax.random.key(0), self.measures, self.pairs)
         known, best = held_out.metrics(self.task.abstract()), self.cfg.eval.best
+        if best.startswith(("lr_", "bicubic_")):
+            raise ConfigError(f"eval.best={best!r} judges the LR photo, which no training changes")
         if best and best not in known:
             raise ConfigError(f"eval.best={best!r} is not measured; known here: {', '.join(known)}")
         return held_out
@@ -173,18 +177,20 @@ class Run:
         """
         with contextlib.closing(self):
             trace = Trace(self.workdir / "profile", self.profile)
-            with Stop(self.deadline) as stop, self.log.keeping_traces(), contextlib.closing(trace):
-                step = self._train(stop, trace)
-            interrupted = step < self.cfg.steps
-            self._save(step, None, force=True)
-            if not interrupted:
-                self._export(self.workdir / "model")
+            with self.log.keeping_traces():
+                with Stop(self.deadline) as stop, contextlib.closing(trace):
+                    step, measured = self._train(stop, trace)
+                interrupted = step < self.cfg.steps
+                self._save(step, measured, force=True)
+                if not interrupted:
+                    self._export(self.workdir / "model")
             note = f"stopped at step {step}; the same command continues" if interrupted else f"done, step {step}"
             self.log.say(note)
         return Outcome(step, interrupted)
 
-    def _train(self, stop: Stop, trace: Trace) -> int:
-        step, first = int(self.state.step), True
+    def _train(self, stop: Stop, trace: Trace) -> tuple[int, dict[str, float] | None]:
+        """The last step done, and what was measured after it."""
+        step, first, measured = int(self.state.step), True, None
         if 0 < trace.first <= step:
             self.log.say(f"nothing is profiled: step {trace.first} lies behind, this run goes on after step {step}")
         self.watch.begin(self.workdir.name, step, self.cfg.steps)
@@ -208,22 +214,24 @@ class Run:
             cfg, first = self.cfg, False
             if step % cfg.log_every == 0 or step == cfg.steps:
                 self._report(step, window)
-            measured = None
+            measured, before = None, self.best
             if self.held_out and (step % cfg.eval.every == 0 or step == cfg.steps):
                 window.flush()
                 measured = self._evaluate(step)
                 window.reset()
-            if self.checkpoints.manager.should_save(step):
+            better = bool(cfg.checkpoint.keep_best) and self.best != before
+            if better or self.checkpoints.manager.should_save(step):
                 window.flush()  # nothing that is not finite is ever saved
-                self._save(step, measured)
+                self._save(step, measured, force=better)
             self.watch.alive(step)
         window.flush()
         self.watch.rest()
-        return step
+        return step, measured
 
     def _fix(self, steps: int) -> None:
         """The number of steps, once it is known."""
-        self.cfg = with_steps(self.cfg, steps)
+        assert self.timer is not None
+        self.cfg = with_steps(self.timer.cfg, steps)
         self.rates = rates(self.cfg.optimizer, steps)
         record(self.workdir, self.cfg)
         self.log.say(f"{steps} steps fit into this run's time")
@@ -232,9 +240,8 @@ class Run:
         """One step of the state; the first compiles, unless that is done or under way."""
         args = (self.state, self.frozen, batch, self.key, jnp.asarray(self.rates[step]))
         if self.program is None:
-            ready = self.ahead.result() if self.ahead else None
-            # What was promised may come untrained: its learning rates are then others than those compiled.
-            if ready is None or ready.groups != self.groups:
+            ready = self._compiled_ahead()
+            if ready is None:
                 traced = self.train_step.trace(*args)
                 ready = Compiled(traced, traced.lower().compile(), self.groups)
             self.program, traced = ready.program, ready.traced
@@ -243,6 +250,15 @@ class Run:
         metrics: Metrics
         self.state, metrics = self.program(*args)
         return metrics
+
+    def _compiled_ahead(self) -> Compiled | None:
+        """The step, if it was compiled ahead and is this run's: what was promised trained may have come untrained."""
+        try:
+            ready = self.ahead.result() if self.ahead else None
+        except Exception as error:  # noqa: BLE001  (a help, without which the run goes as well)
+            self.log.say(f"the step was not compiled ahead and is now: {first_line(error)}")
+            return None
+        return ready if ready and ready.groups == self.groups else None
 
     def _without_remat(self) -> jax.stages.Wrapped:
         """The step as it would be with memory for everything; only traced, never compiled."""

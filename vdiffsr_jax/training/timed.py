@@ -26,12 +26,13 @@ class Timer:
 
     What is timed is the second half of the first steps: the program is compiled in the first, and a GPU's next ones are
     several times slower than those after (libraries are loaded, graphs recorded). All lie in the warm-up, whose rates
-    do not depend on the number of all steps: so the run repeats exactly with the number alone. They are counted from
-    the run's own first step, however often it is broken off among them.
+    do not depend on the number of all steps: so the run repeats exactly with the number alone, if it has a warm-up.
+    They are counted from the run's own first step, however often it is broken off among them. `cfg`: as it was given,
+    before any number of steps.
     """
 
     def __init__(self, seconds: float, cfg: TrainConfig, decided: Callable[[int], None]):
-        self.end = time.monotonic() + seconds
+        self.cfg, self.end = cfg, time.monotonic() + seconds
         self.probe = max(2, min(PROBE, cfg.optimizer.warmup + 1))
         self.decided = decided
         self.began: int | None = None

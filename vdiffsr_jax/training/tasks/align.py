@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32
 
-from vdiffsr_jax.config import PriorConfig
-from vdiffsr_jax.models.build import build
+from vdiffsr_jax.config import PriorConfig, VARConfig
+from vdiffsr_jax.models.build import Params, build, flatten
 from vdiffsr_jax.models.layers import Linear
 from vdiffsr_jax.models.prior import Pyramid, prior_class
 from vdiffsr_jax.models.pyramid_var import PyramidVAR
-from vdiffsr_jax.models.var import VAR
+from vdiffsr_jax.models.var import VARHead
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
 from vdiffsr_jax.ops.resize import area
 from vdiffsr_jax.training.config import TrainConfig
@@ -37,6 +39,18 @@ class LinearReader(nnx.Module):
     def __call__(self, pyramid: Pyramid) -> list[jax.Array]:
         """One (b, p_k, p_k, dim) per level -> one (b, p_k, p_k, z)."""
         return [linear(p) for linear, p in zip(self.level, pyramid, strict=True)]
+
+
+class NullHead(VARHead):
+    """VAR's head for the null class, without the blocks below it: these are the prior's."""
+
+    def __init__(self, cfg: VARConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        super().__init__(cfg, dtype=dtype, rngs=rngs)
+        self.class_embed = nnx.Param(jnp.zeros((cfg.num_classes + 1, cfg.width), jnp.float32))
+
+    def __call__(self, hidden: Float[Array, "b n width"]) -> Float32[Array, "b n vocab"]:
+        """The last block's output -> logits."""
+        return self.logits(hidden, self.class_embed[...][-1:])
 
 
 def level_means(values: jax.Array, patch_nums: Sequence[int]) -> list[jax.Array]:
@@ -74,6 +88,10 @@ class AlignTask(LossTask[PriorConfig, AlignLoss]):
         refuse_if(prior_class(prior) is not PyramidVAR, f"task align is for model.kind=var, not {prior.kind}")
         refuse_if(prior.train == "none", "task align with model.train=none trains nothing; take adapter, lora or full")
         refuse_if(
+            prior.train == "adapter" and self.weights.cross_entropy > 0,
+            "loss.cross_entropy trains VAR, of which model.train=adapter trains nothing: set it to 0, or take lora",
+        )
+        refuse_if(
             prior.mode == "shuffled", "task align needs each window's own codes: model.mode=shuffled is a control"
         )
         refuse_if(prior.tap_layers[-1] != prior.var.depth,
@@ -84,21 +102,26 @@ class AlignTask(LossTask[PriorConfig, AlignLoss]):
         self.networks = {
             "pvar": build(PyramidVAR, prior, dtype=self.dtype, remat=cfg.remat),
             "reader": build(LinearReader, prior),
-            "var": build(VAR, prior.var, dtype=self.dtype),
+            "head": build(NullHead, prior.var, dtype=self.dtype),
             "tokenizer": build(VARTokenizer, prior.tokenizer, dtype=self.dtype),
         }
+        self.shared = {"pvar/tokenizer/": "tokenizer/"}
 
     def load(self, key: jax.Array, placement: Placement) -> Flat:
         start, self._prior_key = self.cfg.init_from, jax.random.fold_in(key, 0)
         parts = {p: sources.read_tree(p, str(getattr(start, p)), p, placement) for p in PyramidVAR.parts}
-        flat = prefixed("pvar", PyramidVAR.assemble(parts, self.prior, self._prior_key))
-        flat |= prefixed("var", parts["var"]) | prefixed("tokenizer", parts["tokenizer"])
+        flat = self._pvar(parts) | prefixed("tokenizer", parts["tokenizer"])
+        flat |= prefixed("head", self.networks["head"].pick(flatten(parts["var"]), "VAR's head"))
         flat = {name: p.astype(self.stored(name)) for name, p in flat.items()}
         return placed(placement, flat) | self.fresh("reader", jax.random.fold_in(key, 1), placement)
 
     def originals(self) -> Flat:
         parts = {p: sources.lazily(p, getattr(self.cfg.init_from, p)) for p in PyramidVAR.parts}
-        return prefixed("pvar", PyramidVAR.assemble(parts, self.prior, self._prior_key))
+        return self._pvar(parts) | prefixed("tokenizer", parts["tokenizer"])
+
+    def _pvar(self, parts: Mapping[str, Params]) -> Flat:
+        flat = prefixed("pvar", PyramidVAR.assemble(parts, self.prior, self._prior_key))
+        return {name: p for name, p in flat.items() if self.name_in_flat(name) == name}
 
     def trainable(self, name: str) -> bool:
         network, _, path = name.partition("/")
@@ -121,9 +144,7 @@ class AlignTask(LossTask[PriorConfig, AlignLoss]):
     def _predict(self, flat: Flat, tokens: list[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
         """Logits (b, L, vocab) and f_hat read at each level, from the LR's codes."""
         pyramid, hidden = self.method("pvar", PyramidVAR.read)(flat, tokens)
-        null = jnp.array([self.prior.var.num_classes], jnp.int32)
-        cond = self.method("var", VAR.condition)(flat, null)
-        return self.method("var", VAR.logits)(flat, hidden, cond), self.apply("reader", flat, pyramid)
+        return self.apply("head", flat, hidden), self.apply("reader", flat, pyramid)
 
     def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Metrics]:
         wanted = self._tokens(flat, batch["hr"])

@@ -61,7 +61,7 @@ class AutoencoderTask(Task[M, A]):
 
     def __init__(self, cfg: TrainConfig):
         super().__init__(cfg)
-        refuse_if(cfg.remat != "none", f"remat is for var, teacher and distill; task {cfg.task} does not have it")
+        refuse_if(cfg.remat != "none", f"remat is for var, align, teacher and distill, not for task {cfg.task}")
         halvings = 2 ** (self.weights.l1_levels - 1)
         refuse_if(cfg.data.crop_size % halvings > 0, f"data.crop_size={cfg.data.crop_size} must divide by {halvings}, "
                f"to be halved for loss.l1_levels={self.weights.l1_levels}")  # fmt: skip

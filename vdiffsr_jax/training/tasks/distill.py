@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from vdiffsr_jax.config import ConfigError, VDiffSRConfig, check_choice
 from vdiffsr_jax.diffusion import losses, sampler
 from vdiffsr_jax.models import vqgan
 from vdiffsr_jax.models.assembled import Assembled, Denoise, assemble
-from vdiffsr_jax.models.build import Network, Params, build
+from vdiffsr_jax.models.build import Network, build
 from vdiffsr_jax.models.patch_gan import FeatureGAN, PatchGAN
 from vdiffsr_jax.models.perceptual import VGG16
 from vdiffsr_jax.training.adversarial import AdversarialConfig, discriminator_loss, generator_loss
@@ -24,6 +23,7 @@ from vdiffsr_jax.training.tasks import sources
 from vdiffsr_jax.training.tasks.perceptual import Perceptual
 from vdiffsr_jax.training.tasks.restorer import RestorerTask, read_window, source_config
 from vdiffsr_jax.training.tasks.task import Evaluation, Placement, refuse_if, upsampled
+from vdiffsr_jax.weights import storage
 
 # This task's name of a teacher's network -> the item of the assembled model.
 TEACHER = {"teacher": "denoiser", "teacher_pvar": "pvar"}
@@ -100,8 +100,8 @@ class DistillTask(RestorerTask[DistillLoss]):
             self.teacher_model = assemble(self.teacher, dtype=self.dtype)
             have = self.teacher_model.networks
             self.networks |= {name: have[item] for name, item in TEACHER.items() if item in have}
-        # With the teacher's own tokenizer the compiler finds the tokens of both once.
-        self.one_tokenizer = "teacher_pvar" in self.networks and self._prior_is_the_teachers()
+        if "teacher_pvar" in self.networks and self._prior_is_the_teachers():  # the compiler finds its tokens once
+            self.shared = {"teacher_pvar/tokenizer/": "pvar/tokenizer/"}
         self.game = self.weights.adversarial
         looks_through_vgg = bool(self.game.weight) and self.game.on == "vgg16"
         self.perceptual = Perceptual(cfg) if self.weights.perceptual or looks_through_vgg else None
@@ -136,24 +136,11 @@ class DistillTask(RestorerTask[DistillLoss]):
     def _prior_is_the_teachers(self) -> bool:
         if self.model.prior is None:
             return False
-        whole = self._trained_prior()
-        return whole is not None and whole[1] == self.cfg.init_from.teacher
-
-    def abstract(self) -> dict[str, jax.ShapeDtypeStruct]:
-        return {name: shape for name, shape in super().abstract().items() if self._kept(name)}
-
-    def tree(self, network: str, flat: Mapping[str, Any]) -> Params:
-        if self.one_tokenizer and network == "teacher_pvar":
-            flat = {**flat, **{f"teacher_{name}": flat[name] for name in flat if name.startswith("pvar/tokenizer/")}}
-        return super().tree(network, flat)
-
-    def _kept(self, name: str) -> bool:
-        return not (self.one_tokenizer and name.startswith("teacher_pvar/tokenizer/"))
+        whole, teacher = self._trained_prior(), self.cfg.init_from.teacher
+        return whole is not None and teacher is not None and storage.place(whole[1]) == storage.place(teacher)
 
     def load(self, key: jax.Array, placement: Placement) -> Flat:
         directory = str(self.cfg.init_from.teacher)
-        if self.teacher:
-            sources.check_latents(directory, str(self.cfg.init_from.first_stage))
         flat = super().load(key, placement)
         if self.teacher_model:
             plain = sources.network_in("teacher", directory)[0] == "swin_unet"
@@ -161,7 +148,7 @@ class DistillTask(RestorerTask[DistillLoss]):
             flat |= sources.read("teacher", directory, network, placement, dtype=self.stored)
         if "teacher_pvar" in self.networks:
             theirs = sources.read("teacher", directory, "teacher_pvar", placement, item="pvar", dtype=self.stored)
-            flat |= {name: p for name, p in theirs.items() if self._kept(name)}
+            flat |= {name: p for name, p in theirs.items() if self.name_in_flat(name) == name}
         if "discriminator" in self.networks:
             flat |= self.fresh("discriminator", jax.random.fold_in(key, 2), placement)
         return flat | (self.perceptual.load(placement, self.stored) if self.perceptual else {})

@@ -5,11 +5,12 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Collection
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vdiffsr_jax.config import PriorConfig, VDiffSRConfig
+from vdiffsr_jax.config import PriorConfig, VDiffSRConfig, to_dict
 from vdiffsr_jax.diffusion import schedule
 from vdiffsr_jax.models.assembled import Denoise, Items, assemble
 from vdiffsr_jax.models.build import flatten
@@ -57,6 +58,18 @@ def _as_used(found: PriorConfig, prior: PriorConfig) -> PriorConfig:
 
 def _fits(found: PriorConfig, prior: PriorConfig) -> bool:
     return _as_used(found, prior) == prior
+
+
+def _unit_settings(model: VDiffSRConfig) -> dict[str, Any]:
+    """What the parameters of CoGU and CSPA depend on; `cspa.levels` is not among it."""
+    assert model.prior is not None
+    cspa = to_dict(dataclasses.replace(model.cspa, levels=()))
+    return {
+        "model.cogu": model.cogu,
+        **{f"model.cspa.{name}": value for name, value in cspa.items()},
+        "model.prior.dim": model.prior.dim,
+        "model.prior.tokenizer.patch_nums": model.prior.tokenizer.patch_nums,
+    }
 
 
 class RestorerTask(LossTask[VDiffSRConfig, L]):
@@ -131,6 +144,8 @@ class RestorerTask(LossTask[VDiffSRConfig, L]):
     def load(self, key: jax.Array, placement: Placement) -> Flat:
         keys = [jax.random.fold_in(key, i) for i in range(2)]
         first_stage = str(self.cfg.init_from.first_stage)
+        for flag, _ in self.restorers():
+            sources.check_latents(flag, str(getattr(self.cfg.init_from, flag)), first_stage)
         flat = sources.read("first_stage", first_stage, "first_stage", placement, dtype=self.stored)
         flat |= self._load_denoiser(keys[0], placement)
         if self.model.prior is not None:
@@ -146,6 +161,8 @@ class RestorerTask(LossTask[VDiffSRConfig, L]):
         unet = params.get("unet", params)
         if not self._keeps_units():
             params = from_unet(unet, self.model, key)
+            if self.start.prior is not None and self.model.prior is not None:
+                self.notes += (self._why_fresh(directory),)
         self._units_trained = self._keeps_units() and any(
             bool(jnp.any(leaf != 0)) for name, leaf in flatten(params).items() if "/w_o/" in name
         )
@@ -157,10 +174,16 @@ class RestorerTask(LossTask[VDiffSRConfig, L]):
             return False
         if self.model.prior.mode == "random_weights":  # the control's units have never read anything else
             return False
-        units = [
-            (c.cogu, c.cspa, c.prior and (c.prior.dim, c.prior.tokenizer.patch_nums)) for c in (self.start, self.model)
-        ]
-        return units[0] == units[1]
+        return _unit_settings(self.start) == _unit_settings(self.model)
+
+    def _why_fresh(self, directory: str) -> str:
+        assert self.start is not None
+        there, here = _unit_settings(self.start), _unit_settings(self.model)
+        other = [f"{name}={there[name]} there, {here[name]} here" for name in there if there[name] != here[name]]
+        return (
+            f"init_from.{self.start_flag}={directory}: its CoGU and CSPA are left there, new ones are trained "
+            f"({'; '.join(other) or 'model.prior.mode=random_weights'})"
+        )
 
     def _load_prior(self, key: jax.Array, placement: Placement) -> Flat:
         start, prior = self.cfg.init_from, self.model.prior

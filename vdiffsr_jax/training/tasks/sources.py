@@ -17,7 +17,7 @@ from vdiffsr_jax.models.build import Params, flatten
 from vdiffsr_jax.models.vqgan import DECODER
 from vdiffsr_jax.training.optim import Flat
 from vdiffsr_jax.training.tasks.task import Placement, prefixed
-from vdiffsr_jax.weights import checkpoint
+from vdiffsr_jax.weights import checkpoint, storage
 
 Dtypes = Callable[[str], jnp.dtype]  # a parameter's name -> what it is kept in
 # {directory: (kind, configuration)} of checkpoints that a run still makes, for whoever prepares the run after it.
@@ -27,7 +27,7 @@ _PROMISED: ContextVar[Mapping[str, tuple[str, Any]]] = ContextVar("promised", de
 @contextlib.contextmanager
 def promised(checkpoints: Mapping[str, tuple[str, Any]]) -> Iterator[None]:
     """Within it `network_in` takes these checkpoints, {directory: (kind, configuration)}, as if they were there."""
-    token = _PROMISED.set(checkpoints)
+    token = _PROMISED.set({str(storage.place(directory)): made for directory, made in checkpoints.items()})
     try:
         yield
     finally:
@@ -42,7 +42,7 @@ def network_in(flag: str, directory: str | None) -> tuple[str, str, Any]:
     accepted = kinds.accepted(flag)
     if directory is None:
         raise ConfigError(f"init_from.{flag} is needed: the directory of a {' or '.join(accepted)} checkpoint")
-    promise = _PROMISED.get().get(str(directory))
+    promise = _PROMISED.get().get(str(storage.place(directory)))
     kind, config = promise or checkpoint.read_config(directory)[:2]
     if kind not in accepted:
         raise ConfigError(f"init_from.{flag}={directory} is a {kind} checkpoint; it must be {' or '.join(accepted)}")
@@ -60,25 +60,25 @@ def check_settings(flag: str, have: Any, want: Any, where: str) -> None:
         raise ConfigError(f"init_from.{flag} does not fit {where}: {'; '.join(wrong)}")
 
 
-def check_latents(teacher: str, directory: str) -> None:
-    """Compare the teacher's own first stage, if it has one, with the run's as they are stored, before any rounding.
+def check_latents(flag: str, restorer: str, directory: str) -> None:
+    """Compare a model's own first stage, if it has one, with the run's as they are stored, before any rounding.
 
-    Raises: ConfigError if encoder or codebook differ: the teacher would be asked about latents it never saw.
+    Raises: ConfigError if encoder or codebook differ: its denoiser would be asked about latents it never saw.
     """
-    kind, config, _ = checkpoint.read_config(teacher)
-    if teacher == directory or "first_stage" not in kinds.item_names(kind, config):
+    kind, config, _ = checkpoint.read_config(restorer)
+    if storage.place(restorer) == storage.place(directory) or "first_stage" not in kinds.item_names(kind, config):
         return
     item = network_in("first_stage", directory)[1]
     theirs, ours = (
         {name: leaf for name, leaf in flatten(checkpoint.load_lazily(*place)).items() if not name.startswith(DECODER)}
-        for place in ((teacher, "first_stage"), (directory, item))
+        for place in ((restorer, "first_stage"), (directory, item))
     )
     for name in sorted(theirs.keys() | ours.keys()):
         if name in theirs and name in ours and np.array_equal(theirs[name].read(), ours[name].read()):
             continue
         raise ConfigError(
-            f"init_from.teacher={teacher}: its first stage is not that of init_from.first_stage: {name} differs; "
-            f"set init_from.first_stage={teacher}"
+            f"init_from.{flag}={restorer}: its first stage is not that of init_from.first_stage: {name} differs; "
+            f"set init_from.first_stage={restorer}"
         )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 import jax
@@ -47,9 +49,11 @@ class Task(abc.ABC, Generic[M, L]):
     """One network's training. Making one checks the configuration and uses no device.
 
     `model_config` M, `loss_config` L: the dataclasses of cfg.model and cfg.loss. `networks`: every network by name.
-    Parameters are one flat dict, {"network/path": array}, of which `trainable` says what is trained. `best`: the metric
-    that decides by default, `rising` those of which more is better. `sampling_steps`: of what it exports, if that makes
-    pictures of LR pictures alone, else 0. `after_update`: as in `step.make_train_step`.
+    Parameters are one flat dict, {"network/path": array}, of which `trainable` says what is trained. `shared`: where
+    two networks have parameters in common, the beginning of one's names -> that of the others', which alone are in the
+    dict. `best`: the metric that decides by default, `rising` those of which more is better, at single levels too
+    (`accuracy_16`). `sampling_steps`: of what it exports, if that makes pictures of LR pictures alone, else 0.
+    `after_update`: as in `step.make_train_step`. `notes`: what `load` saw that a person should know.
     """
 
     model_config: ClassVar[type[Dataclass]]
@@ -58,6 +62,8 @@ class Task(abc.ABC, Generic[M, L]):
     best = "psnr_y"
     rising = ("psnr_y", "accuracy")
     sampling_steps = 0
+    shared: Mapping[str, str] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
     after_update: AfterUpdate | None = None
 
     def __init__(self, cfg: TrainConfig):
@@ -68,6 +74,10 @@ class Task(abc.ABC, Generic[M, L]):
     @abc.abstractmethod
     def load(self, key: jax.Array, placement: Placement) -> Flat:
         """All parameters: from the checkpoints of `init_from`, or fresh from `key`."""
+
+    def is_rising(self, metric: str) -> bool:
+        """Whether more of it is better."""
+        return re.sub(r"_\d+$", "", metric) in self.rising
 
     def trainable(self, name: str) -> bool:
         """Whether the parameter is trained."""
@@ -116,13 +126,21 @@ class Task(abc.ABC, Generic[M, L]):
         for network, built in self.networks.items():
             for path, leaf in flatten(built.abstract).items():
                 name = f"{network}/{path}"
-                shapes[name] = jax.ShapeDtypeStruct(leaf.shape, self.stored(name))
+                if self.name_in_flat(name) == name:
+                    shapes[name] = jax.ShapeDtypeStruct(leaf.shape, self.stored(name))
         return shapes
+
+    def name_in_flat(self, name: str) -> str:
+        """The parameter's own name, or that of the one which it shares."""
+        for prefix, other in self.shared.items():
+            if name.startswith(prefix):
+                return other + name.removeprefix(prefix)
+        return name
 
     def tree(self, network: str, flat: Mapping[str, Any]) -> Params:
         """One network's parameters as the tree that its `apply` takes."""
         like = self.networks[network].abstract
-        return unflatten({path: flat[f"{network}/{path}"] for path in flatten(like)}, like)
+        return unflatten({path: flat[self.name_in_flat(f"{network}/{path}")] for path in flatten(like)}, like)
 
     def apply(self, network: str, flat: Flat, *args: Any, **kwargs: Any) -> Any:
         """Run one network on its part of `flat`."""

@@ -24,17 +24,15 @@ from vdiffsr_jax.training.tasks.task import Evaluation, Export, LossTask, Placem
 class VARLoss:
     """Next-scale cross-entropy."""
 
-    class_dropout: float = 0.1
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("class_dropout", "label_smoothing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"loss.{name}={getattr(self, name)} must lie in 0..1")
+        if not 0 <= self.label_smoothing <= 1:
+            raise ConfigError(f"loss.label_smoothing={self.label_smoothing} must lie in 0..1")
 
 
 class VARTask(LossTask[VARConfig, VARLoss]):
-    """Cross-entropy of every level's tokens given all coarser levels; images without a label have the null class.
+    """Cross-entropy of every level's tokens given all coarser levels; every image has the null class.
 
     Source: Visual Autoregressive Modeling (arXiv:2404.02905), eq. 5.
     """
@@ -56,6 +54,11 @@ class VARTask(LossTask[VARConfig, VARLoss]):
         window, crop = tokenizer.window_size, cfg.data.crop_size
         refuse_if(crop != window, f"data.crop_size={crop} must be the tokenizer's window, {window}")
         refuse_if(model.folded, "model.folded=True is for inference only")
+        refuse_if(
+            model.attention == "full",
+            "model.attention=full reads the codes that it is to predict, in the next level's input; causal is for "
+            "training VAR, full for model.prior.attention",
+        )
         refuse_if(
             bool(model.lora_rank), "model.lora_rank is set by model.prior.lora_rank of teacher and distill; here 0"
         )
@@ -80,19 +83,16 @@ class VARTask(LossTask[VARConfig, VARLoss]):
         f = self.method("tokenizer", VARTokenizer.encode)(flat, image)
         return self.method("tokenizer", VARTokenizer.tokens)(flat, f)
 
-    def _predict(self, flat: Flat, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def _predict(self, flat: Flat, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Logits (b, L, vocab) and target tokens (b, L)."""
         hr = batch["hr"]
         target = self._tokens(flat, hr)
         x_in = jax.lax.stop_gradient(self.method("tokenizer", VARTokenizer.var_input_and_f_hat)(flat, target)[0])
         null = jnp.full(hr.shape[:1], self.model.num_classes, jnp.int32)
-        label = batch.get("label", null)
-        dropout = self.weights.class_dropout
-        logits = self.apply("var", flat, label, x_in, dropout_key=key, class_dropout=dropout)
-        return logits, jnp.concatenate(target, axis=1)
+        return self.apply("var", flat, null, x_in), jnp.concatenate(target, axis=1)
 
     def loss(self, flat: Flat, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Metrics]:
-        logits, target = self._predict(flat, batch, key)
+        logits, target = self._predict(flat, batch)
         vocab, smoothing = self.model.vocab_size, self.weights.label_smoothing
         wanted = optax.smooth_labels(jax.nn.one_hot(target, vocab), smoothing)
         accuracy = (logits.argmax(axis=-1) == target).mean()
@@ -100,7 +100,7 @@ class VARTask(LossTask[VARConfig, VARLoss]):
 
     def evaluate(self, flat: Flat, batch: Batch, key: jax.Array) -> Evaluation:
         """The image of the likeliest token everywhere, given the true coarser levels; entropy per level too."""
-        logits, target = self._predict(flat, batch, None)
+        logits, target = self._predict(flat, batch)
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits, target)
         likeliest = logits.argmax(axis=-1)
         edges = np.cumsum([p * p for p in self.model.patch_nums])[:-1]

@@ -135,6 +135,24 @@ def test_a_prior_from_its_parts_is_unrounded_with_what_was_drawn_for_it(parts, t
         assert (whole[name] != whole[name].astype(jnp.bfloat16)).any(), name
 
 
+def test_an_aligned_prior_holds_its_parts_bytes(parts):
+    """Its tokenizer is there once, for the codes of both photos and for the checkpoint."""
+    model = dataclasses.replace(PRIOR, taps=(PRIOR.var.depth,))
+    settings = {"task": "align", "dtype": "bfloat16", "frozen_dtype": "bfloat16", "model": to_dict(model)}
+    data = {"synthetic_fraction": 1.0, "crop_size": PRIOR.tokenizer.window_size, "degradation": "bicubic"}
+    start = {name: str(path) for name, path in parts.items()}
+    task = tasks.make(parse_train(settings | {"data": data, "init_from": start}))
+    flat = load(task)
+    assert flat["tokenizer/encoder/conv_in/kernel"].dtype == jnp.bfloat16
+    exported = flatten(task.export(task.unrounded(flat)).items["pvar"])
+    for part, path in parts.items():
+        for name, array in flatten(checkpoint.load_model(path).items).items():
+            name = f"{part}/{name.partition('/')[2]}"
+            if name in exported:
+                np.testing.assert_array_equal(exported[name], array, err_msg=name)
+    assert {"tokenizer", "var"} <= {name.partition("/")[0] for name in exported}
+
+
 def test_it_is_for_computing_in_bfloat16(teacher):
     with pytest.raises(ConfigError, match="frozen_dtype=bfloat16 needs dtype=bfloat16"):
         student(teacher, "bfloat16", dtype="float32")

@@ -16,9 +16,12 @@ from tests.sampling.conftest import tiny_config
 from tests.training import tiny
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.assembled import assemble
+from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.clip_iqa import CLIPIQAConfig
 from vdiffsr_jax.models.musiq import MUSIQConfig
 from vdiffsr_jax.models.perceptual import BACKBONES
+from vdiffsr_jax.models.var_tokenizer import VARTokenizer
+from vdiffsr_jax.models.vqgan import VQGAN
 from vdiffsr_jax.sampling.tile_program import noise_fields, upscale_tiles
 from vdiffsr_jax.training import sequence, tasks
 from vdiffsr_jax.training.abstract import trace_step
@@ -84,6 +87,18 @@ def test_sampling_in_float32_rounds_no_product():
 
     eps = image(2, noise_fields(2, "ancestral"), 16, 16, 3)
     assert not rounded(jax.jit(run).trace(items, image(2, 16, 16, 3), eps))
+
+
+def test_codes_are_searched_in_all_digits_in_bfloat16_too():
+    """Of the first stage and of VAR's tokenizer, whose levels each depend on the codes of the one before."""
+    config = tiny_config()
+    assert config.prior is not None
+    tokenizer, side = config.prior.tokenizer, config.prior.tokenizer.patch_nums[-1]
+    codes = build(VQGAN, config.first_stage, dtype=jnp.bfloat16), build(VARTokenizer, tokenizer, dtype=jnp.bfloat16)
+    first_stage = jax.jit(codes[0].method(VQGAN.quantize)).trace(codes[0].abstract, image(1, 16, 16, 3))
+    assert not rounded(first_stage)
+    levels = jax.jit(codes[1].method(VARTokenizer.tokens))
+    assert not rounded(levels.trace(codes[1].abstract, image(1, side, side, tokenizer.z_channels)))
 
 
 JUDGES: dict[str, tuple[str, Any, int]] = {

@@ -59,16 +59,17 @@ class Line:
         return f"  {self.name:<72} {self.deviation:>12} {self.tolerance:>18}  {self.verdict}"
 
 
-def compare(folder: Path, only: str = ".*") -> list[Line]:
+def compare(folder: Path, only: str = ".*", **options: Any) -> list[Line]:
     """Compute every reference output of `folder` whose name matches `only` and compare.
 
+    Args: options: `dtype`, which a folder of a single network computes in; float32 by default.
     Raises: FolderError if it is not a parity folder; ConversionError, ConfigError if its weights or config do not fit.
     """
     kind, io, tolerances = _read(folder)
     references = [name for name in io if not re.fullmatch(INPUTS[kind], name) and re.fullmatch(only, name)]
     wanted = {name: io[name] for name in io if name in references or re.fullmatch(INPUTS[kind], name)}
     lacking = _lacking(kind, io)
-    outputs = importlib.import_module(f"tests.parity_kinds.{kind}").outputs(folder, wanted)
+    outputs = importlib.import_module(f"tests.parity_kinds.{kind}").outputs(folder, wanted, **options)
     return [_line(name, outputs.get(name), io[name], tolerances.get(name, {}), lacking) for name in references]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -61,7 +62,7 @@ def test_when_the_time_is_over_it_ends_with_what_it_has(tmp_path):
     assert "| third | not run not finished" in run.stdout
 
 
-@pytest.mark.parametrize(("preset", "count"), [("published", 17), ("small", 8)])
+@pytest.mark.parametrize(("preset", "count"), [("published", 23), ("small", 9)])
 def test_the_rows_of_both_presets(preset, count):
     names = [row.name for row in accelerator.rows(preset)]
     assert len(set(names)) == len(names) == count
@@ -82,10 +83,16 @@ def test_the_training_row_trains(monkeypatch):
 def test_one_step_is_compiled_once_in_both_dtypes(monkeypatch):
     monkeypatch.setitem(accelerator.PRESETS, "tiny", parse(VDiffSRConfig, tiny.MODEL))
     row = accelerator.inference("tiny", "bfloat16", 1)
-    assert row["UNet, one step"] > 0
+    assert re.fullmatch(r"[\d.]+ \(TFLOP/s [\d.e-]+\)", row["UNet, one step"])
     assert row["TFLOP/s"] > 0
     assert 0 < accelerator.rounding("tiny", 1)["deviation / std"] < 2
     assert accelerator.stages.cache_info().misses == 2
+
+
+def test_a_network_in_bfloat16_is_compared_with_its_reference():
+    row = accelerator.deviation("swin_unet")
+    assert row["arrays"] > 40
+    assert 1e-4 < row["median"] < 0.1
 
 
 def test_the_control_starts_half_a_rounding_away():

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from tests.conversion.in_memory import convert
 from tests.parity_kinds import weights
@@ -19,21 +21,21 @@ from vdiffsr_jax.models.swin_unet import SwinUNet
 FIELDS = SwinUNetConfig.__dataclass_fields__
 
 
-def load(folder: Path) -> tuple[SwinUNetConfig, Network, Params]:
+def load(folder: Path, dtype: DTypeLike = jnp.float32) -> tuple[SwinUNetConfig, Network, Params]:
     """Config, network and converted parameters of a golden folder."""
     model = json.loads((folder / "config.json").read_text())["model"]
     if model.pop("cond_lq") and model["in_channels"] == model["out_channels"]:
         model["in_channels"] += 3
     cfg = parse(SwinUNetConfig, {name: value for name, value in model.items() if name in FIELDS})
-    network = build(SwinUNet, cfg)
+    network = build(SwinUNet, cfg, dtype=dtype)
     tensors = weights.load(folder)
     flat = convert(TABLE, tensors, tensors.__getitem__, flatten(network.abstract), str(folder))
     return cfg, network, unflatten(flat, network.abstract)
 
 
-def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def outputs(folder: Path, io: Mapping[str, np.ndarray], dtype: DTypeLike = jnp.float32) -> dict[str, np.ndarray]:
     """{CASE_BLOCK: output} in NCHW for every case whose inputs are in `io`; slices where the folder keeps slices."""
-    _, network, params = load(folder)
+    _, network, params = load(folder, dtype)
     result: dict[str, np.ndarray] = {}
     for case in sorted(name.removesuffix("_x") for name in io if name.endswith("_x")):
         x, lr = (np.moveaxis(io[f"{case}_{name}"], 1, -1) for name in ("x", "lq"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from tests.conversion.in_memory import convert
 from tests.parity_kinds import vqvae_multiscale, weights
@@ -18,21 +19,21 @@ from vdiffsr_jax.models.var import VAR
 from vdiffsr_jax.models.var_generate import make_generate
 
 
-def load(folder: Path) -> tuple[Network, Params]:
+def load(folder: Path, dtype: DTypeLike = jnp.float32) -> tuple[Network, Params]:
     """Network and converted parameters of the folder's transformer."""
     config = json.loads((folder / "config.json").read_text())["var"]
     tensors = weights.load(folder)
     cfg = infer_config({name: array.shape for name, array in tensors.items()}, patch_nums=config["patch_nums"])
-    network = build(VAR, cfg)
+    network = build(VAR, cfg, dtype=dtype)
     flat = convert(TABLE, tensors, tensors.__getitem__, flatten(network.abstract), str(folder))
     return network, unflatten(flat, network.abstract)
 
 
-def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def outputs(folder: Path, io: Mapping[str, np.ndarray], dtype: DTypeLike = jnp.float32) -> dict[str, np.ndarray]:
     """Every output of the teacher-forced pass (`label`, `x_in`) and of greedy generation (`ar_label`)."""
     config = json.loads((folder / "config.json").read_text())
-    network, params = load(folder)
-    tokenizer, tokenizer_params = vqvae_multiscale.load(folder, config["var"]["patch_nums"], "vae")
+    network, params = load(folder, dtype)
+    tokenizer, tokenizer_params = vqvae_multiscale.load(folder, config["var"]["patch_nums"], "vae", dtype)
 
     @jax.jit
     def forced(params: Params, label: jax.Array, x_in: jax.Array) -> tuple[list[jax.Array], jax.Array]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from tests.conversion.in_memory import convert
 from tests.parity_kinds import weights
@@ -16,17 +17,17 @@ from vdiffsr_jax.models.build import Network, Params, build, flatten, unflatten
 from vdiffsr_jax.models.vqgan import VQGAN
 
 
-def load(folder: Path) -> tuple[Network, Params]:
+def load(folder: Path, dtype: DTypeLike = jnp.float32) -> tuple[Network, Params]:
     """Network and converted parameters of a golden folder."""
     tensors = weights.load(folder)
-    network = build(VQGAN, infer_config({name: array.shape for name, array in tensors.items()}))
+    network = build(VQGAN, infer_config({name: array.shape for name, array in tensors.items()}), dtype=dtype)
     flat = convert(TABLE, tensors, tensors.__getitem__, flatten(network.abstract), str(folder))
     return network, unflatten(flat, network.abstract)
 
 
-def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def outputs(folder: Path, io: Mapping[str, np.ndarray], dtype: DTypeLike = jnp.float32) -> dict[str, np.ndarray]:
     """Every output of `img`, `z_in` and `odd_img`, NCHW; pictures that `io` does not hold are not decoded."""
-    network, params = load(folder)
+    network, params = load(folder, dtype)
     quantize = network.method(VQGAN.quantize)
 
     @jax.jit

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from tests.conversion.in_memory import convert
 from tests.parity_kinds import weights
@@ -33,19 +35,21 @@ class Tokenizer(VARTokenizer):
         return result
 
 
-def load(folder: Path, patch_nums: Sequence[int], stem: str = "weights") -> tuple[Network, Params]:
+def load(
+    folder: Path, patch_nums: Sequence[int], stem: str = "weights", dtype: DTypeLike = jnp.float32
+) -> tuple[Network, Params]:
     """Network and converted parameters of the file of weights called `stem`."""
     tensors = weights.load(folder, stem)
     cfg = infer_config({name: array.shape for name, array in tensors.items()}, patch_nums=patch_nums)
-    network = build(Tokenizer, cfg)
+    network = build(Tokenizer, cfg, dtype=dtype)
     flat = convert(TABLE, tensors, tensors.__getitem__, flatten(network.abstract), f"{folder}/{stem}")
     return network, unflatten(flat, network.abstract)
 
 
-def outputs(folder: Path, io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def outputs(folder: Path, io: Mapping[str, np.ndarray], dtype: DTypeLike = jnp.float32) -> dict[str, np.ndarray]:
     """Every output of `img`, NCHW maps and (b, n, c) tokens; what `io` does not hold is left out."""
     patch_nums = json.loads((folder / "config.json").read_text())["v_patch_nums"]
-    network, params = load(folder, patch_nums)
+    network, params = load(folder, patch_nums, dtype=dtype)
     tokens = [io[f"idx_{k}"].astype(np.int32) for k in range(len(patch_nums))]
     made = jax.jit(network.method(Tokenizer.everything))(params, np.moveaxis(io["img"], 1, -1), tokens)
     arrays = {name: np.asarray(array) for name, array in made.items() if name in io}

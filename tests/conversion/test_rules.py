@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from tests.conversion.in_memory import convert, invert
+from vdiffsr_jax.conversion import perceptual, recognise
 from vdiffsr_jax.conversion.rules import ConversionError, Drop, Rule
-from vdiffsr_jax.conversion.torch_layers import CONV, LINEAR, squeeze
+from vdiffsr_jax.conversion.torch_layers import CONV, CONV1X1, LINEAR, squeeze
 
 TABLE = [
     Rule(r"layer\.(\d)\.weight", r"layers/\1/kernel", CONV),
@@ -68,3 +71,24 @@ def test_two_names_for_one_parameter_are_refused():
     file = FILE | {"pos2": np.zeros(5)}
     with pytest.raises(ConversionError, match="already filled from pos"):
         convert([*TABLE, Rule("pos2", "pos")], file, file.__getitem__, WANT, "f.pth")
+
+
+def test_no_operation_of_any_table_drops_a_number():
+    """Of whatever shape: the engine compares only what comes out."""
+    tables = [*perceptual.TABLES.values(), *(k.table(None) for n, k in recognise.KINDS.items() if n != "perceptual")]
+    ops = {rule.op for table in tables for rule in table if isinstance(rule, Rule)}
+    assert len(ops) > 8
+    for op, rank in itertools.product(ops, range(6)):
+        for shape in itertools.product((1, 2, 3), repeat=rank):
+            numbers = np.arange(np.prod(shape)).reshape(shape)
+            try:
+                result = op.forward(numbers)
+            except (ValueError, IndexError):  # refused
+                continue
+            np.testing.assert_array_equal(np.sort(result, None), numbers.reshape(-1))
+
+
+def test_a_larger_kernel_than_the_networks_is_refused():
+    file, table = {"conv.weight": np.ones((2, 4, 3, 3))}, [Rule(r"conv\.weight", "conv/kernel", CONV1X1)]
+    with pytest.raises(ConversionError, match=r"conv\.weight: shape \(2, 4, 3, 3\) does not fit conv/kernel \(4, 2\)"):
+        convert(table, file, file.__getitem__, {"conv/kernel": np.empty((4, 2))}, "f.pth")

@@ -22,7 +22,7 @@ class ConversionError(ExpectedError, ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Op:
-    """An invertible change of layout: `forward` from PyTorch's array to ours."""
+    """An invertible change of layout: `forward` from PyTorch's array to ours, and drops no number."""
 
     forward: Callable[[np.ndarray], np.ndarray]
     inverse: Callable[[np.ndarray], np.ndarray]

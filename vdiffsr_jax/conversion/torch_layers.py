@@ -8,7 +8,7 @@ from vdiffsr_jax.conversion.rules import Op, Rule
 
 LINEAR = Op(np.transpose, np.transpose)  # (out, in) <-> (in, out)
 CONV = Op(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))  # OIHW <-> HWIO
-CONV1X1 = Op(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])  # OI11 <-> (in, out)
+CONV1X1 = Op(lambda x: x.squeeze((2, 3)).T, lambda x: x.T[:, :, None, None])  # OI11 <-> (in, out); 3x3 fits nowhere
 
 
 def squeeze(n: int) -> Op:

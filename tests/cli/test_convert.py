@@ -361,6 +361,21 @@ def test_weights_that_are_not_finite_are_refused_by_name(
     assert main([str(path), "--output", str(tmp_path / "out"), "--allow_nonfinite"]) == 0
 
 
+def test_numbers_too_large_for_the_type_they_are_written_in_are_refused(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    model = load_model(files["vqgan"].parent / "vqgan")
+    model.items["vqgan"]["codebook"] = model.items["vqgan"]["codebook"] * 0 + 1e6
+    save_model(tmp_path / "hot", model.items, kind="vqgan", config=model.config)
+    out = tmp_path / "hot.safetensors"
+    command = ["--to-torch", str(tmp_path / "hot"), "--output", str(out), "--dtype", "float16"]
+    assert main(command) == 1
+    assert "finite (NaN or infinity): quantize.embedding.weight (48 of 48 numbers)" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*command, "--allow_nonfinite"]) == 0
+    assert np.isinf(safetensors_file.read(out)["quantize.embedding.weight"].read()).all()
+
+
 def test_inspect_notes_what_conversion_would_refuse(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert main([str(VAR_FILE), "--inspect", *settings(tmp_path, {"patch_nums": [1, 2, 3, 4]})]) == 0
     assert "note: it has 3 blocks of width 64" in capsys.readouterr().out

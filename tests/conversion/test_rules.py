@@ -92,3 +92,10 @@ def test_a_larger_kernel_than_the_networks_is_refused():
     file, table = {"conv.weight": np.ones((2, 4, 3, 3))}, [Rule(r"conv\.weight", "conv/kernel", CONV1X1)]
     with pytest.raises(ConversionError, match=r"conv\.weight: shape \(2, 4, 3, 3\) does not fit conv/kernel \(4, 2\)"):
         convert(table, file, file.__getitem__, {"conv/kernel": np.empty((4, 2))}, "f.pth")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "complex64", "U3"])
+def test_only_floating_numbers_fill_a_parameter(dtype: str):
+    file = FILE | {"pos": FILE["pos"].astype(dtype), "layer.0.mask": np.zeros(3, np.int64)}
+    with pytest.raises(ConversionError, match=r"1 problems:\n  pos: is .*, needs floating numbers \(quantised\?\)"):
+        convert(TABLE, file, file.__getitem__, WANT, "f.pth")

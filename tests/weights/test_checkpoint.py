@@ -17,7 +17,7 @@ from tests.models.filled import filled
 from vdiffsr_jax.config import ConfigError, ExpectedError, VQGANConfig
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
-from vdiffsr_jax.weights import versions
+from vdiffsr_jax.weights import hub_folder, safetensors_file, versions
 from vdiffsr_jax.weights.checkpoint import CheckpointError, load_lazily, load_model, read_config, save_model
 from vdiffsr_jax.weights.lazy_array import LazyArray
 from vdiffsr_jax.weights.train_state import TrainCheckpoints
@@ -227,6 +227,21 @@ def test_a_damaged_checkpoint_is_refused_by_name(saved: Path, tmp_path: Path):
         load_model(path)
     with pytest.raises(CheckpointError, match="holds vqgan; not pvar"):
         load_model(saved, items=["pvar"])
+
+
+def test_whole_numbers_are_no_parameters(params, saved: Path, tmp_path: Path):
+    """Of a checkpoint and of the hub's folder format: what somebody has quantised."""
+    whole = params | {"codebook": (100 * params["codebook"]).astype(np.int8)}
+    save_model(tmp_path / "m", {"vqgan": whole}, kind="vqgan", config=CFG)
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    shutil.copy(saved / "config.json", hub)
+    names = hub_folder.torch_names(flatten(whole))
+    tensors = {n: hub_folder.in_torch_layout(p, LazyArray.of(flatten(whole)[p])) for n, p in names.items()}
+    safetensors_file.write(hub / "vqgan.safetensors", tensors)
+    for path in (tmp_path / "m", hub):
+        with pytest.raises(CheckpointError, match=r":\n  codebook is int8, needs floating numbers \(quantised\?\)"):
+            load_model(path)
 
 
 def test_what_is_no_checkpoint_is_said_with_what_to_give_instead(saved: Path, tmp_path: Path):

@@ -133,7 +133,8 @@ def _run(args: argparse.Namespace) -> None:
     elif args.to_torch is not None:
         if args.output.exists() and not args.overwrite:
             raise ConversionError(f"{args.output} exists; choose another file or give --overwrite")
-        for line in to_torch(args.to_torch, args.output, item=args.part, dtype=_DTYPES.get(args.dtype)):
+        how = {"dtype": _DTYPES.get(args.dtype), "allow_nonfinite": args.allow_nonfinite}
+        for line in to_torch(args.to_torch, args.output, item=args.part, **how):
             print(line)
         print(f"wrote {args.output}")
     elif args.file is not None:

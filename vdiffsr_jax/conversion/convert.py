@@ -125,27 +125,27 @@ def convert(
         names = [name for name in gone if gone[name] == reason]
         notes.append(f"{part.title}: dropped {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {reason}")
     if not allow_nonfinite:
-        _check_finite(part, gone, np.dtype(dtype))
+        check_finite({name: t.astype(dtype) for name, t in part.tensors.items() if name not in gone}, part.title)
     cast = {name: array.astype(dtype) for name, array in flat.items()}
     dtypes = sorted({str(tensor.dtype) for tensor in flat.values()})
     source = weights_file.source(part.path, part=part.where, kind=part.kind, dtypes=dtypes)
     return Converted(part.kind, config, unflatten(cast, abstract), source, notes)
 
 
-def _check_finite(part: Part, gone: Mapping[str, str], dtype: np.dtype) -> None:
-    """Refuse numbers that are not finite, or are not after the cast; one tensor at a time is read."""
+def check_finite(tensors: StateDict, what: str) -> None:
+    """Refuse numbers that are not finite, in the type they are cast to; one tensor at a time is read.
+
+    Raises: ConversionError.
+    """
     wrong = []
-    for name, tensor in part.tensors.items():
-        if name in gone or np.issubdtype(tensor.dtype, np.integer) or tensor.dtype == np.bool_:
-            continue
-        with np.errstate(over="ignore", invalid="ignore"):
-            bad = tensor.size - int(np.count_nonzero(np.isfinite(tensor.read().astype(dtype, copy=False))))
-        if bad:
+    for name, tensor in tensors.items():
+        if bad := tensor.size - int(np.count_nonzero(np.isfinite(tensor.read()))):
             wrong.append(f"{name} ({bad} of {tensor.size} numbers)")
     if wrong:
         raise ConversionError(
-            f"{part.title}: {len(wrong)} tensors are not finite (NaN or infinity): {', '.join(wrong)}. A run that "
-            "diverged or a damaged download looks like this; --allow_nonfinite converts it all the same"
+            f"{what}: {len(wrong)} tensors are not finite (NaN or infinity): {', '.join(wrong)}. A run that diverged, "
+            "a damaged download or numbers too large for their type look like this; --allow_nonfinite converts it all "
+            "the same"
         )
 
 

@@ -48,6 +48,7 @@ class Drop:
     reason: str
 
 
+_TYPES = ("float16", "bfloat16", "float32", "float64")  # of what fills a parameter
 Table = Sequence[Rule | Drop]
 Shapes = Mapping[str, Sequence[int]]  # by PyTorch name
 
@@ -111,7 +112,7 @@ def convert_lazily(
     """PyTorch tensors -> {our path: array}, strictly and without reading a number yet.
 
     Args: tensors: by PyTorch name. want: {path: object with .shape}, as `build.flatten(network.abstract)` gives.
-    Raises: ConversionError with every missing, unexpected or misshapen name.
+    Raises: ConversionError with every missing, unexpected or misshapen name, and every one of another type.
     """
     todo, problems = match(table, tensors)
     result: dict[str, LazyArray] = {}
@@ -120,7 +121,9 @@ def convert_lazily(
             problems.append(f"unexpected: {name} (would fill {path})")
             continue
         array, needed = _apply(op, tensors[name]), tuple(want[path].shape)
-        if array is None:
+        if tensors[name].dtype.name not in _TYPES:
+            problems.append(f"{name}: is {tensors[name].dtype}, needs floating numbers (quantised?)")
+        elif array is None:
             problems.append(f"{name}: shape {tuple(tensors[name].shape)} does not fit {path} {needed}")
         elif array.shape != needed:
             problems.append(f"{name}: gives {path} shape {array.shape}, needs {needed}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from vdiffsr_jax.conversion import recognise
 from vdiffsr_jax.conversion.buffers import buffers
+from vdiffsr_jax.conversion.convert import check_finite
 from vdiffsr_jax.conversion.original_names import original_names
 from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.models import kinds, pyramid_var
@@ -19,11 +20,14 @@ from vdiffsr_jax.weights.checkpoint import load_lazily, read_config
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
 
-def to_torch(directory: Path, output: Path, *, item: str | None = None, dtype: Any = None) -> list[str]:
+def to_torch(
+    directory: Path, output: Path, *, item: str | None = None, dtype: Any = None, allow_nonfinite: bool = False
+) -> list[str]:
     """Write one network of a checkpoint, one tensor at a time; returns what was left out, in sentences.
 
     Args: item: which network; needed where there are several. dtype: of the parameters, as stored by default.
-    Raises: ConversionError if the network has no original names; CheckpointError.
+        allow_nonfinite: accept NaN and infinity of the cast.
+    Raises: ConversionError if the network has no original names, or `dtype` cannot hold its numbers; CheckpointError.
     """
     kind, config, _ = read_config(directory)
     known = kinds.item_names(kind, config)
@@ -52,6 +56,8 @@ def to_torch(directory: Path, output: Path, *, item: str | None = None, dtype: A
     tensors = {name: flat[path].laid_out(op.inverse) for name, (path, op) in names.items()} | added
     if dtype is not None:
         tensors = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
+        if not allow_nonfinite:
+            check_finite(tensors, f"{directory} ({item})")
     tensors |= {name: LazyArray.of(array) for name, array in buffers(kind, config).items()}
     safetensors_file.write(output, tensors)
     return left_out

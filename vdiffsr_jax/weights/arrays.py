@@ -100,7 +100,7 @@ def _place(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
 
 
 def _target(path: epath.Path, abstract: Params, dtype: Dtype | None, placement: Placement) -> Params:
-    """The tree to restore, after its names and shapes were compared with what is stored."""
+    """The tree to restore, after its names, shapes and types were compared with what is stored."""
     if not path.is_dir() and not hub_folder.file_of(path).is_file():
         raise CheckpointError(f"{path} is missing: the checkpoint is incomplete")
     want = flatten(abstract)
@@ -108,7 +108,13 @@ def _target(path: epath.Path, abstract: Params, dtype: Dtype | None, placement: 
         stored = _format(path).stored(path, want)
     except (ValueError, OSError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
-    if wrong := misfits(stored, want):
+    floating = {name for name, struct in want.items() if jnp.issubdtype(struct.dtype, jnp.floating)}
+    wrong = misfits(stored, want) + [
+        f"{name} is {stored[name].dtype}, needs floating numbers (quantised?)"
+        for name in sorted(floating & stored.keys())
+        if not jnp.issubdtype(stored[name].dtype, jnp.floating)
+    ]
+    if wrong:
         raise CheckpointError(f"parameters in {path} do not fit its configuration:\n  " + "\n  ".join(wrong))
     target = {}
     for name, struct in want.items():

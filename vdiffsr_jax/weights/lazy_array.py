@@ -52,8 +52,13 @@ class LazyArray:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def astype(self, dtype: Any) -> LazyArray:
-        """The same array, cast when it is read."""
-        return LazyArray(self.shape, np.dtype(dtype), lambda: self.read().astype(dtype, copy=False))
+        """The same array, cast when it is read; what is too large for the type becomes infinite."""
+
+        def read() -> np.ndarray:
+            with np.errstate(over="ignore", invalid="ignore"):
+                return self.read().astype(dtype, copy=False)
+
+        return LazyArray(self.shape, np.dtype(dtype), read)
 
     def laid_out(self, change: Callable[[np.ndarray], np.ndarray]) -> LazyArray:
         """The array in another layout: its shape now, its numbers when they are read. Raises: what `change` does."""

@@ -241,8 +241,10 @@ def test_a_bad_config_file_is_an_error_not_a_traceback(
 ):
     bad = tmp_path / "bad.json"
     for content, message in (
-        ("{", "is no JSON"),
+        ("{", "it is no JSON"),
         ("[1]", "one JSON object"),
+        ("[" * 200_000, "nested too deeply"),
+        ('{"n_embed": ' + "1" * 5000 + "}", "it is no JSON"),
         ('{"n_embd": 3}', "did you mean 'n_embed'"),
     ):
         bad.write_text(content)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 import traceback
@@ -24,7 +23,7 @@ from vdiffsr_jax.conversion.inspect import inspect
 from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.conversion.to_torch import to_torch
 from vdiffsr_jax.models.build import flatten
-from vdiffsr_jax.weights import storage
+from vdiffsr_jax.weights import json_object, storage
 from vdiffsr_jax.weights.checkpoint import check_free, save_model
 
 _DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16), "float16": np.dtype(np.float16)}
@@ -196,9 +195,6 @@ def _settings(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConversionError(f"--config {path} is no JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ConversionError(f"--config {path} must hold one JSON object of settings")
-    return values
+        return json_object.read(path)
+    except ValueError as error:
+        raise ConversionError(f"--config {path} must hold one JSON object of settings; {error}") from None

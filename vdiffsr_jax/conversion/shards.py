@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from vdiffsr_jax.conversion import file_kind
+from vdiffsr_jax.weights import json_object
 from vdiffsr_jax.weights.lazy_array import WeightsFileError
 
 _SHARD = re.compile(r"(?P<name>.+)-(?P<i>\d{5})-of-(?P<n>\d{5})(?P<suffix>\.\w+)")
@@ -58,10 +58,9 @@ def _index(path: Path) -> dict[str, str]:
     try:
         if path.stat().st_size > _MAX_INDEX:
             raise ValueError("too large")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        places = json_object.read(path).get("weight_map")
+    except ValueError as error:
         raise WeightsFileError(f"{path} is no weights file but JSON, and damaged ({error})") from None
-    places = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(places, dict) or not places:
         raise WeightsFileError(
             f"{path} is a JSON file (settings?), neither weights nor an index of shards (it has no weight_map)"

@@ -106,7 +106,7 @@ def _target(path: epath.Path, abstract: Params, dtype: Dtype | None, placement: 
     want = flatten(abstract)
     try:
         stored = _format(path).stored(path, want)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
     floating = {name for name, struct in want.items() if jnp.issubdtype(struct.dtype, jnp.floating)}
     wrong = misfits(stored, want) + [

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +13,20 @@ from etils import epath
 from vdiffsr_jax.config import ConfigError, ExpectedError
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Params, flatten
-from vdiffsr_jax.weights import storage, versions
+from vdiffsr_jax.weights import json_object, storage, versions
 from vdiffsr_jax.weights.versions import CONFIG_FILE
 
 # Format 1: CSPA's same-scale branch read the level's map drawn out to the stage's size. Format 2: it reads the level's
 # own cells, so a bias table of the same shape means other places. All else of format 1 computes what it did.
 FORMAT = 2
 READABLE = (1, 2)
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "kind": lambda value: isinstance(value, str),
+    "config": lambda value: isinstance(value, dict),
+    "sources": lambda value: isinstance(value, list) and all(isinstance(source, dict) for source in value),
+    versions.FOLDER: lambda value: isinstance(value, str) and re.fullmatch(r"(v\d+)?", value) is not None,
+}
 
 
 class CheckpointError(ExpectedError, ValueError):
@@ -42,15 +49,17 @@ def described(path: epath.Path) -> Description:
     if not path.is_dir() or not file.is_file() or _is_run(path):
         raise CheckpointError(_no_checkpoint(path))
     try:
-        content = json.loads(file.read_text())
-        found, kind, config, sources = (content[key] for key in ("format", "kind", "config", "sources"))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        content = json_object.read(file)
+    except ValueError as error:
         raise CheckpointError(f"{file} is damaged: {error}") from None
-    if found not in READABLE:
+    if (found := content.get("format")) not in READABLE:
         raise CheckpointError(f"{file} has format {found!r}; this version reads {' and '.join(map(str, READABLE))}")
+    content = {versions.FOLDER: ""} | content
+    if wrong := [name for name, fits in _FIELDS.items() if not fits(content.get(name))]:
+        raise CheckpointError(f"{file} is damaged: {', '.join(wrong)} is missing, or nothing that this program writes")
+    kind, config, sources, folder = (content[name] for name in _FIELDS)
     try:
-        place = path / str(content.get(versions.FOLDER) or "")
-        return Description(kind, kinds.parse_config(kind, config), sources, place, found)
+        return Description(kind, kinds.parse_config(kind, config), sources, path / folder, found)
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from vdiffsr_jax.config import ExpectedError
+from vdiffsr_jax.config import ExpectedError, first_line
 from vdiffsr_jax.models.build import Params, flatten
 from vdiffsr_jax.runtime.batches import batches
 from vdiffsr_jax.weights.arrays import Leaf
@@ -37,9 +38,19 @@ def save(items: Mapping[epath.Path, Params], *, compress: bool) -> None:
 
 
 def stored(path: epath.Path, want: Collection[str]) -> dict[str, Any]:
-    """{parameter: its shape and dtype} of what is there, whatever is wanted."""
+    """{parameter: its shape and dtype} of what is there, whatever is wanted.
+
+    Raises: ValueError or OSError if that cannot be told.
+    """
     with _quiet(), _reader() as checkpointer:
-        return flatten(checkpointer.metadata(path).item_metadata.tree)
+        try:
+            found = flatten(checkpointer.handler.metadata(path).tree)
+            return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in found.items()}
+        except OSError:
+            raise
+        except Exception as error:  # orbax trusts its own files, and meets damaged ones with any error
+            what = first_line(error).partition(" [tensorstore_spec")[0]
+            raise ValueError(f"its list of arrays cannot be read ({what})") from error
 
 
 def read(path: epath.Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
@@ -58,7 +69,25 @@ def read(path: epath.Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
         return jax.tree.leaves(checkpointer.restore(path, args=ocp.args.PyTreeRestore(tree, how, partial_restore=True)))
 
 
-class BoundedArrays(ocp.type_handlers.NumpyHandler):
+class _Awaited:
+    """Waits for what is known of every array, also when one fails: orbax leaves the others behind, to fail aloud."""
+
+    async def metadata(self, infos: Sequence[Any]) -> Sequence[Any]:
+        each = super().metadata  # type: ignore[misc]
+        found = await asyncio.gather(*(each([info]) for info in infos), return_exceptions=True)
+        shapes: list[Any] = []
+        for of_one in found:
+            if isinstance(of_one, BaseException):
+                raise of_one
+            shapes += of_one
+        return shapes
+
+
+class _Placed(_Awaited, ocp.type_handlers.ArrayHandler):
+    """Arrays of jax."""
+
+
+class BoundedArrays(_Awaited, ocp.type_handlers.NumpyHandler):
     """Writes a few arrays at a time, lazy ones too, and reads one after the other.
 
     Orbax's own handlers want all values of a tree at once, and leave reads behind when one of them fails.
@@ -86,7 +115,7 @@ def _handler(*, compress: bool = False) -> ocp.PyTreeCheckpointHandler:
     types = ocp.type_handlers.create_type_handler_registry(
         (np.ndarray, BoundedArrays()),
         (LazyArray, BoundedArrays()),
-        (jax.Array, ocp.type_handlers.ArrayHandler(array_metadata_store=None)),
+        (jax.Array, _Placed(array_metadata_store=None)),
     )
     return ocp.PyTreeCheckpointHandler(type_handler_registry=types, use_compression=compress)
 

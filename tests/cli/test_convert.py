@@ -151,6 +151,10 @@ def test_assembly_says_which_file_is_wrong(files: dict[str, Path], tmp_path: Pat
     assert "give --var and --tokenizer" in capsys.readouterr().err
     assert assembled(files, tmp_path / "x", *settings(tmp_path, {"cogo": {}}), prior=False) == 1
     assert "did you mean 'cogu'" in capsys.readouterr().err
+    for wrong in ({"var": 5}, {"tokenizer": [1]}, {"var": WHOLE_VAR, "tokenizer": None}):
+        assert assembled(files, tmp_path / "x", *settings(tmp_path, {"prior": wrong})) == 1
+        assert f"prior.{list(wrong)[-1]}" in (said := capsys.readouterr().err)
+        assert "must be a mapping of" in said
     assert not (tmp_path / "x").exists()
 
 

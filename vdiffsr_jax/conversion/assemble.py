@@ -50,9 +50,13 @@ def assemble(
     settings = dict(settings or {})
     if var is None and settings.get("prior") is not None:
         raise ConversionError("a prior is configured but there is no VAR: give --var and --tokenizer")
-    for name in ("denoiser", "schedule", "first_stage", "prior"):  # before they are taken apart
-        if not isinstance(settings.get(name) or {}, Mapping):
-            raise ConfigError(f"{name}={settings[name]!r} must be a mapping of settings")
+    prior = settings.get("prior") or {}
+    nested = {name: settings.get(name) for name in ("denoiser", "schedule", "first_stage", "prior")}
+    if isinstance(prior, Mapping):
+        nested |= {f"prior.{name}": prior.get(name) for name in ("var", "tokenizer")}
+    for name, value in nested.items():  # before they are taken apart
+        if not isinstance(value or {}, Mapping):
+            raise ConfigError(f"{name}={value!r} must be a mapping of settings")
 
     own: dict[str, Any] = {key: settings[key] for key in ("denoiser", "schedule") if key in settings}
     how = {"dtype": dtype, "allow_nonfinite": allow_nonfinite}
@@ -66,11 +70,10 @@ def assemble(
         "prior": None,
     }
     if var is not None and tokenizer is not None:
-        prior = settings.get("prior") or {}
         trunk = _convert(var, "var", None, prior.get("var", {}), how)
         # The tokenizer's file does not tell its levels; they are VAR's.
         levels = {"patch_nums": list(trunk.config.patch_nums)}
-        codes = _convert(tokenizer, "var_tokenizer", None, merge(levels, prior.get("tokenizer", {})), how)
+        codes = _convert(tokenizer, "var_tokenizer", None, merge(levels, prior.get("tokenizer") or {}), how)
         converted += [trunk, codes]
         told["prior"] = {"var": to_dict(trunk.config), "tokenizer": to_dict(codes.config)}
     config = parse(VDiffSRConfig, merge(told, settings))

@@ -54,7 +54,7 @@ TABLE: Table = (
 )
 
 
-def infer_config(shapes: Shapes, **overrides: Any) -> CLIPIQAConfig:
+def infer_config(shapes: Shapes, /, **overrides: Any) -> CLIPIQAConfig:
     """The configuration that tensor shapes imply.
 
     Raises: ConversionError if a needed name is missing; ConfigError.

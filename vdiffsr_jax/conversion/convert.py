@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.conversion import perceptual, presets, recognise, shards, var, weights_file
 from vdiffsr_jax.conversion.rules import ConversionError, convert_lazily, match
 from vdiffsr_jax.conversion.weights_file import StateDict
@@ -85,8 +87,21 @@ def configure(part: Part, preset: str | None, settings: Mapping[str, Any]) -> tu
     notes = list(part.notes)
     if name is not None and preset is None:
         notes.append(f"{part.title}: assumed preset {name}, for its file name")
-    shapes = {key: tensor.shape for key, tensor in part.tensors.items()}
-    return recognise.KINDS[part.kind].infer(shapes, **merge(values, settings)), notes
+    shapes = {key: tensor.shape for key, tensor in part.tensors.items() if tensor.size}  # an empty one tells nothing
+    with _shaped(part):
+        return recognise.KINDS[part.kind].infer(shapes, **merge(values, settings)), notes
+
+
+@contextlib.contextmanager
+def _shaped(part: Part) -> Iterator[None]:
+    """Inside, shapes are computed with: what that raises where there are too few axes, or too short ones, is told."""
+    try:
+        yield
+    except ExpectedError:
+        raise
+    except (ValueError, LookupError, ArithmeticError) as error:
+        what = recognise.KINDS[part.kind].what
+        raise ConversionError(f"{part.title}: its tensors do not have the shapes of a {what}") from error
 
 
 def doubts(part: Part, config: Any, preset: str | None, settings: Mapping[str, Any]) -> list[str]:
@@ -118,7 +133,8 @@ def convert(
             f"{part.title}: {'; '.join(wrong)}. A file that is cut off or renamed looks like this; if it is meant so, "
             f'state the depth: --config with {{"depth": {config.depth}}}'
         )
-    abstract = kinds.network(part.kind, part.kind, config).abstract
+    with _shaped(part):
+        abstract = kinds.network(part.kind, part.kind, config).abstract
     flat = convert_lazily(recognise.KINDS[part.kind].table(config), part.tensors, flatten(abstract), part.title)
     gone = dropped(part, config)
     for reason in dict.fromkeys(gone.values()):

@@ -64,7 +64,7 @@ _GOOGLE: Table = (
 TABLE: Table = (*_PYIQA, *_GOOGLE)
 
 
-def infer_config(shapes: Shapes, **overrides: Any) -> MUSIQConfig:
+def infer_config(shapes: Shapes, /, **overrides: Any) -> MUSIQConfig:
     """The configuration that tensor shapes imply; `trained_on` they cannot tell.
 
     Raises: ConversionError if a needed name is missing; ConfigError.

@@ -90,7 +90,7 @@ def heads_of(names: Iterable[str]) -> str | None:
     return "LPIPS" if all(re.fullmatch(r"lin\d\.model\.1\.weight", name) for name in names) else None
 
 
-def infer_config(shapes: Mapping[str, tuple[int, ...]], **overrides: Any) -> PerceptualConfig:
+def infer_config(shapes: Mapping[str, tuple[int, ...]], /, **overrides: Any) -> PerceptualConfig:
     """The configuration with the backbone that the file holds. Raises: ConversionError, ConfigError."""
     return parse(PerceptualConfig, {"backbone": infer_backbone(shapes), **overrides})
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ class FileKind:
     """How files of one kind of network are recognised, configured and converted.
 
     `what`: its name in messages. `marks`: sets of tensor names, of which such a file has one whole. `infer`: (shapes by
-    name, **settings in the place of what shapes tell) -> configuration. `table`: configuration -> rules.
+    name, /, **settings in the place of what shapes tell) -> configuration. `table`: configuration -> rules.
     """
 
     what: str
@@ -74,9 +74,15 @@ def need(shapes: Shapes, name: str, what: str, rank: int = 0) -> Sequence[int]:
     return shapes[name]
 
 
-def count(names: Iterable[str], pattern: str) -> int:
-    """How many there are by their numbers from 0: the pattern's group is a number, where it begins a name."""
-    return 1 + max((int(m[1]) for name in names if (m := re.match(pattern, name))), default=-1)
+def count(names: Collection[str], pattern: str) -> int:
+    """How many there are by their numbers from 0: the pattern's group is a number, where it begins a name.
+
+    Raises: ConversionError if that is more than there are names.
+    """
+    found = 1 + max((int(m[1]) for name in names if (m := re.match(pattern, name))), default=-1)
+    if found > len(names):
+        raise ConversionError(f"a name that begins with {pattern} has number {found - 1}, in {len(names)} tensors")
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

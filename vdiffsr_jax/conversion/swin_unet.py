@@ -62,7 +62,7 @@ TABLE: Table = [
 ]
 
 
-def infer_config(shapes: Shapes, **overrides: Any) -> SwinUNetConfig:
+def infer_config(shapes: Shapes, /, **overrides: Any) -> SwinUNetConfig:
     """Read the whole configuration off the names and shapes of a state dict.
 
     The nominal `image_size` comes from the shift masks; where no layer shifts, from the windows, which are then the
@@ -139,7 +139,7 @@ def _image_size(shapes: Shapes, layers: Mapping[int, str], windows: Mapping[int,
     return window << level
 
 
-def infer_denoiser(shapes: Shapes, **overrides: Any) -> DenoiserConfig:
+def infer_denoiser(shapes: Shapes, /, **overrides: Any) -> DenoiserConfig:
     """As `infer_config`, with the schedule that shapes do not tell; `overrides` are DenoiserConfig fields."""
     given = overrides.get("denoiser", {})
     if not isinstance(given, Mapping):

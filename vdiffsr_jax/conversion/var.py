@@ -41,7 +41,7 @@ PUBLISHED_PATCH_NUMS = (
 )
 
 
-def infer_config(shapes: Shapes, **overrides: Any) -> VARConfig:
+def infer_config(shapes: Shapes, /, **overrides: Any) -> VARConfig:
     """The configuration that tensor shapes imply; `overrides` are VARConfig fields that shapes cannot tell.
 
     Args: shapes: {PyTorch name: shape}.

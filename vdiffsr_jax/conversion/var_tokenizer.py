@@ -21,7 +21,7 @@ TABLE: Table = (
 )
 
 
-def infer_config(shapes: Shapes, **overrides: Any) -> VARTokenizerConfig:
+def infer_config(shapes: Shapes, /, **overrides: Any) -> VARTokenizerConfig:
     """The configuration that {PyTorch name: shape} implies; `overrides` are VARTokenizerConfig fields.
 
     The levels do not show in the shapes: without `patch_nums` they are those of the published 256-pixel model.

@@ -17,7 +17,7 @@ TABLE: Table = (
 )
 
 
-def infer_config(shapes: Shapes, **overrides: Any) -> VQGANConfig:
+def infer_config(shapes: Shapes, /, **overrides: Any) -> VQGANConfig:
     """The configuration that {PyTorch name: shape} implies; `overrides` are VQGANConfig fields.
 
     Raises: ConversionError if a needed name is missing; ConfigError if the shapes fit no configuration.

@@ -63,7 +63,7 @@ def test_modules_that_hold_each_other_many_times_are_refused():
     module = torch_script.Module()
     for _ in range(60):
         module = torch_script.set_attributes(torch_script.Module(), {"a": module, "b": module})
-    with pytest.raises(PickleError, match="or are more than 100000: refused"):
+    with pytest.raises(PickleError, match="or are more than 1000000: refused"):
         torch_script.tensors(module)
 
 
@@ -94,4 +94,32 @@ def test_an_npz_that_is_damaged_or_holds_objects_is_refused(tmp_path: Path):
     np.savez(path, a=np.zeros(300))
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(WeightsFileError, match="damaged or truncated"):
+        weights_file.read(path)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_npz_with_a_flipped_byte_is_damaged_when_it_is_read(tmp_path: Path, packing: int):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", packing) as archive, archive.open("a.npy", "w") as file:
+        np.lib.format.write_array(file, np.random.default_rng(0).random(30_000))
+    for at in (100_000, 150_000):
+        data = bytearray(path.read_bytes())
+        data[at : at + 40] = b"\xff" * 40
+        (tmp_path / "b.npz").write_bytes(data)
+        with pytest.raises(WeightsFileError, match=r"b\.npz(: Invalid data| is damaged or truncated)"):
+            weights_file.read(tmp_path / "b.npz")[""]["a"].read()
+
+
+def test_an_npz_that_is_encrypted_or_has_a_name_twice_is_refused(tmp_path: Path):
+    path = tmp_path / "a.npz"
+    np.savez(path, a=np.zeros(3))
+    data = bytearray(path.read_bytes())
+    data[6] |= 1  # the local header's flags, and the directory's
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "b.npz").write_bytes(data)
+    with pytest.raises(WeightsFileError, match="is encrypted"):
+        weights_file.read(tmp_path / "b.npz")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a", archive.read("a.npy"))
+    with pytest.raises(WeightsFileError, match=r"a\.npz holds a twice"):
         weights_file.read(path)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.conversion.torch_writer import save
+from tests.conversion.torch_writer import archive, save
 from vdiffsr_jax.conversion import weights_file
 from vdiffsr_jax.weights.lazy_array import WeightsFileError
 
@@ -66,6 +68,50 @@ def test_vars_own_trainer_keeps_two_networks(tmp_path: Path):
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content, message: str):
     with pytest.raises(WeightsFileError, match=message):
         weights_file.read(save(tmp_path / "f.pth", content))
+
+
+def many(levels: int, width: int, leaf: Any) -> Any:
+    """Dictionaries that hold the next one in every place: small, with width ** levels ways to the last."""
+    for _ in range(levels):
+        leaf = {str(i): leaf for i in range(width)}
+    return leaf
+
+
+def endless() -> dict:
+    tree: dict = {}
+    tree["a"] = tree
+    return tree
+
+
+def test_dictionaries_without_end_are_refused(tmp_path: Path):
+    for i, tree in enumerate((endless(), many(80, 1, 0), many(5, 300, {}))):
+        bare = tmp_path / f"{i}.pkl"
+        bare.write_bytes(pickle.dumps(tree, 2))
+        with pytest.raises(WeightsFileError, match=r"\d\.pkl.*64 deep, or are more than 1000000"):
+            weights_file.read(bare)
+        wrapped = archive(tmp_path / f"{i}.pth", {"data.pkl": pickle.dumps({"state_dict": tree}, 2)})
+        with pytest.raises(WeightsFileError, match=r"\d\.pth: .*64 deep, or are more than 1000000"):
+            weights_file.read(wrapped)
+
+
+def test_a_pickle_that_spells_a_name_in_two_ways_is_refused(tmp_path: Path):
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps({"a": {"b": A}, "a/b": B}, 4))
+    with pytest.raises(WeightsFileError, match="holds a/b twice"):
+        weights_file.read(path)
+
+
+def test_what_is_no_shard_is_said(tmp_path: Path):
+    paths = [tmp_path / f"m-0000{i}-of-00002.pth" for i in (1, 2)]
+    for contents, message in (
+        (((A,), {"a": A}), "00001-of-00002.pth is no shard: it holds a tuple"),
+        (({"a": A}, (A,)), "00002-of-00002.pth is no shard: it holds a tuple"),
+        (({"a": A}, {"a": B}), "00002-of-00002.pth is no shard: a is in another too"),
+    ):
+        for path, content in zip(paths, contents, strict=True):
+            save(path, content)
+        with pytest.raises(WeightsFileError, match=message):
+            weights_file.read(paths[0])
 
 
 def test_source_is_name_and_digest(tmp_path: Path):

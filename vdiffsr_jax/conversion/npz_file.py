@@ -23,7 +23,7 @@ def read(path: Path) -> dict[str, LazyArray]:
 
     Raises: WeightsFileError if the file is damaged or an array holds no numbers.
     """
-    found = {}
+    found: dict[str, LazyArray] = {}
     with reading(path), zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             with archive.open(info) as file:
@@ -34,11 +34,13 @@ def read(path: Path) -> dict[str, LazyArray]:
             if dtype.hasobject:
                 raise WeightsFileError(f"{path}: {info.filename} holds Python objects, no numbers: refused")
             name = info.filename.removesuffix(".npy")
+            if name in found:
+                raise WeightsFileError(f"{path} holds {name} twice; numpy writes no such file")
             found[name] = LazyArray(shape, dtype, lambda name=name: _array(path, name))  # type: ignore[misc]
     return found
 
 
 def _array(path: Path, name: str) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as archive:
+    with reading(path), np.load(path, allow_pickle=False) as archive:
         values: np.ndarray = archive[name]
     return values

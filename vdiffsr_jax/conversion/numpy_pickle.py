@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vdiffsr_jax.conversion import pickle_reader
+from vdiffsr_jax.conversion import nested, pickle_reader
 from vdiffsr_jax.conversion.pickle_reader import Global, PickleError
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
@@ -33,18 +33,14 @@ def read(data: bytes) -> dict[str, LazyArray]:
     content = pickle_reader.load(data, _TABLE, persistent=_refuse_identity, attributes=_build)
     if not isinstance(content, dict):
         raise PickleError(f"the pickle holds a {type(content).__name__}, not a dictionary of arrays")
-    return dict(_flat(content, ""))
-
-
-def _flat(tree: dict[Any, Any], prefix: str) -> list[tuple[str, LazyArray]]:
-    found: list[tuple[str, LazyArray]] = []
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            found += _flat(value, f"{prefix}{key}/")
-        elif isinstance(value, _Array) and value.value is not None:
-            found.append((f"{prefix}{key}", LazyArray.of(value.value)))
-        else:
-            raise PickleError(f"{prefix}{key} is a {type(value).__name__.strip('_')}, not an array of numbers")
+    found = {}
+    for keys, value in nested.leaves(content):
+        name = "/".join(map(str, keys))
+        if not isinstance(value, _Array) or value.value is None:
+            raise PickleError(f"{name} is a {type(value).__name__.strip('_')}, not an array of numbers")
+        if name in found:
+            raise PickleError(f"it holds {name} twice")
+        found[name] = LazyArray.of(value.value)
     return found
 
 

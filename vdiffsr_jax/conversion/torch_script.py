@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vdiffsr_jax.conversion import nested
 from vdiffsr_jax.conversion.pickle_reader import Global, Opaque, PickleError
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
 _PREFIX = "__torch__."
 _LISTS = {f"torch.jit._pickle.build_{kind}list" for kind in ("int", "double", "bool", "tensor")}
-_DEPTH = 64  # modules inside modules; one that holds itself has no end
-_VISITS = 100_000  # where each of 64 modules holds the next one twice, the walk has none either
 
 
 class Module(dict[str, Any]):
@@ -52,14 +49,5 @@ def tensors(program: Any) -> dict[str, LazyArray]:
     """
     if not isinstance(program, Module):
         raise PickleError("the TorchScript archive holds no module")
-    return dict(_walk(program, "", 0, itertools.count()))
-
-
-def _walk(module: Mapping[str, Any], prefix: str, depth: int, visits: Iterator[int]) -> Iterator[tuple[str, LazyArray]]:
-    if depth > _DEPTH or next(visits) > _VISITS:
-        raise PickleError(f"modules lie more than {_DEPTH} deep in one another, or are more than {_VISITS}: refused")
-    for name, value in module.items():
-        if isinstance(value, Module):
-            yield from _walk(value, f"{prefix}{name}.", depth + 1, visits)
-        elif isinstance(value, LazyArray):
-            yield f"{prefix}{name}", value
+    found = nested.leaves(program, Module)
+    return {".".join(map(str, names)): value for names, value in found if isinstance(value, LazyArray)}

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vdiffsr_jax.conversion import file_kind, npz_file, numpy_pickle, package_file, shards, torch_file
+from vdiffsr_jax.conversion import file_kind, nested, npz_file, numpy_pickle, package_file, shards, torch_file
 from vdiffsr_jax.conversion.pickle_reader import Opaque, PickleError
 from vdiffsr_jax.weights import safetensors_file
 from vdiffsr_jax.weights.lazy_array import LazyArray, WeightsFileError
@@ -40,14 +40,18 @@ def read(path: str | os.PathLike[str], notes: list[str] | None = None) -> dict[s
         return {name if len(inside) > 1 else "": _bare(path, state, notes) for name, state in inside.items()}
     files = shards.files(path)
     if len(files) == 1:
-        return _unwrap(path, _content(files[0]), notes)
+        content = _content(files[0])
+        try:
+            return _unwrap(path, content, notes)
+        except PickleError as error:
+            raise WeightsFileError(f"{path}: {error}") from None
     whole: dict[Any, Any] = {}
     for file in files:
         content = _content(file)
-        if not isinstance(content, dict) or (twice := whole.keys() & content.keys()):
-            raise WeightsFileError(
-                f"{file} is no shard: " + (f"{min(twice)} is in another too" if twice else "no dict")
-            )
+        if not isinstance(content, dict):
+            raise WeightsFileError(f"{file} is no shard: it holds a {_type(content)}, not a dictionary of tensors")
+        if twice := whole.keys() & content.keys():
+            raise WeightsFileError(f"{file} is no shard: {min(map(str, twice))} is in another too")
         whole |= content
     shards.check(path, set(whole))
     notes.append(f"{path}: read with the {len(files)} files it belongs to")
@@ -107,11 +111,8 @@ def _wrapped(content: dict[Any, Any]) -> list[str]:
     return named if len(named) == 1 else []
 
 
-def _holds_tensors(content: dict[Any, Any], depth: int = _DEPTH) -> bool:
-    values = content.values()
-    return any(isinstance(value, LazyArray) for value in values) or (
-        depth > 0 and any(isinstance(value, dict) and _holds_tensors(value, depth - 1) for value in values)
-    )
+def _holds_tensors(content: dict[Any, Any]) -> bool:
+    return any(isinstance(value, LazyArray) for _, value in nested.leaves(content))
 
 
 def _type(value: Any) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ import numpy as np
 
 from vdiffsr_jax.config import ExpectedError
 
+# RuntimeError is how a zip archive says that a member is encrypted, or compressed in a way it does not know. Some
+# Pythons are built without lzma.
+_LZMA = getattr(getattr(zipfile, "lzma", None), "LZMAError", zlib.error)
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, _LZMA, ValueError, EOFError, RuntimeError)
+
 
 class WeightsFileError(ExpectedError, ValueError):
     """A file of weights cannot be read, or must not be trusted; the message names it and says what to do."""
@@ -21,16 +27,14 @@ class WeightsFileError(ExpectedError, ValueError):
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """What is raised of a file that is not there or damaged (NotImplementedError: an unknown compression of a zip
-    archive) as WeightsFileError.
-    """
+    """What is raised of a file that is not there or damaged as WeightsFileError."""
     try:
         yield
     except WeightsFileError:
         raise
     except OSError as error:
         raise WeightsFileError(f"{path}: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, tarfile.TarError, ValueError, EOFError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise WeightsFileError(f"{path} is damaged or truncated ({error}); download it again") from None
 
 

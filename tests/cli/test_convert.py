@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from tests.conversion.test_pickle_reader import hostile
 from tests.conversion.torch_writer import archive, legacy, save, source_archive, wheel
 from tests.models.filled import filled
+from vdiffsr_jax.cli import convert as command
 from vdiffsr_jax.cli.convert import main
 from vdiffsr_jax.config import (
     CSPAConfig,
@@ -35,6 +38,7 @@ from vdiffsr_jax.weights.checkpoint import load_model, read_config, save_model
 ROOT = Path(__file__).parents[2]
 VAR_FILE = ROOT / "tests/golden/var_transformer_b/weights.pth"
 LEVELS = [1, 2, 4]
+PROGRAM = [sys.executable, str(ROOT / "convert_torch_weights.py")]
 
 CONFIGS = {
     "vqgan": VQGANConfig(ch=32, ch_mult=(1, 1, 1), num_res_blocks=1, n_embed=16),
@@ -216,6 +220,7 @@ def test_inspect_shows_unknown_files_and_checkpoints_too(
         ["--inspect"],
         ["a.pth", "--output", "d", "--preset", "nonsense"],
         ["a.pth", "--output", "d", "--dtype", "float16"],
+        ["a.pth", "--output", ""],
     ],
 )
 def test_wrong_usage_exits_with_two(flags: list[str], capsys: pytest.CaptureFixture):
@@ -290,6 +295,9 @@ def test_a_backbone_with_its_heads_is_a_perceptual_distance(tmp_path: Path, caps
     assert (model.kind, model.config.backbone) == ("perceptual", "alexnet")
     assert [source["file"] for source in model.sources] == ["alexnet.pth", "alex.pth"]
     np.testing.assert_array_equal(model.items["perceptual"]["heads"][4], heads["lin4.model.1.weight"].reshape(-1))
+    whole = save(tmp_path / "both.pth", backbone | heads)
+    assert main([str(whole), "--heads", str(small), "--output", str(tmp_path / "x")]) == 1
+    assert f"both.pth and --heads {small} both hold lin0.model.1.weight, lin1" in capsys.readouterr().err
 
 
 def test_a_package_gives_the_distance_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -412,6 +420,45 @@ def test_peak_memory_of_a_conversion_is_a_part_of_the_file(tmp_path: Path):
     assert run.returncode == 0, run.stderr
     peak = 1024 * int(run.stdout.partition("VmHWM:")[2].split()[0])
     assert peak < 0.5 * path.stat().st_size  # measured: 0.27
+
+
+def test_names_that_are_no_text_are_listed_escaped(files: dict[str, Path], tmp_path: Path):
+    """Of a file, and of a tensor."""
+    strange = tmp_path / "\udcff\udce8.safetensors"
+    shutil.copy(files["vqgan"], strange)
+    tensor = save(tmp_path / "a.pth", {"w\ud800": np.zeros(2, np.float32)})
+    for path, name in ((strange, r"\udcff\udce8.safetensors: VQGAN"), (tensor, r"  w\ud800  ")):
+        run = subprocess.run(
+            [*PROGRAM, path, "--inspect"], capture_output=True, cwd=ROOT, check=False,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        assert name in run.stdout.decode()
+
+
+def test_a_listing_may_be_read_in_part_and_the_work_goes_on(files: dict[str, Path], tmp_path: Path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = subprocess.run(
+        [*PROGRAM, files["vqgan"], "--output", tmp_path / "out"], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE,
+        text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert read_config(tmp_path / "out")[0] == "vqgan"
+
+
+def test_an_interrupted_conversion_says_no_more_than_it_knows(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """Of a trainer's file one network may have been written before."""
+
+    def enough(*args: object, **how: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "save_model", enough)
+    assert main([str(files["vqgan"]), "--output", str(tmp_path / "x")]) == 130
+    assert capsys.readouterr().err == "interrupted: nothing more was written\n"
 
 
 def test_a_fault_of_ours_keeps_its_trace(files: dict[str, Path], tmp_path: Path):

@@ -27,7 +27,7 @@ class Raw(bytes):
 
 
 def text(value: str) -> bytes:
-    encoded = value.encode()
+    encoded = value.encode(errors="surrogatepass")
     return b"X" + struct.pack("<I", len(encoded)) + encoded
 
 

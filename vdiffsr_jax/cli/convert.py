@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from vdiffsr_jax.conversion.inspect import inspect
 from vdiffsr_jax.conversion.rules import ConversionError
 from vdiffsr_jax.conversion.to_torch import to_torch
 from vdiffsr_jax.models.build import flatten
+from vdiffsr_jax.runtime import streams
 from vdiffsr_jax.weights import json_object, storage
 from vdiffsr_jax.weights.checkpoint import check_free, save_model
 
@@ -80,19 +80,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_usage(flags, args)
     # Nothing here needs an accelerator, and another program may be using it.
     jax.config.update("jax_platforms", "cpu")
-    try:
-        _run(args)
-    except BrokenPipeError:  # the reader of a listing has seen enough (| head)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ExpectedError, OSError, MemoryError) as error:
-        if args.verbose:
-            traceback.print_exc()
-        print(f"error: {error or type(error).__name__}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    with streams.lasting():
+        try:
+            _run(args)
+        except (ExpectedError, OSError, MemoryError) as error:
+            if args.verbose:
+                traceback.print_exc()
+            print(f"error: {error or type(error).__name__}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("interrupted: nothing more was written", file=sys.stderr)
+            return 130
+        return 0
 
 
 def _check_usage(flags: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -103,7 +102,7 @@ def _check_usage(flags: argparse.ArgumentParser, args: argparse.Namespace) -> No
         if args.file is None:
             flags.error("--inspect needs a FILE")
         return
-    if args.output is None:
+    if not args.output:
         flags.error("--output is needed")
     if assembling and (args.denoiser is None or args.first_stage is None):
         flags.error("an assembled model needs both --denoiser and --first-stage")
@@ -126,7 +125,9 @@ def _check_usage(flags: argparse.ArgumentParser, args: argparse.Namespace) -> No
 
 def _run(args: argparse.Namespace) -> None:
     settings = _settings(args.config)
-    args.output, args.to_torch = (path and storage.location(path) for path in (args.output, args.to_torch))
+    args.output, args.to_torch = (
+        None if path is None else storage.location(path) for path in (args.output, args.to_torch)
+    )
     if args.inspect:
         print("\n".join(inspect(args.file, args.preset, settings)))
     elif args.to_torch is not None:
@@ -165,6 +166,8 @@ def _convert_file(args: argparse.Namespace, settings: dict[str, Any]) -> None:
         if len(networks) != 1:
             raise ConversionError(f"--heads {args.heads} holds {', '.join(networks)}: give the file of one network")
         (heads,) = networks.values()
+        if twice := sorted({name for part in found for name in part.tensors.keys() & heads.keys()}):
+            raise ConversionError(f"{args.file} and --heads {args.heads} both hold {', '.join(twice)}")
         found = [dataclasses.replace(part, tensors=part.tensors | heads) for part in found]
     outputs = [args.output / part.where if len(found) > 1 else args.output for part in found]
     for output in outputs:

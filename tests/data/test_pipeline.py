@@ -12,7 +12,7 @@ import pytest
 
 from tests.data.conftest import noise, save
 from vdiffsr_jax.config import ConfigError, parse, to_dict
-from vdiffsr_jax.data.config import PRESETS, DataConfig
+from vdiffsr_jax.data.config import PRESETS, DataConfig, DegradationConfig
 from vdiffsr_jax.data.pipeline import Batches, Samples
 
 
@@ -25,7 +25,7 @@ def cfg(tmp_path: Path) -> DataConfig:
 
 
 def with_(cfg: DataConfig, **settings) -> DataConfig:
-    return parse(DataConfig, {**to_dict(cfg), **settings})
+    return parse(DataConfig, {**to_dict(cfg), **settings}, "data.")
 
 
 def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
@@ -39,6 +39,11 @@ def take(cfg: DataConfig, count: int, **settings) -> list[dict[str, np.ndarray]]
     batches = [next(iterator) for _ in range(count)]
     iterator.close()
     return batches
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_keep_to_the_ranges(name: str):
+    assert parse(DegradationConfig, to_dict(PRESETS[name])) == PRESETS[name]
 
 
 def test_batches_have_the_promised_form(cfg: DataConfig):

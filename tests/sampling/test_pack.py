@@ -130,7 +130,7 @@ def test_what_is_said_of_ends_is_checked(ends, model, tmp_path, capsys):
         ([faithful, tmp_path / "x", "--fidelity=0.5"], "give the other one with --sharp"),
         ([faithful, tmp_path / "x", "--sharp", model], "differs from"),
         ([faithful, tmp_path / "x", "--sharp", both], "was packed from two models"),
-        ([faithful, tmp_path / "x", "--sharp", model, "--fidelity=2"], "must lie in 0 (sharp) to 1"),
+        ([faithful, tmp_path / "x", "--sharp", model, "--fidelity=2"], "sharp.fidelity=2.0 must lie in 0..1"),
     ]:
         assert pack.main([str(part) for part in argv]) == 2
         assert message in capsys.readouterr().err

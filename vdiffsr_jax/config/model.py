@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import Annotated
 
 from vdiffsr_jax.config.networks import SwinUNetConfig, VARConfig, VARTokenizerConfig, VQGANConfig
-from vdiffsr_jax.config.parsing import ConfigError, check_choice, check_increasing
+from vdiffsr_jax.config.parsing import ConfigError, check_choice
+from vdiffsr_jax.config.ranges import INCREASING, Count, Fraction, Positive, Range, Whole, at_least
 
 COLOR_FIXES = ("none", "wavelet", "adain")
 
@@ -24,10 +27,10 @@ class PriorConfig:
     kind: str = "var"
     tokenizer: VARTokenizerConfig = VARTokenizerConfig()
     var: VARConfig = VARConfig()
-    taps: tuple[int, ...] = ()
-    dim: int = 256
+    taps: Annotated[tuple[Count, ...], INCREASING] = ()
+    dim: Count = 256
     train: str = "lora"
-    lora_rank: int = 16
+    lora_rank: Whole = 16
     mode: str = "teacher_forced"
     attention: str = "causal"
 
@@ -47,10 +50,8 @@ class PriorConfig:
             raise ConfigError("prior.train=lora needs prior.lora_rank of at least 1; or choose adapter, full or none")
         if self.kind != "var":  # only PyramidVAR needs a VAR that fits
             return
-        if self.taps:
-            check_increasing(self, "taps", self.taps)
-            if self.taps[-1] > self.var.depth or self.taps[0] < 1:
-                raise ConfigError(f"prior.taps={self.taps} must lie in 1..var.depth={self.var.depth}")
+        if self.taps and self.taps[-1] > self.var.depth:
+            raise ConfigError(f"prior.taps={self.taps} must lie in 1..var.depth={self.var.depth}")
         for name, var, tok in (
             ("patch_nums", self.var.patch_nums, self.tokenizer.patch_nums),
             ("vocab_size", self.var.vocab_size, self.tokenizer.vocab_size),
@@ -65,7 +66,7 @@ class CoGUConfig:
     """Condition-Gated Unit (design section 6): D = min(C, max_dim)."""
 
     enabled: bool = True
-    max_dim: int = 256
+    max_dim: Count = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,16 +75,14 @@ class CSPAConfig:
 
     same: bool = True
     cross: bool = True
-    dim: int = 192
-    head_dim: int = 32
-    window_size: int = 8
-    levels: tuple[int, ...] = ()
+    dim: Count = 192
+    head_dim: Annotated[Count, Range("divide by 4 (2-D rotary encoding)", lambda value: value % 4 == 0)] = 32
+    window_size: Count = 8
+    levels: Annotated[tuple[Whole, ...], INCREASING] = ()
 
     def __post_init__(self) -> None:
         if self.dim % self.head_dim:
             raise ConfigError(f"cspa.dim={self.dim} must divide by cspa.head_dim={self.head_dim}")
-        if self.head_dim % 4:
-            raise ConfigError(f"cspa.head_dim={self.head_dim} must divide by 4 (2-D rotary encoding)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,16 +92,25 @@ class ScheduleConfig:
     `min_noise_level` is sqrt(eta_1) * kappa; `cap_sqrt_eta_1` adds the minimum with sqrt(0.001).
     """
 
-    num_steps: int = 15
-    kappa: float = 2.0
-    power: float = 0.3
-    min_noise_level: float = 0.04
-    sqrt_eta_end: float = 0.99
+    num_steps: Annotated[int, at_least(2)] = 15
+    kappa: Positive = 2.0
+    power: Positive = 0.3
+    min_noise_level: Positive = 0.04
+    sqrt_eta_end: Positive = 0.99
     cap_sqrt_eta_1: bool = True
 
+    @property
+    def sqrt_eta_1(self) -> float:
+        """How far the first step has shifted."""
+        first = min(self.min_noise_level / self.kappa, self.min_noise_level)
+        return min(first, math.sqrt(0.001)) if self.cap_sqrt_eta_1 else first
+
     def __post_init__(self) -> None:
-        if self.num_steps < 2:
-            raise ConfigError(f"schedule.num_steps={self.num_steps} must be at least 2")
+        if not self.sqrt_eta_1 < self.sqrt_eta_end <= 1:
+            raise ConfigError(
+                f"schedule.sqrt_eta_end={self.sqrt_eta_end} must lie above the first step's, {self.sqrt_eta_1:.3g} "
+                "(of min_noise_level and kappa), and at most at 1"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +120,7 @@ class SharpConfig:
     `exact`: the second end is kept as it is, not as a difference in 4 bits.
     """
 
-    fidelity: float = 0.5
+    fidelity: Fraction = 0.5
     networks: tuple[str, ...] = ("denoiser",)
     exact: bool = False
 
@@ -120,8 +128,6 @@ class SharpConfig:
         known = ("first_stage", "denoiser", "pvar")
         if not self.networks or any(name not in known for name in self.networks):
             raise ConfigError(f"sharp.networks={self.networks} must be some of {', '.join(known)}")
-        if not 0 <= self.fidelity <= 1:
-            raise ConfigError(f"sharp.fidelity={self.fidelity} must lie in 0 (sharp) to 1 (faithful)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +144,7 @@ class VDiffSRConfig:
     prior: PriorConfig | None = PriorConfig()
     cogu: CoGUConfig = CoGUConfig()
     cspa: CSPAConfig = CSPAConfig()
-    scale: int = 4
+    scale: Count = 4
     color_fix: str = "none"
     sharp: SharpConfig | None = None
 

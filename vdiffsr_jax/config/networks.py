@@ -5,13 +5,21 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from vdiffsr_jax.config.parsing import ConfigError, check_choice, check_increasing
+from vdiffsr_jax.config.parsing import ConfigError, check_choice
+from vdiffsr_jax.config.ranges import (
+    Count,
+    Counts,
+    Fraction,
+    Levels,
+    PictureChannels,
+    Positive,
+    Weight,
+    Whole,
+)
 
 
 def _groups(config: Any, name: str, channels: list[int]) -> None:
     groups = config.num_groups
-    if groups < 1:
-        raise ConfigError(f"{type(config).__name__}.num_groups={groups} must be at least 1")
     wrong = [c for c in channels if c % groups]
     if wrong:
         raise ConfigError(
@@ -20,9 +28,12 @@ def _groups(config: Any, name: str, channels: list[int]) -> None:
         )
 
 
+def _mlp(config: Any, width: int) -> None:
+    if int(width * config.mlp_ratio) < 1:
+        raise ConfigError(f"{type(config).__name__}.mlp_ratio={config.mlp_ratio} leaves no channel of {width}")
+
+
 def _autoencoder(config: Any) -> None:
-    if config.patch_size < 1:
-        raise ConfigError(f"{type(config).__name__}.patch_size={config.patch_size} must be at least 1")
     if config.num_groups:
         _groups(config, "ch", [config.ch * m for m in config.ch_mult])
 
@@ -38,18 +49,18 @@ class VQGANConfig:
     many vectors, each moved to the nearest of the same `n_embed` codes.
     """
 
-    ch: int = 128
-    ch_mult: tuple[int, ...] = (1, 2, 4)
-    num_res_blocks: int = 2
-    n_embed: int = 8192
-    embed_dim: int = 3
-    z_channels: int = 3
-    in_channels: int = 3
-    out_channels: int = 3
-    num_groups: int = 32
-    patch_size: int = 1
+    ch: Count = 128
+    ch_mult: Counts = (1, 2, 4)
+    num_res_blocks: Count = 2
+    n_embed: Count = 8192
+    embed_dim: Count = 3
+    z_channels: Count = 3
+    in_channels: PictureChannels = 3
+    out_channels: PictureChannels = 3
+    num_groups: Whole = 32
+    patch_size: Count = 1
     attention: bool = True
-    num_codebooks: int = 1
+    num_codebooks: Count = 1
 
     @property
     def factor(self) -> int:
@@ -69,17 +80,17 @@ class VARTokenizerConfig:
     `num_groups`, `patch_size`, `attention`: as for the first stage.
     """
 
-    vocab_size: int = 4096
-    z_channels: int = 32
-    ch: int = 160
-    ch_mult: tuple[int, ...] = (1, 1, 2, 2, 4)
-    num_res_blocks: int = 2
-    patch_nums: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
-    share_quant_resi: int = 4
-    quant_resi: float = 0.5
-    beta: float = 0.25
-    num_groups: int = 32
-    patch_size: int = 1
+    vocab_size: Count = 4096
+    z_channels: Count = 32
+    ch: Count = 160
+    ch_mult: Counts = (1, 1, 2, 2, 4)
+    num_res_blocks: Count = 2
+    patch_nums: Levels = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+    share_quant_resi: Count = 4
+    quant_resi: Fraction = 0.5
+    beta: Weight = 0.25
+    num_groups: Whole = 32
+    patch_size: Count = 1
     attention: bool = True
 
     @property
@@ -94,7 +105,6 @@ class VARTokenizerConfig:
 
     def __post_init__(self) -> None:
         _autoencoder(self)
-        check_increasing(self, "patch_nums", self.patch_nums)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,18 +116,18 @@ class VARConfig:
     itself and all coarser ones; full, every level sees every other, which reads images but cannot generate them.
     """
 
-    depth: int = 16
-    width: int = 1024
-    num_heads: int = 16
-    mlp_ratio: float = 4.0
-    num_classes: int = 1000
+    depth: Count = 16
+    width: Count = 1024
+    num_heads: Count = 16
+    mlp_ratio: Positive = 4.0
+    num_classes: Whole = 1000
     shared_aln: bool = False
     attn_l2_norm: bool = True
-    patch_nums: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
-    vocab_size: int = 4096
-    code_dim: int = 32
-    norm_eps: float = 1e-6
-    lora_rank: int = 0
+    patch_nums: Levels = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+    vocab_size: Count = 4096
+    code_dim: Count = 32
+    norm_eps: Positive = 1e-6
+    lora_rank: Whole = 0
     folded: bool = False
     attention: str = "causal"
 
@@ -129,8 +139,8 @@ class VARConfig:
     def __post_init__(self) -> None:
         if self.width % self.num_heads:
             raise ConfigError(f"var.width={self.width} must divide by var.num_heads={self.num_heads}")
+        _mlp(self, self.width)
         check_choice(self, "attention", ("causal", "full"))
-        check_increasing(self, "patch_nums", self.patch_nums)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,19 +151,19 @@ class SwinUNetConfig:
     concatenated LR together. `num_groups` of every GroupNorm, CoGU's and CSPA's too: as for the first stage.
     """
 
-    image_size: int = 64
-    in_channels: int = 6
-    out_channels: int = 3
-    model_channels: int = 160
-    channel_mult: tuple[int, ...] = (1, 2, 2, 4)
-    num_res_blocks: tuple[int, ...] = (2, 2, 2, 2)
-    attention_resolutions: tuple[int, ...] = (64, 32, 16, 8)
-    num_head_channels: int = 32
-    swin_depth: int = 2
-    swin_embed_dim: int = 192
-    window_size: int = 8
-    mlp_ratio: float = 4.0
-    num_groups: int = 32
+    image_size: Count = 64
+    in_channels: Count = 6
+    out_channels: Count = 3
+    model_channels: Count = 160
+    channel_mult: Counts = (1, 2, 2, 4)
+    num_res_blocks: Counts = (2, 2, 2, 2)
+    attention_resolutions: tuple[Count, ...] = (64, 32, 16, 8)
+    num_head_channels: Count = 32
+    swin_depth: Count = 2
+    swin_embed_dim: Count = 192
+    window_size: Count = 8
+    mlp_ratio: Positive = 4.0
+    num_groups: Count = 32
 
     def __post_init__(self) -> None:
         if len(self.num_res_blocks) != len(self.channel_mult):
@@ -168,3 +178,4 @@ class SwinUNetConfig:
             )
         _groups(self, "model_channels", [self.model_channels * m for m in self.channel_mult])
         _groups(self, "swin_embed_dim", [self.swin_embed_dim])
+        _mlp(self, self.swin_embed_dim)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import itertools
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+
+from vdiffsr_jax.config.ranges import Range
 
 T = TypeVar("T")
 
@@ -45,21 +47,16 @@ def check_choice(config: Any, name: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{name}={getattr(config, name)!r} must be one of {', '.join(allowed)}")
 
 
-def check_increasing(config: Any, name: str, values: tuple[int, ...]) -> None:
-    """Raise ConfigError unless there are values and each is above the one before."""
-    if not values or any(b <= a for a, b in itertools.pairwise(values)):
-        raise ConfigError(f"{type(config).__name__}.{name}={values} must increase")
-
-
 def parse(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
     """Build the frozen dataclass `cls` from a mapping (dict, ConfigDict or JSON object).
 
     Lists become tuples, ints become floats where a float is declared, nested mappings become nested dataclasses.
+    Floats are finite, tuples of the declared length, and all values in the `Range` of their type.
 
-    Raises: ConfigError naming the dotted field for an unknown name (with the nearest known one), a wrong type or a
-        failed check.
+    Raises: ConfigError naming the dotted field for an unknown name (with the nearest known one), a wrong type, a value
+        out of its range or a failed check.
     """
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     kwargs = {}
     for name, value in values.items():
@@ -84,6 +81,12 @@ def _coerce(hint: Any, value: Any, path: str) -> Any:
     origin = typing.get_origin(hint)
     if hint is Any:
         return value
+    if origin is Annotated:
+        value = _coerce(hint.__origin__, value, path)
+        for allowed in (extra for extra in hint.__metadata__ if isinstance(extra, Range)):
+            if not allowed.holds(value):
+                raise ConfigError(f"{path}={value!r} must {allowed.words}")
+        return value
     if origin in (typing.Union, types.UnionType):
         options = typing.get_args(hint)
         if value is None and type(None) in options:
@@ -99,12 +102,18 @@ def _coerce(hint: Any, value: Any, path: str) -> Any:
     if origin is tuple:
         if isinstance(value, str) or not hasattr(value, "__iter__"):
             raise ConfigError(f"{path}={value!r} must be a list")
-        item = typing.get_args(hint)[0]
-        return tuple(_coerce(item, v, f"{path}[{i}]") for i, v in enumerate(value))
+        items = typing.get_args(hint)
+        if items[-1] is Ellipsis:
+            items = items[:1] * len(value)
+        if len(value) != len(items):
+            raise ConfigError(f"{path}={value!r} must be a list of {len(items)}")
+        return tuple(_coerce(item, v, f"{path}[{i}]") for i, (item, v) in enumerate(zip(items, value, strict=True)))
     if origin is dict:
         return dict(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value)
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
         raise ConfigError(f"{path}={value!r} must be of type {hint.__name__}")
+    if hint is float and not math.isfinite(value):
+        raise ConfigError(f"{path}={value!r} must be finite")
     return value

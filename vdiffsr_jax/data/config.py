@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Annotated
 
 from vdiffsr_jax.config import ConfigError, check_choice
+from vdiffsr_jax.config.ranges import Count, Fraction, Range, Whole, span
 
 RESIZES = ("area", "bilinear", "bicubic", "antialiased_bilinear", "antialiased_bicubic")
-Range = tuple[float, float]
+Pair = tuple[float, float]
+OddSizes = Annotated[
+    tuple[int, ...], Range("be odd numbers of pixels", lambda sizes: sizes and all(n > 0 and n % 2 for n in sizes))
+]
+Qualities = Annotated[
+    tuple[int, ...], Range("be empty, or two rising numbers in 1..100", lambda q: not q or span(1, 100).holds(q))
+]
 
 
-def _range(config: Any, name: str, low: float, high: float) -> None:
-    value = getattr(config, name)
-    if len(value) != 2 or not low <= value[0] <= value[1] <= high:
-        raise ConfigError(f"{type(config).__name__}.{name}={value} must be two rising numbers in {low:g}..{high:g}")
-
-
-def _probability(config: Any, *names: str) -> None:
-    for name in names:
-        if not 0 <= getattr(config, name) <= 1:
-            raise ConfigError(f"{type(config).__name__}.{name}={getattr(config, name)} must lie in 0..1")
-
-
-def _distribution(config: Any, name: str, count: int) -> None:
-    value = getattr(config, name)
-    if len(value) != count or min(value) < 0 or abs(sum(value) - 1) > 1e-6:
-        raise ConfigError(f"{type(config).__name__}.{name}={value} must be {count} probabilities that sum to 1")
+def distribution(count: int) -> Range:
+    """So many probabilities, of everything that can happen."""
+    return Range(
+        f"be {count} probabilities that sum to 1",
+        lambda values: len(values) == count and abs(sum(values) - 1) <= 1e-6,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,22 +33,13 @@ class BlurConfig:
     `shape_prob` follows kernels.SHAPES. `sigma` is in pixels; the defaults are ResShift's first stage.
     """
 
-    prob: float = 1.0
-    sizes: tuple[int, ...] = (3, 5, 7, 9, 11, 13, 15, 17, 19)
-    sigma: Range = (0.2, 3.0)
-    sinc_prob: float = 0.1
-    shape_prob: tuple[float, ...] = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
-    beta_generalized: Range = (0.5, 4.0)
-    beta_plateau: Range = (1.0, 2.0)
-
-    def __post_init__(self) -> None:
-        _probability(self, "prob", "sinc_prob")
-        _distribution(self, "shape_prob", 6)
-        _range(self, "sigma", 1e-3, 50)
-        _range(self, "beta_generalized", 0.05, 20)
-        _range(self, "beta_plateau", 0.05, 20)
-        if not self.sizes or any(size < 1 or size % 2 == 0 for size in self.sizes):
-            raise ConfigError(f"BlurConfig.sizes={self.sizes} must be odd numbers of pixels")
+    prob: Fraction = 1.0
+    sizes: OddSizes = (3, 5, 7, 9, 11, 13, 15, 17, 19)
+    sigma: Annotated[Pair, span(1e-3, 50)] = (0.2, 3.0)
+    sinc_prob: Fraction = 0.1
+    shape_prob: Annotated[tuple[Fraction, ...], distribution(6)] = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
+    beta_generalized: Annotated[Pair, span(0.05, 20)] = (0.5, 4.0)
+    beta_plateau: Annotated[Pair, span(0.05, 20)] = (1.0, 2.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,25 +51,16 @@ class StageConfig:
     in the three channels with `gray_prob`. `jpeg`: lowest and highest quality; empty leaves JPEG out.
     """
 
-    prob: float = 1.0
+    prob: Fraction = 1.0
     blur: BlurConfig = BlurConfig()
-    resize_prob: tuple[float, ...] = (0.2, 0.7, 0.1)
-    resize: Range = (0.15, 1.5)
+    resize_prob: Annotated[tuple[Fraction, ...], distribution(3)] = (0.2, 0.7, 0.1)
+    resize: Annotated[Pair, span(0.01, 8)] = (0.15, 1.5)
     of_lr: bool = False
-    gaussian_prob: float = 0.5
-    gaussian: Range = (1.0, 30.0)
-    poisson: Range = (0.05, 3.0)
-    gray_prob: float = 0.4
-    jpeg: tuple[int, ...] = (30, 95)
-
-    def __post_init__(self) -> None:
-        _probability(self, "prob", "gaussian_prob", "gray_prob")
-        _distribution(self, "resize_prob", 3)
-        _range(self, "resize", 0.01, 8)
-        _range(self, "gaussian", 0, 255)
-        _range(self, "poisson", 0, 100)
-        if self.jpeg:
-            _range(self, "jpeg", 1, 100)
+    gaussian_prob: Fraction = 0.5
+    gaussian: Annotated[Pair, span(0, 255)] = (1.0, 30.0)
+    poisson: Annotated[Pair, span(0, 100)] = (0.05, 3.0)
+    gray_prob: Fraction = 0.4
+    jpeg: Qualities = (30, 95)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,25 +86,20 @@ class DegradationConfig:
         ),
     )
     resizes: tuple[str, ...] = ("area", "bilinear", "bicubic")
-    sinc_prob: float = 0.8
-    sinc_sizes: tuple[int, ...] = (3, 5, 7, 9, 11, 13)
-    jpeg: tuple[int, ...] = (30, 95)
-    jpeg_last_prob: float = 0.5
+    sinc_prob: Fraction = 0.8
+    sinc_sizes: OddSizes = (3, 5, 7, 9, 11, 13)
+    jpeg: Qualities = (30, 95)
+    jpeg_last_prob: Fraction = 0.5
     sharpen: bool = False
-    margin: int = 0
+    margin: Whole = 0
 
     def __post_init__(self) -> None:
-        _probability(self, "sinc_prob", "jpeg_last_prob")
-        if self.jpeg:
-            _range(self, "jpeg", 1, 100)
         unknown = [mode for mode in self.resizes if mode not in RESIZES]
         if unknown or not self.resizes:
             raise ConfigError(f"DegradationConfig.resizes={self.resizes} must name some of {', '.join(RESIZES)}")
-        if self.margin < 0:
-            raise ConfigError(f"DegradationConfig.margin={self.margin} must be at least 0")
 
 
-def _single(sigma: Range, noise: Range, jpeg: tuple[int, ...], *, anisotropic: float = 0.0) -> StageConfig:
+def _single(sigma: Pair, noise: Pair, jpeg: tuple[int, ...], *, anisotropic: float = 0.0) -> StageConfig:
     blur = BlurConfig(sizes=(15,), sigma=sigma, sinc_prob=0.0, shape_prob=(1 - anisotropic, anisotropic, 0, 0, 0, 0))
     return StageConfig(blur=blur, resize_prob=(0.0, 0.0, 1.0), of_lr=True, gaussian_prob=1.0, gaussian=noise, jpeg=jpeg)
 
@@ -173,19 +147,19 @@ class DataConfig:
     valid_sources: tuple[str, ...] = ()
     lr_sources: tuple[str, ...] = ()
     valid_lr_sources: tuple[str, ...] = ()
-    crop_size: int = 256
-    scale: int = 4
+    crop_size: Count = 256
+    scale: Count = 4
     degradation: str = "realesrgan"
     custom_degradation: DegradationConfig | None = None
     flips: bool = True
     vertical_flips: bool = False
-    candidates: int = 1
-    shrink: Range = (1.0, 1.0)
-    synthetic_fraction: float = 0.0
-    cache_megabytes: int = 1024
-    num_workers: int = 0
-    threads: int = 1
-    prefetch: int = 4
+    candidates: Count = 1
+    shrink: Annotated[Pair, span(1, 1e6)] = (1.0, 1.0)
+    synthetic_fraction: Fraction = 0.0
+    cache_megabytes: Whole = 1024
+    num_workers: Whole = 0
+    threads: Count = 1
+    prefetch: Count = 4
 
     @property
     def process(self) -> DegradationConfig | None:
@@ -199,19 +173,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_choice(self, "degradation", DEGRADATIONS)
-        _probability(self, "synthetic_fraction")
-        _range(self, "shrink", 1, 1e6)
-        for name, least in {
-            "scale": 1,
-            "candidates": 1,
-            "cache_megabytes": 0,
-            "num_workers": 0,
-            "threads": 1,
-            "prefetch": 1,
-        }.items():
-            if getattr(self, name) < least:
-                raise ConfigError(f"data.{name}={getattr(self, name)} must be at least {least}")
-        if self.crop_size < 1 or self.crop_size % self.scale:
+        if self.crop_size % self.scale:
             raise ConfigError(f"data.crop_size={self.crop_size} must be a multiple of data.scale={self.scale}")
         if not self.sources and self.synthetic_fraction < 1:
             raise ConfigError("data.sources is empty: name a folder of photos, or set data.synthetic_fraction to 1")

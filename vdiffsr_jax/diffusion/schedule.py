@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from functools import cached_property
 
 import numpy as np
@@ -107,9 +106,7 @@ def make(cfg: ScheduleConfig, respace: int | None = None) -> Schedule:
     Raises: ConfigError unless 2 <= respace <= T (one step is not a respaced chain: see `sampler.sample_one_step`).
     Source: ResShift (arXiv:2307.12348), section 2.2.
     """
-    first = min(cfg.min_noise_level / cfg.kappa, cfg.min_noise_level)
-    if cfg.cap_sqrt_eta_1:
-        first = min(first, math.sqrt(0.001))
+    first = cfg.sqrt_eta_1
     position = np.linspace(0.0, 1.0, cfg.num_steps) ** cfg.power
     sqrt_eta = first * (cfg.sqrt_eta_end / first) ** position
     kept = np.arange(cfg.num_steps)

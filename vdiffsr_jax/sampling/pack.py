@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vdiffsr_jax.config import ConfigError, SharpConfig, to_dict
+from vdiffsr_jax.config import ConfigError, SharpConfig, parse, to_dict
 from vdiffsr_jax.models import fidelity
 from vdiffsr_jax.models.assembled import Items
 from vdiffsr_jax.models.build import Params, cast, flatten
@@ -126,7 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.sharp is None and (args.exact or args.fidelity is not None or args.between):
             raise ConfigError("--fidelity, --between and --exact are for two models: give the other one with --sharp")
         between = tuple(args.between or (0, 1))
-        ends = SharpConfig(fidelity=0.5 if args.fidelity is None else args.fidelity, exact=args.exact)
+        given = {} if args.fidelity is None else {"fidelity": args.fidelity}
+        ends = parse(SharpConfig, {"exact": args.exact, **given}, "sharp.")
         pack(args.source, args.target, sharp=args.sharp, between=between, ends=ends, dtype=args.dtype,
              overwrite=args.overwrite)  # fmt: skip
     except (CheckpointError, ConfigError, OSError) as error:

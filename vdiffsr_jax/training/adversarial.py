@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vdiffsr_jax.config import check_choice
+from vdiffsr_jax.config.ranges import Count, Positive, Weight, Whole
 from vdiffsr_jax.training.optim import Metrics
 
 Layers = Callable[[jax.Array], Sequence[jax.Array]]  # pictures -> the discriminator's maps, the scores last
@@ -24,16 +25,16 @@ class AdversarialConfig:
     discriminator's own maps.
     """
 
-    weight: float = 0.0
+    weight: Weight = 0.0
     form: str = "hinge"
     on: str = "pixels"
-    start: int = 0
-    r1: float = 0.0
-    r2: float = 0.0
-    noise: float = 0.05
-    matching: float = 0.0
-    channels: int = 64
-    layers: int = 3
+    start: Whole = 0
+    r1: Weight = 0.0
+    r2: Weight = 0.0
+    noise: Positive = 0.05
+    matching: Weight = 0.0
+    channels: Count = 64
+    layers: Count = 3
 
     def __post_init__(self) -> None:
         check_choice(self, "form", ("hinge", "relativistic"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from vdiffsr_jax.config import ConfigError, Dataclass, check_choice, parse
+from vdiffsr_jax.config.ranges import Count, Decay, Fraction, Positive, Weight, Whole, between
 from vdiffsr_jax.data.config import DataConfig
 from vdiffsr_jax.metrics import catalog
 from vdiffsr_jax.metrics.rules import RULES
@@ -22,24 +23,22 @@ class OptimizerConfig:
     clipped to the global norm `clip`, generator and discriminator each by itself; 0 leaves them.
     """
 
-    learning_rate: float = 1e-4
-    new_learning_rate: float | None = None
-    discriminator_learning_rate: float | None = None
-    b1: float = 0.9
-    b2: float = 0.95
-    discriminator_b1: float = 0.5
-    discriminator_b2: float = 0.9
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    warmup: int = 500
+    learning_rate: Positive = 1e-4
+    new_learning_rate: Positive | None = None
+    discriminator_learning_rate: Positive | None = None
+    b1: Decay = 0.9
+    b2: Decay = 0.95
+    discriminator_b1: Decay = 0.5
+    discriminator_b2: Decay = 0.9
+    eps: Positive = 1e-8
+    weight_decay: Weight = 0.0
+    clip: Weight = 1.0
+    warmup: Whole = 500
     schedule: str = "cosine"
-    final: float = 0.0
+    final: Fraction = 0.0
 
     def __post_init__(self) -> None:
         check_choice(self, "schedule", ("cosine", "constant"))
-        if self.learning_rate <= 0:
-            raise ConfigError(f"optimizer.learning_rate={self.learning_rate} must be positive")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +48,11 @@ class MeshConfig:
     Arrays of fewer than `min_shard_size` elements stay whole on every device.
     """
 
-    data: int = 0
-    fsdp: int = 1
-    cpu_devices: int = 0
-    min_shard_size: int = 16384
+    data: Whole = 0
+    fsdp: Count = 1
+    cpu_devices: Whole = 0
+    min_shard_size: Whole = 16384
     shard_frozen: bool = True
-
-    def __post_init__(self) -> None:
-        if self.fsdp < 1 or self.data < 0:
-            raise ConfigError(f"mesh.data={self.data} must be at least 0 and mesh.fsdp={self.fsdp} at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +73,9 @@ class EvalConfig:
     their weights lie in the folder `weights`. Of `pairs` they are measured too, as pairs_NAME.
     """
 
-    every: int = 1000
-    batches: int = 4
-    grid_rows: int = 6
+    every: Whole = 1000
+    batches: Count = 4
+    grid_rows: Count = 6
     best: str = ""
     allow_trained_metric: bool = False
     metrics: tuple[str, ...] = ()
@@ -90,8 +85,6 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         check_choice(self, "scores", tuple(RULES))
-        if self.every < 0 or self.batches < 1 or self.grid_rows < 1:
-            raise ConfigError("eval.every must be at least 0, eval.batches and grid_rows at least 1")
         for name in self.metrics:
             if name not in catalog.METRICS:
                 raise ConfigError(f"eval.metrics: {name!r} is unknown; known: {', '.join(catalog.METRICS)}")
@@ -103,13 +96,9 @@ class EvalConfig:
 class CheckpointConfig:
     """A train state every `every` steps; the last `keep_last` and the `keep_best` with the best metric stay."""
 
-    every: int = 1000
-    keep_last: int = 2
-    keep_best: int = 1
-
-    def __post_init__(self) -> None:
-        if self.every < 1 or self.keep_last < 1 or self.keep_best < 0:
-            raise ConfigError("checkpoint.every and keep_last must be at least 1, keep_best at least 0")
+    every: Count = 1000
+    keep_last: Count = 2
+    keep_best: Whole = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,16 +126,16 @@ class TrainConfig:
     model: Dataclass
     loss: Dataclass
     data: DataConfig
-    batch_size: int = 64
-    steps: int = 100_000
-    share: float = 1.0
-    seed: int = 0
-    accumulate: int = 1
+    batch_size: Count = 64
+    steps: Count = 100_000
+    share: Positive = 1.0
+    seed: Annotated[int, between(0, 2**32 - 1)] = 0
+    accumulate: Count = 1
     dtype: str = "float32"
     frozen_dtype: str = "float32"
     remat: str = "none"
-    ema_decay: float = 0.999
-    log_every: int = 50
+    ema_decay: Decay = 0.999
+    log_every: Count = 50
     optimizer: OptimizerConfig = OptimizerConfig()
     mesh: MeshConfig = MeshConfig()
     eval: EvalConfig = EvalConfig()
@@ -159,13 +148,6 @@ class TrainConfig:
         if self.frozen_dtype == "bfloat16" and self.dtype == "float32":
             raise ConfigError("frozen_dtype=bfloat16 needs dtype=bfloat16: weights used in float32 are not rounded")
         check_choice(self, "remat", POLICIES)
-        if self.share <= 0:
-            raise ConfigError(f"share={self.share} must be positive")
-        for name in ("batch_size", "steps", "accumulate", "log_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
-        if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"ema_decay={self.ema_decay} must lie in 0..1")
         trained = self.eval.best == "perceptual" and getattr(self.loss, "perceptual", 0) > 0
         if trained and not self.eval.allow_trained_metric:
             raise ConfigError(

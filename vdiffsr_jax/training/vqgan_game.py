@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config.ranges import Count, Weight, Whole
 from vdiffsr_jax.training.adversarial import hinge
 from vdiffsr_jax.training.optim import Flat, Graded, Metrics
 
@@ -29,20 +29,16 @@ class AutoencoderLoss:
     `gan_adaptive` (VQGAN, arXiv:2012.09841, eq. 7), and zero before step `gan_start`.
     """
 
-    l1: float = 1.0
-    l1_levels: int = 1
-    l1_colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    perceptual: float = 1.0
-    codebook: float = 1.0
-    gan: float = 0.5
+    l1: Weight = 1.0
+    l1_levels: Count = 1
+    l1_colour: tuple[Weight, Weight, Weight] = (1.0, 1.0, 1.0)
+    perceptual: Weight = 1.0
+    codebook: Weight = 1.0
+    gan: Weight = 0.5
     gan_adaptive: bool = True
-    gan_start: int = 0
-    discriminator_channels: int = 64
-    discriminator_layers: int = 3
-
-    def __post_init__(self) -> None:
-        if self.l1_levels < 1:
-            raise ConfigError(f"loss.l1_levels={self.l1_levels} must be at least 1")
+    gan_start: Whole = 0
+    discriminator_channels: Count = 64
+    discriminator_layers: Count = 3
 
 
 def adaptive_weight(match: jax.Array, gan: jax.Array) -> jax.Array:

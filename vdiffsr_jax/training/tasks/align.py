@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from vdiffsr_jax.config import PriorConfig, VARConfig
+from vdiffsr_jax.config.ranges import Weight
 from vdiffsr_jax.models.build import Params, build, flatten
 from vdiffsr_jax.models.layers import Linear
 from vdiffsr_jax.models.prior import Pyramid, prior_class
@@ -63,8 +64,8 @@ def level_means(values: jax.Array, patch_nums: Sequence[int]) -> list[jax.Array]
 class AlignLoss:
     """Weights of the cross-entropy against the HR's codes and of the error of its f_hat, both over all levels."""
 
-    cross_entropy: float = 0.1
-    f_hat: float = 0.5
+    cross_entropy: Weight = 0.1
+    f_hat: Weight = 0.5
 
 
 class AlignTask(LossTask[PriorConfig, AlignLoss]):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vdiffsr_jax.config import ConfigError, VDiffSRConfig, check_choice
+from vdiffsr_jax.config.ranges import Count, Weight, Whole
 from vdiffsr_jax.diffusion import losses, sampler
 from vdiffsr_jax.models import vqgan
 from vdiffsr_jax.models.assembled import Assembled, Denoise, assemble
@@ -49,25 +50,21 @@ class DistillLoss:
     `train_decoder`: the first stage's decoder learns too; encoder and codebook never do.
     """
 
-    distil: float = 1.0
-    inverse: float = 1.0
-    gt: float = 1.0
-    perceptual: float = 1.0
+    distil: Weight = 1.0
+    inverse: Weight = 1.0
+    gt: Weight = 1.0
+    perceptual: Weight = 1.0
     use_inverse: bool = True
     gt_start: str = "predicted"
-    pixel: float = 0.0
-    pixel_size: int = 2
-    picture_size: int = 0
-    distil_until: int = 0
+    pixel: Weight = 0.0
+    pixel_size: Count = 2
+    picture_size: Whole = 0
+    distil_until: Whole = 0
     train_decoder: bool = False
     adversarial: AdversarialConfig = AdversarialConfig()
 
     def __post_init__(self) -> None:
         check_choice(self, "gt_start", losses.GT_STARTS)
-        if self.pixel_size < 1:
-            raise ConfigError(f"loss.pixel_size={self.pixel_size} must be at least 1")
-        if self.picture_size < 0:
-            raise ConfigError(f"loss.picture_size={self.picture_size} must not be negative")
         gt_sampled = self.gt and self.gt_start == "sampled"
         of_latents = self.distil or gt_sampled or (self.use_inverse and (self.inverse or self.gt))
         if not (of_latents or self.perceptual or self.pixel or self.adversarial.weight):

@@ -7,7 +7,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from vdiffsr_jax.config import ConfigError, VARTokenizerConfig
+from vdiffsr_jax.config import VARTokenizerConfig
+from vdiffsr_jax.config.ranges import Whole
 from vdiffsr_jax.models.autoencoder import Reconstruction
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
 from vdiffsr_jax.training.config import TrainConfig
@@ -29,14 +30,9 @@ class TokenizerLoss(AutoencoderLoss):
     first `quantize_warmup` steps: encoder and decoder agree on features first.
     """
 
-    revive_every: int = 0
-    revive_until: int = 0
-    quantize_warmup: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.revive_every, self.revive_until, self.quantize_warmup) < 0:
-            raise ConfigError("loss.revive_every, revive_until and quantize_warmup must not be negative")
+    revive_every: Whole = 0
+    revive_until: Whole = 0
+    quantize_warmup: Whole = 0
 
 
 class TokenizerTask(AutoencoderTask[VARTokenizerConfig, TokenizerLoss]):

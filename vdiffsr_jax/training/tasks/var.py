@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vdiffsr_jax.config import ConfigError, VARConfig
+from vdiffsr_jax.config import VARConfig
+from vdiffsr_jax.config.ranges import Fraction
 from vdiffsr_jax.models.build import build
 from vdiffsr_jax.models.var import VAR
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
@@ -24,11 +25,7 @@ from vdiffsr_jax.training.tasks.task import Evaluation, Export, LossTask, Placem
 class VARLoss:
     """Next-scale cross-entropy."""
 
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing <= 1:
-            raise ConfigError(f"loss.label_smoothing={self.label_smoothing} must lie in 0..1")
+    label_smoothing: Fraction = 0.0
 
 
 class VARTask(LossTask[VARConfig, VARLoss]):

@@ -21,6 +21,11 @@ KERNEL_INIT = jax.nn.initializers.normal(0.02)
 PADDING: Padding = ((1, 1), (1, 1))
 
 
+def smallest_side(layers: int) -> int:
+    """Pixels a side of the smallest picture that a PatchGAN of so many layers takes."""
+    return 3 << layers
+
+
 class PatchGAN(nnx.Module):
     """`layers` 4x4 convolutions of stride 2, one of stride 1 and one to a single map of scores.
 
@@ -54,7 +59,7 @@ class PatchGAN(nnx.Module):
 
     def layers(self, image: Float[Array, "b H W c"]) -> list[Float[Array, "b _ _ _"]]:
         """The map after every convolution, the scores last."""
-        smallest = 3 * 2 ** (len(self.convs) - 1)
+        smallest = smallest_side(len(self.convs) - 1)
         if min(image.shape[1:3]) < smallest:
             raise ValueError(f"the discriminator needs {smallest} pixels a side, not {image.shape[1]}x{image.shape[2]}")
         maps = [jax.nn.leaky_relu(self.convs[0](image), SLOPE)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config import ConfigError, ExpectedError, first_line
 
 if TYPE_CHECKING:
     from vdiffsr_jax.training.config import TrainConfig
@@ -47,4 +47,9 @@ def make(cfg: TrainConfig) -> Task[Any, Any]:
 
     Raises: ConfigError, CheckpointError.
     """
-    return find(cfg.task)(cfg)
+    try:
+        return find(cfg.task)(cfg)
+    except ExpectedError:
+        raise
+    except ValueError as error:  # a network that its settings do not give
+        raise ConfigError(f"the networks of task={cfg.task} cannot be built as set: {first_line(error)}") from error

@@ -11,7 +11,7 @@ import numpy as np
 
 from vdiffsr_jax.models.autoencoder import Reconstruction
 from vdiffsr_jax.models.build import build
-from vdiffsr_jax.models.patch_gan import PatchGAN
+from vdiffsr_jax.models.patch_gan import PatchGAN, smallest_side
 from vdiffsr_jax.ops import precision
 from vdiffsr_jax.training.config import TrainConfig
 from vdiffsr_jax.training.optim import Flat, Graded, Metrics
@@ -65,6 +65,9 @@ class AutoencoderTask(Task[M, A]):
         halvings = 2 ** (self.weights.l1_levels - 1)
         refuse_if(cfg.data.crop_size % halvings > 0, f"data.crop_size={cfg.data.crop_size} must divide by {halvings}, "
                f"to be halved for loss.l1_levels={self.weights.l1_levels}")  # fmt: skip
+        smallest = smallest_side(self.weights.discriminator_layers)
+        refuse_if(self.weights.gan > 0 and cfg.data.crop_size < smallest, "loss.discriminator_layers="
+               f"{self.weights.discriminator_layers} needs data.crop_size of {smallest} at least")  # fmt: skip
         start = getattr(cfg.init_from, self.flag)
         if start is not None:
             sources.check_settings(self.flag, sources.network_in(self.flag, start)[2], self.model, "model")

@@ -14,7 +14,7 @@ from vdiffsr_jax.diffusion import losses, sampler
 from vdiffsr_jax.models import vqgan
 from vdiffsr_jax.models.assembled import Assembled, Denoise, assemble
 from vdiffsr_jax.models.build import Network, build
-from vdiffsr_jax.models.patch_gan import FeatureGAN, PatchGAN
+from vdiffsr_jax.models.patch_gan import FeatureGAN, PatchGAN, smallest_side
 from vdiffsr_jax.models.perceptual import VGG16
 from vdiffsr_jax.training.adversarial import AdversarialConfig, discriminator_loss, generator_loss
 from vdiffsr_jax.training.config import TrainConfig
@@ -115,6 +115,9 @@ class DistillTask(RestorerTask[DistillLoss]):
                f"loss.pixel_size={patch}")  # fmt: skip
         refuse_if(seen > crop or seen % factor > 0, f"loss.picture_size={seen} must divide by the first stage's "
                f"factor, {factor}, and be at most data.crop_size={crop}")  # fmt: skip
+        of_pixels, smallest = bool(self.game.weight) and self.game.on == "pixels", smallest_side(self.game.layers)
+        refuse_if(of_pixels and seen < smallest, f"loss.adversarial.layers={self.game.layers} needs pictures of "
+               f"{smallest} pixels a side, not {seen}: fewer layers, or a larger loss.picture_size")  # fmt: skip
         self.cells = seen // factor
 
     def _discriminator(self, looks_through_vgg: bool) -> Network[Any]:

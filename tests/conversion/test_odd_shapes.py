@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.test_convert import CONFIGS, SETTINGS
 from tests.conversion.test_convert import unread
-from vdiffsr_jax.config import ConfigError, VARConfig, parse
+from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.conversion import recognise
 from vdiffsr_jax.conversion.buffers import buffers
 from vdiffsr_jax.conversion.convert import Part, configure, convert
@@ -79,8 +79,3 @@ def test_a_number_in_a_name_may_be_any():
 def test_a_setting_may_be_called_as_an_argument_is(kind: str):
     with pytest.raises(ConfigError, match="unknown setting 'shapes'"):
         configure(Part(Path("f"), "", kind, tensors(kind)), None, TOLD[kind] | {"shapes": 1})
-
-
-def test_a_setting_may_be_zero():
-    with pytest.raises(ConfigError, match=r"VARConfig: .*zero"):
-        parse(VARConfig, {"num_heads": 0})

@@ -67,7 +67,7 @@ def parse(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
         kwargs[name] = _coerce(hints[name], value, f"{path}{name}")
     try:
         return cls(**kwargs)
-    except (TypeError, ZeroDivisionError) as error:
+    except TypeError as error:
         raise ConfigError(f"{path.rstrip('.') or cls.__name__}: {error}") from None
 
 

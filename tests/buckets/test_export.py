@@ -22,12 +22,13 @@ def test_two_processes_export_over_an_older_model(bucket, python, tmp_path, wher
     share = [f"--coordinator=127.0.0.1:{job.free_port()}", "--num_processes=2"]
     command = [sys.executable, "-m", "tests.buckets.exporter", directory, *share]
     env = os.environ | {"JAX_PLATFORMS": "cpu"} | bucket.environment()
-    running = [
-        subprocess.Popen([*command, f"--process_id={i}"], cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
-        for i in range(2)
-    ]
-    first, second = (process.communicate(timeout=400)[1] for process in running)
-    assert running[0].returncode == -signal.SIGKILL, first + second
+    running, said = [], [tmp_path / f"{i}.log" for i in range(2)]  # a pipe that nobody reads yet would fill up
+    for i, log in enumerate(said):
+        with log.open("w") as stderr:
+            running.append(subprocess.Popen([*command, f"--process_id={i}"], cwd=ROOT, env=env, stderr=stderr))
+    for process in running:
+        process.wait(timeout=400)
+    assert running[0].returncode == -signal.SIGKILL, "".join(log.read_text() for log in said)
     assert running[1].returncode != 0
     # Killed while it wrote version 3: version 2 is whole, and the next save clears what the kill left.
     again = python("-c", AGAIN, directory)

@@ -17,10 +17,11 @@ from tests.models.filled import filled
 from vdiffsr_jax.config import ConfigError, ExpectedError, VQGANConfig
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import flatten
-from vdiffsr_jax.weights import hub_folder, safetensors_file, versions
+from vdiffsr_jax.weights import hub_folder, orbax_items, safetensors_file, versions, whole
 from vdiffsr_jax.weights.checkpoint import CheckpointError, load_lazily, load_model, read_config, save_model
 from vdiffsr_jax.weights.lazy_array import LazyArray
 from vdiffsr_jax.weights.train_state import TrainCheckpoints
+from vdiffsr_jax.weights.whole import BusyError
 
 CFG = VQGANConfig(ch=32, ch_mult=(1, 1), num_res_blocks=1, n_embed=16)
 
@@ -96,13 +97,70 @@ def test_nothing_is_left_of_a_failed_save(params, tmp_path: Path):
         raise OSError("disk on fire")
 
     broken = params | {"codebook": LazyArray((16, 3), np.dtype(np.float32), fail)}
-    with pytest.raises(OSError, match="on fire"):
+    with pytest.raises(CheckpointError, match=r"m cannot be written: disk on fire"):
         save_model(tmp_path / "m", {"vqgan": broken}, kind="vqgan", config=CFG)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("before", ["nothing", "empty", "model"])
+def test_of_two_writers_the_second_is_refused_and_the_first_ones_model_is_whole(params, tmp_path, monkeypatch, before):
+    path = tmp_path / "m"
+    if before == "empty":
+        path.mkdir()
+    if before == "model":
+        save_model(path, {"vqgan": params}, kind="vqgan", config=CFG)
+    write, told = orbax_items.save, []
+
+    def save_again_meanwhile(items, *, compress):
+        write(items, compress=compress)
+        monkeypatch.setattr(orbax_items, "save", write)
+        with pytest.raises(BusyError, match="another process writes there") as caught:
+            save_model(path, {"vqgan": params}, kind="vqgan", config=CFG, overwrite=True)
+        told.append(caught)
+
+    monkeypatch.setattr(orbax_items, "save", save_again_meanwhile)
+    twice = jax.tree.map(lambda x: 2 * x, params)
+    save_model(path, {"vqgan": twice}, kind="vqgan", config=CFG, overwrite=True)
+    assert told
+    assert equal(load_model(path).items["vqgan"], twice)
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+    assert not [p.name for p in path.iterdir() if p.name.startswith(".")]
+    monkeypatch.setattr(orbax_items, "save", write)
+    save_model(path, {"vqgan": params}, kind="vqgan", config=CFG, overwrite=True)
+
+
+def test_a_folder_that_is_there_is_written_into_and_one_of_another_writer_is_not(params, tmp_path: Path, monkeypatch):
+    """A mounted folder cannot be renamed, nor a link replaced."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    monkeypatch.setattr(versions, "publish", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(CheckpointError, match=r"link cannot be written: .*No space left"):
+        save_model(tmp_path / "link", {"vqgan": params}, kind="vqgan", config=CFG)
+    assert not list((tmp_path / "disk").iterdir())
+    monkeypatch.undo()
+    save_model(tmp_path / "link", {"vqgan": params}, kind="vqgan", config=CFG)
+    assert equal(load_model(tmp_path / "disk").items["vqgan"], params)
+    assert {path.name for path in tmp_path.iterdir()} == {"disk", "link"}
+    assert (tmp_path / "link").is_symlink()
+    (tmp_path / "nowhere").symlink_to("gone")
+    with pytest.raises(CheckpointError, match="nowhere exists"):
+        save_model(tmp_path / "nowhere", {"vqgan": params}, kind="vqgan", config=CFG)
+
+
+def test_what_a_killed_save_left_in_a_folder_is_cleared_and_somebodys_v1_is_not(params, tmp_path: Path):
+    for name in ("killed", "own"):
+        (tmp_path / name / "v1" / "vqgan").mkdir(parents=True)
+    (tmp_path / "killed" / whole.LOCK).touch()
+    save_model(tmp_path / "killed", {"vqgan": params}, kind="vqgan", config=CFG)
+    assert {path.name for path in (tmp_path / "killed").iterdir()} == {"config.json", "v1"}
+    with pytest.raises(CheckpointError, match="own exists"):
+        save_model(tmp_path / "own", {"vqgan": params}, kind="vqgan", config=CFG)
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["v1"]
+
+
 def test_a_killed_saves_remains_are_cleared(params, tmp_path: Path):
     (tmp_path / ".m.partial/vqgan").mkdir(parents=True)
+    (tmp_path / f".m{whole.LOCK}").touch()
     save_model(tmp_path / "m", {"vqgan": params}, kind="vqgan", config=CFG)
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 

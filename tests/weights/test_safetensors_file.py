@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from tests.conversion.test_torch_file import ARRAYS
 from vdiffsr_jax.weights import safetensors_file
 from vdiffsr_jax.weights.lazy_array import LazyArray, WeightsFileError
+from vdiffsr_jax.weights.whole import BusyError
 
 
 def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path):
@@ -43,6 +44,19 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path):
     with pytest.raises(ValueError, match="has no type complex64"):
         safetensors_file.write(path, {"a": LazyArray.of(np.zeros(2, np.complex64))})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_another_process_writes_is_left_to_it(tmp_path: Path):
+    path = tmp_path / "f.safetensors"
+
+    def write_again() -> np.ndarray:
+        with pytest.raises(BusyError, match=r"f\.safetensors: another process writes there"):
+            safetensors_file.write(path, {"a": LazyArray.of(np.ones(3, np.float32))})
+        return np.zeros(3, np.float32)
+
+    safetensors_file.write(path, {"a": LazyArray((3,), np.dtype(np.float32), write_again)})
+    assert not safetensors_file.read(path)["a"].read().any()
+    assert [p.name for p in tmp_path.iterdir()] == ["f.safetensors"]
 
 
 def entry(dtype: object = "F32", shape: object = (2,), offsets: object = (0, 8)) -> bytes:

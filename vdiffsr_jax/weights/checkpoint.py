@@ -7,20 +7,21 @@ A model appears, and takes the place of another, whole or not at all: see versio
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 from etils import epath
 from jax.experimental import multihost_utils
 
-from vdiffsr_jax.config import ConfigError, to_dict
+from vdiffsr_jax.config import ConfigError, ExpectedError, first_line, to_dict
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.build import Params
 from vdiffsr_jax.runtime import host_memory
-from vdiffsr_jax.weights import arrays, hub_folder, storage, versions
+from vdiffsr_jax.weights import arrays, hub_folder, storage, versions, whole
 from vdiffsr_jax.weights.arrays import Dtype, Placement
 from vdiffsr_jax.weights.description import FORMAT, CheckpointError, check_free, described, means_another_branch
 
@@ -61,8 +62,8 @@ def save_model(
         dataclass of `kind`, or its plain values. sources: where the numbers come from, such as
         {"file": name, "sha256": digest}. compress: a fifth less of bfloat16, hardly anything of float32, for most of
         the time that saving then takes; what reads it need not know.
-    Raises: CheckpointError if the directory exists and not `overwrite`, or if items or parameters do not fit the
-        configuration; ConfigError.
+    Raises: CheckpointError if the directory exists and not `overwrite`, if items or parameters do not fit the
+        configuration, or if the disk refuses; BusyError if another process saves there; ConfigError.
     """
     from vdiffsr_jax.weights import orbax_items
 
@@ -80,27 +81,42 @@ def save_model(
         except ValueError as error:
             raise CheckpointError(str(error)) from None
     check_free(final, overwrite=overwrite)
-
-    place, first = versions.place_for_next(final), jax.process_index() == 0
-    old = [] if versions.is_free(final) else _networks(final)
-    _barrier("vdiffsr_save_checked")  # all have seen the same: nothing is changed before
-    if first:
-        versions.clear(final, place)
-        place.mkdir(parents=True)
-    _barrier("vdiffsr_save_begin")
-    try:
-        orbax_items.save({place / item: params for item, params in items.items()}, compress=compress)
-    except BaseException:
+    content = {"format": FORMAT, "kind": kind, "config": to_dict(parsed), "sources": list(sources)}
+    first = jax.process_index() == 0
+    with _writing(final), whole.alone(final) if first else contextlib.nullcontext():
+        _barrier("vdiffsr_save_alone")
+        check_free(final, overwrite=overwrite)  # nobody else changes it from here on
+        place = versions.place_for_next(final)
+        old = [] if versions.is_free(final) else _networks(final)
+        _barrier("vdiffsr_save_checked")  # all have seen the same: nothing is changed before
         if first:
-            place.rmtree(missing_ok=True)
+            versions.clear(final, place)
+        try:
+            if first:
+                place.mkdir(parents=True)
+            _barrier("vdiffsr_save_begin")
+            orbax_items.save({place / item: params for item, params in items.items()}, compress=compress)
+            _barrier("vdiffsr_save_end")
+            if first:
+                versions.publish(final, place, content)
+        except BaseException:
+            if first:
+                versions.clear(final, place)
+            raise
+        _barrier("vdiffsr_save_published")
+        if first:
+            versions.drop_old(final, place, old)
+
+
+@contextlib.contextmanager
+def _writing(final: epath.Path) -> Iterator[None]:
+    """A disk that refuses, in a line."""
+    try:
+        yield
+    except ExpectedError:
         raise
-    _barrier("vdiffsr_save_end")
-    if first:
-        content = {"format": FORMAT, "kind": kind, "config": to_dict(parsed), "sources": list(sources)}
-        versions.publish(final, place, content)
-    _barrier("vdiffsr_save_published")
-    if first:
-        versions.drop_old(final, place, old)
+    except OSError as error:
+        raise CheckpointError(f"{final} cannot be written: {first_line(error)}") from error
 
 
 def load_model(

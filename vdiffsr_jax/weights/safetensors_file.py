@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 
+from vdiffsr_jax.weights import whole
 from vdiffsr_jax.weights.lazy_array import LazyArray, WeightsFileError, reading
 
 _DTYPES: dict[str, np.dtype] = {
@@ -79,14 +80,18 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, LazyArray]) -> Non
     """Write tensors under their names; the file appears whole or not at all.
 
     The library lays out the file, all zeros, and then the numbers are filled in: it would want them all in memory.
-    Raises: ValueError for a type that the format does not have; OSError.
+    Raises: ValueError for a type that the format does not have; BusyError if another process writes it; OSError.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, tensor in tensors.items():
         if tensor.dtype not in _DTYPES.values():
             raise ValueError(f"{name}: .safetensors has no type {tensor.dtype}")
-    partial = path.with_name(f".{path.name}.partial")
+    with whole.alone(path):
+        _write(path, path.with_name(f".{path.name}.partial"), tensors)
+
+
+def _write(path: Path, partial: Path, tensors: Mapping[str, LazyArray]) -> None:
     try:
         try:
             _lay_out(partial, tensors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import uuid
 from pathlib import Path
 from typing import cast
 
@@ -42,9 +43,12 @@ def write_text(file: epath.Path, text: str) -> None:
     if is_remote(file):  # an object is replaced in one piece
         file.write_text(text)
         return
-    beside = file.with_name(f".{file.name}")
-    beside.write_text(text)
-    beside.replace(file)
+    beside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:12]}.partial")  # of this writer alone
+    try:
+        beside.write_text(text)
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def on_disk(path: str) -> Path:

@@ -1,18 +1,20 @@
 """How a new model takes the place of an old one: beside it first, then named by the configuration, written last.
 
-At every moment the configuration names a folder that is whole. A directory that is written once on a disk has its
-networks beside the configuration and appears by one renaming; what replaces it lies in a folder v1, v2, ...
+At every moment the configuration names a folder that is whole. A directory that a save makes on a disk has its
+networks beside the configuration and appears by one renaming; what is written into one that is there lies in a folder
+v1, v2, ... Who changes a directory holds `whole.alone`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 
 from etils import epath
 
-from vdiffsr_jax.weights import storage
+from vdiffsr_jax.weights import storage, whole
 
 CONFIG_FILE = "config.json"
 FOLDER = "folder"  # the configuration's word for where the networks lie, absent if beside it
@@ -20,31 +22,31 @@ _VERSION = re.compile(r"v(\d+)")
 
 
 def is_free(directory: epath.Path) -> bool:
-    """Whether there is nothing, or only what a save to a bucket has left that was killed before its configuration."""
+    """Whether there is nothing, or only what a save has left that was killed before its configuration."""
     if not directory.is_dir():
-        return not directory.exists()
-    inside = list(directory.iterdir())
-    return not inside or (storage.is_remote(directory) and all(map(_is_version, inside)))
+        return not directory.exists() and not os.path.lexists(directory)  # a link may lead nowhere
+    inside = [path for path in directory.iterdir() if not whole.is_left(path)]
+    begun = storage.is_remote(directory) or (directory / whole.LOCK).exists()
+    return not inside or (begun and all(map(_is_version, inside)))
 
 
 def place_for_next(directory: epath.Path) -> epath.Path:
-    """Where to write: a folder of its own in a bucket, which cannot rename, and beside a model that is there."""
-    file = directory / CONFIG_FILE
-    if not file.exists():
-        return directory / "v1" if storage.is_remote(directory) else directory.with_name(f".{directory.name}.partial")
-    found = _VERSION.fullmatch(str(json.loads(file.read_text()).get(FOLDER)))
+    """Where to write: beside a directory that is not there yet; else in a folder of its own, since neither a bucket nor
+    a mounted folder can be renamed, nor a model that is there be touched."""
+    if (named := _named(directory)) is None:
+        there = storage.is_remote(directory) or directory.exists()
+        return directory / "v1" if there else directory.with_name(f".{directory.name}.partial")
+    found = _VERSION.fullmatch(named)
     return directory / f"v{int(found[1]) + 1 if found else 1}"
 
 
 def clear(directory: epath.Path, place: epath.Path) -> None:
-    """Before writing to `place`: remove what killed saves left, and nothing of the model that is there."""
-    if place.exists():
-        place.rmtree()
-    if directory.exists() and (file := directory / CONFIG_FILE).exists():
-        folder = json.loads(file.read_text()).get(FOLDER)
-        for path in filter(_is_version, list(directory.iterdir())):
-            if path.name != folder:
-                path.rmtree()
+    """Remove `place` and what else saves have left that did not end, but nothing of the model that is there."""
+    named = _named(directory)
+    left = [] if named is None else list(filter(_is_version, directory.iterdir()))
+    for path in {place, *left}:
+        if path.name != named and path.exists():
+            path.rmtree()
 
 
 def publish(directory: epath.Path, place: epath.Path, content: dict[str, object]) -> None:
@@ -55,8 +57,6 @@ def publish(directory: epath.Path, place: epath.Path, content: dict[str, object]
         storage.write_text(directory / CONFIG_FILE, text)
         return
     (place / CONFIG_FILE).write_text(text)
-    if directory.exists():  # empty
-        directory.rmdir()
     place.rename(directory)
 
 
@@ -69,6 +69,12 @@ def drop_old(directory: epath.Path, place: epath.Path, networks: Iterable[epath.
                 path.rmtree()
             else:
                 path.unlink(missing_ok=True)
+
+
+def _named(directory: epath.Path) -> str | None:
+    """The folder of the model that is there, "" if its networks lie beside its configuration; None without a model."""
+    file = directory / CONFIG_FILE
+    return str(json.loads(file.read_text()).get(FOLDER) or "") if file.exists() else None
 
 
 def _is_version(path: epath.Path) -> bool:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from vdiffsr_jax.weights.train_state import TrainCheckpoints, _without_late_writes
+from vdiffsr_jax.weights.orbax_items import _without_late_writes
+from vdiffsr_jax.weights.train_state import TrainCheckpoints
 
 
 def test_only_writes_whose_loop_is_gone_are_silent():

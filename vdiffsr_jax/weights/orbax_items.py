@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Collection, Mapping, Sequence
+import re
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -21,6 +23,7 @@ from vdiffsr_jax.weights.arrays import Leaf
 from vdiffsr_jax.weights.lazy_array import LazyArray
 
 WRITE_BYTES = 1 << 23
+_STATUS = re.compile(r"[A-Z_]+: ")  # how the ValueErrors begin by which tensorstore reports a full disk
 
 
 def check_version() -> None:
@@ -31,10 +34,37 @@ def check_version() -> None:
 
 
 def save(items: Mapping[epath.Path, Params], *, compress: bool) -> None:
-    """Write each tree to its folder; in a job of several processes every process calls this."""
-    with _quiet(), ocp.Checkpointer(_handler(compress=compress)) as checkpointer:
-        for path, params in items.items():
-            checkpointer.save(path, args=ocp.args.PyTreeSave(params))
+    """Write each tree to its folder; in a job of several processes every process calls this.
+
+    Raises: OSError if the disk refuses.
+    """
+    silence_failures()
+    try:
+        with _quiet(), ocp.Checkpointer(_handler(compress=compress)) as checkpointer:
+            for path, params in items.items():
+                checkpointer.save(path, args=ocp.args.PyTreeSave(params))
+    except ValueError as error:
+        if not _STATUS.match(str(error)):
+            raise
+        raise OSError(str(error)) from error
+
+
+def silence_failures() -> None:
+    """What fails while it is written is raised once, and said by who catches it.
+
+    Orbax logs a trace in each of its threads that fails, asyncio in each of its tasks, some of them after the save.
+    """
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    sys.unraisablehook = _without_late_writes
+
+
+def _without_late_writes(
+    unraisable: sys.UnraisableHookArgs, report: Callable[[sys.UnraisableHookArgs], Any] = sys.unraisablehook
+) -> None:
+    """`report`, but for writes that end after one beside them has failed: their event loop has gone with that one."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        report(unraisable)
 
 
 def stored(path: epath.Path, want: Collection[str]) -> dict[str, Any]:
@@ -134,7 +164,7 @@ class _quiet:  # noqa: N801  (used as a statement)
     def __enter__(self) -> None:
         self.logger = logging.getLogger("absl")
         self.level = self.logger.level
-        self.logger.setLevel(logging.ERROR)
+        self.logger.setLevel(max(self.level, logging.ERROR))
 
     def __exit__(self, *exception: object) -> None:
         self.logger.setLevel(self.level)

@@ -5,10 +5,8 @@ A checkpoint appears whole or not at all. The last few and the best stay, by rul
 
 from __future__ import annotations
 
-import logging
 import math
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orbax.checkpoint as ocp
@@ -22,14 +20,6 @@ from vdiffsr_jax.weights.checkpoint import CheckpointError
 _SAVING = (OSError, ValueError)  # tensorstore reports a full disk as the latter
 
 
-def _without_late_writes(
-    unraisable: sys.UnraisableHookArgs, report: Callable[[sys.UnraisableHookArgs], Any] = sys.unraisablehook
-) -> None:
-    """`report`, but for writes that end after one beside them has failed: their event loop has gone with that one."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        report(unraisable)
-
-
 class TrainCheckpoints:
     """Numbered train states in one directory; every process of a job calls every method.
 
@@ -41,10 +31,7 @@ class TrainCheckpoints:
         self, directory: epath.Path, *, every: int, keep_last: int, keep_best: int, best: str, rising: bool
     ) -> None:
         orbax_items.check_version()  # what cannot be exported in the end is not begun
-        # Orbax logs a trace in each of its threads that fails, asyncio in each of its tasks, and both raise it again.
-        for name in ("absl", "asyncio"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        sys.unraisablehook = _without_late_writes
+        orbax_items.silence_failures()
         self.directory = directory
         policies: list[keep.PreservationPolicy] = [keep.LatestN(keep_last)]
 

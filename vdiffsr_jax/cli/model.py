@@ -103,6 +103,7 @@ def _run(args: argparse.Namespace) -> None:
 def _export(args: argparse.Namespace) -> None:
     from vdiffsr_jax.distribution import export
 
+    export.check(args.output, args.format, dtype=args.dtype, batch=args.batch)
     directory = resolve(args.checkpoint, ask=agree if args.yes else ask_on_terminal)
     model = export.Exported(directory, steps=args.steps, sampler=args.sampler, dtype=args.dtype, fidelity=args.fidelity)
     if args.format == "stablehlo":

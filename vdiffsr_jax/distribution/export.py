@@ -8,6 +8,7 @@ onnx: model.onnx with its weights inside, as onnxruntime's users expect; beside 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import logging
@@ -31,7 +32,7 @@ from vdiffsr_jax.models.prior import fold_model
 from vdiffsr_jax.ops import attention, noise
 from vdiffsr_jax.sampling.tile_model import SAMPLERS, step_choices
 from vdiffsr_jax.sampling.tile_program import noise_fields, upscale_tiles
-from vdiffsr_jax.weights import checkpoint
+from vdiffsr_jax.weights import checkpoint, whole
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 TOLERANCE = 1e-3  # largest deviation in [-1, 1] that an ONNX file may show: an eighth of a grey level
@@ -94,17 +95,33 @@ class Exported:
         self.run: Run = run
 
 
-def free(output: Path) -> None:
-    """Make the folder. Raises: ConfigError if it holds something."""
-    if output.exists() and any(output.iterdir()):
-        raise ConfigError(f"--output {output} holds something; choose another folder")
-    output.mkdir(parents=True, exist_ok=True)
+def check(output: Path, form: str, *, dtype: str, batch: int) -> None:
+    """Refuse what would fail in the end, before the model is read.
+
+    Raises: ConfigError if `output` holds something; of ONNX without its extra, for bfloat16, or for no tiles.
+    """
+    whole.check_empty(output)
+    if form != "onnx":
+        return
+    if batch < 1:
+        raise ConfigError(f"--batch {batch} must be at least 1")
+    if dtype != "float32":
+        raise ConfigError(f"--dtype {dtype}: onnxruntime has no bfloat16 convolution; ONNX is written in float32")
+    for library in ("jax2onnx", "onnx_ir"):  # they warn of plugins for libraries that are not ours
+        logging.getLogger(library).setLevel(logging.ERROR)
+    try:
+        for library in ("jax2onnx", "onnx_ir", "onnxruntime"):
+            importlib.import_module(library)
+    except ImportError as error:
+        raise ConfigError(f"--format onnx needs jax2onnx (pip install 'vdiffsr-jax[onnx]'): {error}") from None
 
 
 def stablehlo(exported: Exported, output: Path) -> list[Path]:
     """Write the folder; returns its files. The program is `run(weights, lr, origins, key)` of any number of tiles:
-    noise is drawn inside, from the photo's own field (see `ops.noise`), as sample.py does."""
-    free(output)
+    noise is drawn inside, from the photo's own field (see `ops.noise`), as sample.py does.
+
+    Raises: ConfigError if it holds something; OSError, and nothing is left.
+    """
     tile, channels = exported.config.tile_size, exported.config.first_stage.embed_dim
 
     def run(weights: Mapping[str, jax.Array], lr: jax.Array, origins: jax.Array, key: jax.Array) -> jax.Array:
@@ -119,33 +136,29 @@ def stablehlo(exported: Exported, output: Path) -> list[Path]:
         jax.ShapeDtypeStruct((b, 2), jnp.int32),
         jax.ShapeDtypeStruct((2,), jnp.uint32),
     )
-    files = [output / name for name in ("tile.stablehlo", "weights.npz", "export.json", "reader.py")]
-    files[0].write_bytes(program.serialize())
     # numpy has no bfloat16: its bits are stored, and reader.py says so to jax again.
     arrays = {name: np.asarray(x) for name, x in exported.weights.items()}
-    np.savez(files[1], **{n: x.view(np.uint16) if x.dtype == jnp.bfloat16 else x for n, x in arrays.items()})  # type: ignore[arg-type]
-    files[2].write_text(json.dumps(exported.facts | {"platforms": PLATFORMS}, indent=2) + "\n")
-    shutil.copyfile(Path(__file__).with_name("reader.py"), files[3])
-    return files
+    with whole.new_folder(output) as folder:
+        (folder / "tile.stablehlo").write_bytes(program.serialize())
+        np.savez(
+            folder / "weights.npz",
+            **{n: x.view(np.uint16) if x.dtype == jnp.bfloat16 else x for n, x in arrays.items()},  # type: ignore[arg-type]
+        )
+        (folder / "export.json").write_text(json.dumps(exported.facts | {"platforms": PLATFORMS}, indent=2) + "\n")
+        shutil.copyfile(Path(__file__).with_name("reader.py"), folder / "reader.py")
+    return sorted(output.iterdir())
 
 
 def onnx(exported: Exported, output: Path, *, batch: int = 1) -> tuple[list[Path], float]:
     """Write `lr`, `noise` -> `hr` of `batch` tiles for onnxruntime; returns its files and the largest deviation.
 
-    Raises: ConfigError without the extra `onnx`, for bfloat16, or for what jax2onnx cannot convert; ConversionError,
-        and no file is left, if onnxruntime's result deviates by more than TOLERANCE from JAX's.
+    Raises: ConfigError as `check`, or for what jax2onnx cannot convert; ConversionError if onnxruntime's result
+        deviates by more than TOLERANCE from JAX's; OSError. Then nothing is left.
     """
-    for library in ("jax2onnx", "onnx_ir"):  # they warn of plugins for libraries that are not ours
-        logging.getLogger(library).setLevel(logging.ERROR)
-    try:
-        import jax2onnx
-        import onnx_ir
-        import onnxruntime  # noqa: F401  (before minutes of conversion)
-    except ImportError as error:
-        raise ConfigError(f"--format onnx needs jax2onnx (pip install 'vdiffsr-jax[onnx]'): {error}") from None
-    if exported.facts["dtype"] != "float32":
-        raise ConfigError("--dtype bfloat16: onnxruntime has no bfloat16 convolution; ONNX is written in float32")
-    free(output)
+    check(output, "onnx", dtype=str(exported.facts["dtype"]), batch=batch)
+    import jax2onnx
+    import onnx_ir
+
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its own debugging lines
         try:
             model: Any = jax2onnx.to_onnx(
@@ -158,32 +171,29 @@ def onnx(exported: Exported, output: Path, *, batch: int = 1) -> tuple[list[Path
             )
         except (NotImplementedError, TypeError, ValueError) as error:
             raise ConfigError(f"jax2onnx cannot convert this model: {first_line(error)}") from error
-    file, beside = output / "model.onnx", output / "model.onnx.data"
     large = sum(x.size * 4 for x in exported.weights.values()) > _INSIDE
-    onnx_ir.save(model, file, external_data=beside.name if large else None)
-    files = [file, *([beside] if large else [])]
-    deviation = compare(exported, files, batch=batch)
-    files.append(output / "export.json")
-    files[-1].write_text(json.dumps(exported.facts | {"batch": batch, "deviation": deviation}, indent=2) + "\n")
-    return files, deviation
+    with whole.new_folder(output) as folder:
+        onnx_ir.save(model, folder / "model.onnx", external_data="model.onnx.data" if large else None)
+        deviation = compare(exported, folder / "model.onnx", batch=batch)
+        facts = exported.facts | {"batch": batch, "deviation": deviation}
+        (folder / "export.json").write_text(json.dumps(facts, indent=2) + "\n")
+    return sorted(output.iterdir()), deviation
 
 
-def compare(exported: Exported, files: list[Path], *, batch: int = 1) -> float:
-    """The largest deviation of onnxruntime on `files[0]` from JAX, on a random tile.
+def compare(exported: Exported, file: Path, *, batch: int = 1) -> float:
+    """The largest deviation of onnxruntime from JAX, on a random tile.
 
-    Raises: ConversionError if it is above TOLERANCE; then `files` are deleted.
+    Raises: ConversionError if it is above TOLERANCE.
     """
     import onnxruntime
 
     lr, eps = example(exported, batch)
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = 3
-    session = onnxruntime.InferenceSession(files[0], quiet, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(file, quiet, providers=["CPUExecutionProvider"])
     got = session.run(None, {"lr": lr, "noise": eps})[0]
     deviation = float(np.abs(got - jax.jit(exported.run)(exported.weights, lr, eps)).max())
     if not deviation <= TOLERANCE:
-        for path in files:
-            path.unlink()
         raise ConversionError(f"ONNX deviates from JAX by {deviation:.2g}, more than {TOLERANCE}: nothing was written")
     return deviation
 

@@ -14,6 +14,7 @@ import safetensors.numpy
 from tests.distribution.hub_endpoint import Hub
 from tests.sampling.conftest import model  # noqa: F401  (a fixture)
 from vdiffsr_jax.cli import model as cli
+from vdiffsr_jax.distribution import pack
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.weights.checkpoint import CheckpointError, load_model, read_config
 
@@ -79,7 +80,36 @@ def test_a_licence_is_asked_for_and_nothing_is_overwritten(packed, model, capsys
         cli.main(["pack", str(model), str(packed)])
     assert exit.value.code == 2
     assert cli.main(["pack", str(model), str(packed), *SIGNS]) == 2
-    assert "holds a model" in capsys.readouterr().err
+    assert f"{packed} holds something; choose another folder" in capsys.readouterr().err
+
+
+def test_packing_touches_nothing_of_a_folder_that_holds_something_else(model, tmp_path, capsys):  # noqa: F811
+    for name in ("README.md", "pvar.safetensors"):
+        (tmp_path / name).write_text("mine")
+    assert cli.main(["pack", str(model), str(tmp_path), *SIGNS]) == 2
+    assert "holds something; choose another folder" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("README.md", "pvar.safetensors"), "mine"
+    )
+
+
+def test_scores_that_are_no_text_are_told_and_nothing_is_left(model, tmp_path, capsys):  # noqa: F811
+    table = tmp_path / "table.md"
+    table.write_bytes("| é |".encode("latin-1"))
+    assert cli.main(["pack", str(model), str(tmp_path / "out"), *SIGNS, "--scores", str(table)]) == 2
+    assert f"--scores {table} is no text in UTF-8" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["table.md"]
+
+
+def test_a_full_disk_leaves_no_half_of_a_pack(model, tmp_path, capsys, monkeypatch):  # noqa: F811
+    def full(path, tensors):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pack.safetensors_file, "write", full)
+    assert cli.main(["pack", str(model), str(tmp_path / "out"), *SIGNS]) == 1
+    assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture

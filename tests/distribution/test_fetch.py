@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from vdiffsr_jax.cli import model as cli
@@ -21,6 +22,7 @@ from vdiffsr_jax.distribution import catalogue, resolve
 from vdiffsr_jax.distribution.download import DownloadError
 from vdiffsr_jax.distribution.fetch import fetch, remove, terms
 from vdiffsr_jax.photos.read import read
+from vdiffsr_jax.weights import storage
 from vdiffsr_jax.weights.checkpoint import CheckpointError, read_config
 
 DENOISER = "SinSR_v1.safetensors"
@@ -123,6 +125,69 @@ def test_mirrors_by_environment(monkeypatch):
     assert part.address == "https://mirror.example/FoundationVision/var/resolve/main/var_d16.pth"
     monkeypatch.setenv("VDIFFSR_MIRROR", "http://inside/weights/")
     assert part.address == "http://inside/weights/var_d16.pth"
+
+
+@pytest.mark.parametrize(
+    "mirror", ["/data/mirror", "mirror.local/files", "ftp://mirror.local", "http://", "http://[::1"]
+)
+def test_a_mirror_that_is_no_address_is_told(cache, monkeypatch, capsys, mirror):
+    for name in ("VDIFFSR_MIRROR", "HF_ENDPOINT"):
+        monkeypatch.setenv(name, mirror)
+        assert cli.main(["fetch", "vdiffsr-d16", "--yes"]) == 2
+        assert f"error: {name}={mirror} is no address" in capsys.readouterr().err
+        monkeypatch.delenv(name)
+
+
+def test_a_mirror_in_any_alphabet(monkeypatch):
+    part = catalogue.entry("vdiffsr-d16").parts["var"]
+    monkeypatch.setenv("VDIFFSR_MIRROR", "http://bücher.example:80/gewichte für alle/%20é/")
+    assert part.address == "http://xn--bcher-kva.example:80/gewichte%20f%C3%BCr%20alle/%20%C3%A9/var_d16.pth"
+
+
+@pytest.mark.parametrize("content", ["", "[]"])
+def test_damaged_hashes_are_told(tiny, cache, capsys, content):
+    (cache / "downloads").mkdir(parents=True)
+    (cache / "downloads" / "hashes.json").write_text(content)
+    assert cli.main(["fetch", "sinsr", "--yes"]) == 1
+    assert f"error: {cache / 'downloads' / 'hashes.json'} is damaged; delete it" in capsys.readouterr().err
+
+
+def test_hashes_of_a_model_that_is_fetched_meanwhile_stay(tiny, cache, monkeypatch):
+    write, written = storage.write_text, []
+
+    def meanwhile(file, text):
+        written.append(file)
+        with pytest.raises(Timeout):
+            FileLock(cache / "downloads" / ".hashes.json.lock").acquire(timeout=0)
+        write(file, text)
+
+    monkeypatch.setattr(storage, "write_text", meanwhile)
+    (cache / "downloads").mkdir(parents=True)
+    (cache / "downloads" / "hashes.json").write_text('{"other.pth": "1"}')
+    fetch("sinsr", ask=yes)
+    assert cache / "downloads" / "hashes.json" in written
+    assert set(json.loads((cache / "downloads" / "hashes.json").read_text())) == {
+        DENOISER,
+        "vq_f4.safetensors",
+        "other.pth",
+    }
+
+
+def test_what_cannot_be_removed_is_told_and_what_was_begun_goes_too(tiny, cache, monkeypatch, capsys):
+    folder = fetch("sinsr", ask=yes)
+    for kind in ("partial", "validator"):
+        (cache / "downloads" / f".{DENOISER}.{kind}").touch()
+
+    def denied(path, *arguments, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    capsys.readouterr()
+    with monkeypatch.context() as m:
+        m.setattr(shutil, "rmtree", denied)
+        assert cli.main(["remove", "sinsr"]) == 1
+    assert capsys.readouterr().err == f"error: [Errno 13] Permission denied: '{folder}'\n"
+    assert cli.main(["remove", "sinsr"]) == 0
+    assert files(cache) == ["downloads/hashes.json"]
 
 
 def test_a_proxy_by_environment(tiny, server, cache, monkeypatch):

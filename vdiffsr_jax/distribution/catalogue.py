@@ -7,7 +7,7 @@ import functools
 import json
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from vdiffsr_jax.config import ConfigError
 
@@ -32,13 +32,29 @@ class Part:
 
     @property
     def address(self) -> str:
-        """Where it is downloaded from: VDIFFSR_MIRROR/FILE, or HF_ENDPOINT in the place of the hub's own address."""
+        """Where it is downloaded from: VDIFFSR_MIRROR/FILE, or HF_ENDPOINT in the place of the hub's own address.
+
+        Raises: ConfigError if what the environment gives is no address.
+        """
         if mirror := os.environ.get("VDIFFSR_MIRROR"):
-            return f"{mirror.rstrip('/')}/{self.file}"
+            return f"{_address('VDIFFSR_MIRROR', mirror)}/{self.file}"
         endpoint = os.environ.get("HF_ENDPOINT")
         if endpoint and self.url.startswith(_HUB):
-            return f"{endpoint.rstrip('/')}/{self.url.removeprefix(_HUB)}"
+            return f"{_address('HF_ENDPOINT', endpoint)}/{self.url.removeprefix(_HUB)}"
         return self.url
+
+
+def _address(name: str, given: str) -> str:
+    """As a request takes it, letters of any alphabet included. Raises: ConfigError."""
+    try:
+        parts = urlsplit(given.rstrip("/"))
+        host = parts.netloc.encode("idna").decode() if not parts.netloc.isascii() else parts.netloc
+        parts.port  # noqa: B018  (raises if it is no number)
+    except ValueError:
+        parts = host = None  # type: ignore[assignment]
+    if not host or parts.scheme not in ("http", "https"):
+        raise ConfigError(f"{name}={given} is no address; it begins with http:// or https://")
+    return urlunsplit(parts._replace(netloc=host, path=quote(parts.path, safe="/%~:@!$&'()*+,;=")))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,7 +57,7 @@ def download(
         disk is full; what can be resumed stays hidden beside the target, everything else is gone.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial, validator = (target.with_name(f".{target.name}.{kind}") for kind in ("partial", "validator"))
+    partial, validator = begun(target)
     try:
         for attempt in range(tries):
             try:
@@ -83,6 +83,11 @@ def download(
     partial.replace(target)
     validator.unlink(missing_ok=True)
     return found
+
+
+def begun(target: Path) -> tuple[Path, Path]:
+    """Where what has arrived of a file lies, and the server's validator."""
+    return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.validator")
 
 
 def digest(path: Path) -> str:

@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from etils import epath
 from filelock import FileLock
 
 from vdiffsr_jax.distribution import catalogue
 from vdiffsr_jax.distribution.catalogue import Entry, Part
-from vdiffsr_jax.distribution.download import DownloadError, digest, download
+from vdiffsr_jax.distribution.download import DownloadError, begun, digest, download
 from vdiffsr_jax.runtime.compile_cache import cache_folder
+from vdiffsr_jax.weights import storage
 
 Ask = Callable[[str], bool]
 
@@ -73,18 +75,37 @@ def fetch(name: str, *, ask: Ask, accept_change: bool = False) -> Path:
 
 
 def remove(name: str) -> list[Path]:
-    """Delete a converted model and the downloads that no other fetched model is made of; returns what went."""
-    entry = catalogue.entry(name)
-    gone = [model_folder(name)] if model_folder(name).exists() else []
-    shutil.rmtree(model_folder(name), ignore_errors=True)
-    kept = {
-        part.file for other in catalogue.entries().values() if is_fetched(other.name) for part in other.parts.values()
-    }
-    for part in entry.parts.values():
-        if part.file not in kept and _file(part).exists():
-            _file(part).unlink()
-            gone.append(_file(part))
+    """Delete a converted model and the downloads, whole or begun, that no other fetched model is made of.
+
+    Returns: what went. Raises: ConfigError for an unknown name; OSError if something cannot be deleted.
+    """
+    entry, folder, gone = catalogue.entry(name), model_folder(name), []
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{name}.lock"):
+        if folder.exists():
+            (folder / "config.json").unlink(missing_ok=True)  # without it, what cannot be deleted is no model
+            shutil.rmtree(folder)
+            gone.append(folder)
+        kept = {
+            part.file
+            for other in catalogue.entries().values()
+            if is_fetched(other.name)
+            for part in other.parts.values()
+        }
+        for part in entry.parts.values():
+            if part.file in kept or not _file(part).parent.exists():
+                continue
+            with _lock(_file(part)):
+                for path in (_file(part), *begun(_file(part))):
+                    if path.exists():
+                        path.unlink()
+                        gone.append(path)
     return gone
+
+
+def _lock(path: Path) -> FileLock:
+    """Of a file among the downloads."""
+    return FileLock(path.parent / f".{path.name}.lock")
 
 
 def _file(part: Part) -> Path:
@@ -94,7 +115,7 @@ def _file(part: Part) -> Path:
 def _download(part: Part, accept_change: bool) -> Path:
     path = _file(part)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.parent / f".{path.name}.lock"):
+    with _lock(path):
         expected = None if accept_change else part.sha256 or _hashes().get(part.file)
         if path.exists():  # downloaded for another model, or put there by hand
             if expected is not None and digest(path) != expected:
@@ -123,15 +144,25 @@ def _convert(entry: Entry, files: dict[str, Path], folder: Path) -> None:
                 _file(part).unlink(missing_ok=True)
         raise DownloadError(f"what was downloaded for {entry.name} does not convert: {error}") from error
     seen = {str(source["file"]): str(source["sha256"]) for source in sources}
-    path = cache_folder() / "downloads" / "hashes.json"
-    partial = path.with_name(".hashes.json.partial")
-    partial.write_text(json.dumps(_hashes() | seen, indent=2) + "\n")
-    partial.replace(path)
+    path = _hashes_file()
+    with _lock(path):  # other models are fetched at the same time
+        storage.write_text(epath.Path(path), json.dumps(_hashes() | seen, indent=2) + "\n")
+
+
+def _hashes_file() -> Path:
+    return cache_folder() / "downloads" / "hashes.json"
 
 
 def _hashes() -> dict[str, str]:
-    path = cache_folder() / "downloads" / "hashes.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    """Raises: DownloadError if the file is damaged: without it, a changed file would pass."""
+    path = _hashes_file()
+    try:
+        found = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise DownloadError(f"{path} is damaged; delete it, and the files beside it are held to what they are now")
+    return found
 
 
 class _Bar:

@@ -154,11 +154,12 @@ def inference(preset: str, dtype: str, batch: int) -> Values:
     bench = Bench(3, burst=5, programs=stages(preset, dtype, batch))
     one_step(bench, shapes(preset, dtype)[0], parameters(preset, dtype), batch, jnp.dtype(dtype))
     ms, gflop = sum(t.ms for t in bench.timings), sum(t.gflop for t in bench.timings)
+    rate_of = functools.partial(_rate, dtype)
     row: Values = {}
     for t in bench.timings:
-        rate = ", ".join(f"{name} {value:.3g}" for name, value in _rate(t.gflop * 1e9, t.ms / 1e3).items())
+        rate = ", ".join(f"{name} {value:.3g}" for name, value in rate_of(t.gflop * 1e9, t.ms / 1e3).items())
         row[t.name] = f"{t.ms / batch:.3f} ({rate})"
-    row |= {"ms a tile": ms / batch} | _rate(gflop * 1e9, ms / 1e3)
+    row |= {"ms a tile": ms / batch} | rate_of(gflop * 1e9, ms / 1e3)
     row |= {"peak MB of a stage": max(t.memory_mb for t in bench.timings)}
     return row | {"compile s of the slowest": max(t.compile_s for t in bench.timings)}
 
@@ -184,7 +185,7 @@ def box(dtype: str, batch: int) -> Values:
     jax.block_until_ready(call())
     seconds = least(call, 3, 5)
     row = {"ms a tile": seconds / batch * 1e3, "LR megapixels/s": batch * cfg.tile_size**2 / seconds / 1e6}
-    return row | _rate(program.flops, seconds) | {"compile s": program.compile_s}
+    return row | _rate(dtype, program.flops, seconds) | {"compile s": program.compile_s}
 
 
 def training(preset: str) -> Values:
@@ -202,7 +203,7 @@ def training(preset: str) -> Values:
     assert memory is not None, "accelerators report their memory"
     used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     row = {"images/s": cfg.batch_size / min(seconds), "memory GiB": used / 2**30}
-    rate = _rate(program.flops, min(seconds))
+    rate = _rate(cfg.dtype, program.flops, min(seconds))
     if cfg.remat == "none" and "share of peak" in rate:  # nothing is computed twice
         rate["MFU"] = rate.pop("share of peak")
     return row | rate | {"compile s": program.compile_s}
@@ -260,8 +261,9 @@ def _drawn(name: str, shape: tuple[int, ...], dtype: jnp.dtype) -> np.ndarray:
     return value.astype(dtype)
 
 
-def _rate(flops: float, seconds: float) -> Values:
-    chip = chip_of(jax.devices()[0].device_kind)
+def _rate(dtype: str, flops: float, seconds: float) -> Values:
+    """The peak is that of bfloat16: float32 has another one."""
+    chip = chip_of(jax.devices()[0].device_kind) if dtype == "bfloat16" else None
     return {"TFLOP/s": flops / seconds / 1e12} | ({"share of peak": flops / seconds / chip.flops} if chip else {})
 
 

@@ -36,6 +36,8 @@ def test_seconds_are_the_models_own():
         return make
 
     scorer = Scorer([Measure(METRICS["psnr"], score)])
-    done = evaluate(Cases(["a", "b", "c"], load, ""), [Method("slow", opened, 1)], scorer, "", on_sheet=[])
+    done = evaluate(
+        Cases(["a", "b", "c"], load, ""), [Method("slow", opened, 1)], scorer, "", failed=print, on_sheet=[]
+    )
     assert COMPUTING <= done.seconds["slow"] < READING
     assert set(done.seconds) == {"slow"}  # bicubic samples nothing

@@ -45,12 +45,12 @@ class Broken:
 
     def report(self, name: str, reason: object) -> None:
         """Name a photo in the log unless somebody already has."""
-        marker = os.path.join(self.folder, hashlib.sha1(name.encode()).hexdigest())
+        marker = os.path.join(self.folder, hashlib.sha1(os.fsencode(name)).hexdigest())
         try:
             os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
         except (FileExistsError, FileNotFoundError):
             return
-        log.warning("skipping %s: %s", name, reason)
+        log.warning("skipping %s: %s", os.fsencode(name).decode("utf-8", "backslashreplace"), reason)
 
     @property
     def count(self) -> int:

@@ -72,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(own)
     try:
         return ablate(args, theirs)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return INTERRUPTED
     except (ExpectedError, OSError) as error:
         if args.verbose:
             traceback.print_exc()
@@ -116,9 +119,10 @@ def ablate(args: argparse.Namespace, evaluate_arguments: Sequence[str]) -> int:
             return INTERRUPTED
         if code == USAGE:
             raise UsageError(f"{cell.name}: training refuses it, see above")
-        if code or not _has_model(folder):
+        if code or not _has_model(folder, _scored(args)):
             print(f"{cell.name}: training failed (exit code {code}); left out of the table", file=sys.stderr)
             failed.append(cell)
+    failed += [cell for cell in grid if cell not in failed and not _has_model(args.workdir / cell.name, _scored(args))]
     trained = [cell for cell in grid if cell not in failed]
     if not trained:
         raise OSError("no run of the grid could be trained")
@@ -135,8 +139,7 @@ def train_command(config: Path, workdir: Path, settings: Sequence[str]) -> list[
 
 def evaluate_command(args: argparse.Namespace, grid: Sequence[Cell], more: Sequence[str]) -> list[str]:
     """Flags of evaluate.py: a row a run, then what the person gave."""
-    which = "best" if args.best else "model"
-    rows = [part for cell in grid for part in ("--ckpt", f"{cell.name}={args.workdir / cell.name / which}")]
+    rows = [part for cell in grid for part in ("--ckpt", f"{cell.name}={args.workdir / cell.name / _scored(args)}")]
     return ["--output", str(args.workdir / "evaluation"), *rows, *more]
 
 
@@ -164,8 +167,13 @@ def _config(file: Path) -> Any:
     return plain
 
 
-def _has_model(folder: Path) -> bool:
-    return (folder / "model" / CONFIG_FILE).is_file()
+def _scored(args: argparse.Namespace) -> str:
+    """Which of a run's models is scored."""
+    return "best" if args.best else "model"
+
+
+def _has_model(folder: Path, which: str) -> bool:
+    return (folder / which / CONFIG_FILE).is_file()
 
 
 def _finished(folder: Path, record: Mapping[str, Any]) -> bool:
@@ -186,7 +194,7 @@ def _finished(folder: Path, record: Mapping[str, Any]) -> bool:
         raise UsageError(
             f"{folder} was trained with other {' and '.join(changed)}; use another --workdir, or remove it"
         )
-    return _has_model(folder)
+    return _has_model(folder, "model")
 
 
 def _check_evaluation(args: argparse.Namespace, grid: Sequence[Cell], more: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from vdiffsr_jax.metrics import catalog
 from vdiffsr_jax.metrics.niqe import Pristine
 from vdiffsr_jax.metrics.rules import RULES
 from vdiffsr_jax.sampling.bundled import bundled_model
-from vdiffsr_jax.sampling.files import UsageError, find
+from vdiffsr_jax.sampling.files import UsageError, find, printable
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.tile_model import SAMPLERS
 from vdiffsr_jax.weights import storage
@@ -103,7 +103,8 @@ def check(args: argparse.Namespace) -> None:
         if len(args.pairs) < 2:
             raise UsageError("--pairs needs the HR folder and at least one NAME=SR_FOLDER")
         pairs.parse_folders(args.pairs[1:], taken=("HR",))
-    names = [relative.as_posix() for _, relative in find(args.photos or args.hr or args.pairs[0])]
+    given = {"photos": args.photos, "hr": args.hr, "pairs": args.pairs and args.pairs[0]}[modes[0]]
+    names = [printable(relative) for _, relative in find(given)]
     if args.photos is None:
         names = [str(Path(name).with_suffix("")) for name in names]
     if unknown := [name for name in args.sheet or [] if name not in names]:
@@ -131,7 +132,11 @@ def run(args: argparse.Namespace) -> int:
         kinds[kind] += 1
         print(f"{name}: {why}; left out", file=sys.stderr)
 
-    cases, methods, progress = _pictures(args, entries, scorer, failed)
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {args.output}: {error.strerror or error}") from None
+    cases, methods, progress = _pictures(args, entries, failed)
     if not len(cases):
         print("error: no picture could be used", file=sys.stderr)
         return 1
@@ -139,7 +144,8 @@ def run(args: argparse.Namespace) -> int:
     if scorer.distances and cases.has_lr:
         text += " In brackets: ratio to bicubic's."
     try:
-        done = evaluate(cases, methods, scorer, text, on_sheet=args.sheet, size=args.sheet_size)
+        how = {"on_sheet": args.sheet, "size": args.sheet_size}
+        done = evaluate(cases, methods, scorer, text, failed=failed, keep=lambda rows: rows.write(args.output), **how)
     finally:
         progress.close()
     done.write(args.output)
@@ -148,19 +154,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _pictures(
-    args: argparse.Namespace, entries: Sequence[Entry], scorer: Scorer, failed: pairs.Failed
+    args: argparse.Namespace, entries: Sequence[Entry], failed: pairs.Failed
 ) -> tuple[Cases, list[Method], Progress]:
     if args.pairs:
         folders = pairs.parse_folders(args.pairs[1:])
-        cases, results = pairs.read_results(args.pairs[0], folders, scorer.check, failed)
+        cases, results = pairs.read_results(args.pairs[0], folders, failed)
         methods = [Method(name, lambda cases, read=read: read) for name, read in results.items()]  # type: ignore[misc]
         return cases, methods, Progress(0, sys.stderr)
     if args.hr:
-        cases = pairs.read_whole(args.hr, args.lr, scorer.check, failed)
+        cases = pairs.read_whole(args.hr, args.lr, failed)
     else:
         crop = RULES[args.scores].crop if args.crop is None else args.crop or None
         protocol = Protocol(crop=crop, degradation=args.degradation, seed=args.seed)
-        cases = read_cases(args.photos, protocol, lr=args.lr, check=scorer.check, failed=failed)
+        cases = read_cases(args.photos, protocol, lr=args.lr, failed=failed)
     progress = Progress(len(cases) * len(entries), sys.stderr)
     settings = {"seed": args.seed, "sampler": args.sampler, "dtype": args.dtype, "progress": progress}
     methods = [

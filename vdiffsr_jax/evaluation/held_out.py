@@ -24,7 +24,7 @@ class WholePairs:
             raise ConfigError(f"eval.pairs: {name} {why}")
 
         try:
-            self.cases = read_whole(hr, lr, lambda hr: None, refuse)
+            self.cases = read_whole(hr, lr, refuse)
         except UsageError as error:
             raise ConfigError(f"eval.pairs: {error}") from None
         self._upscaler: Upscaler | None = None

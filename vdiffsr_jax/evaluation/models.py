@@ -12,6 +12,7 @@ import numpy as np
 from vdiffsr_jax.evaluation.cases import Case, Cases
 from vdiffsr_jax.models import fidelity
 from vdiffsr_jax.sampling.files import UsageError
+from vdiffsr_jax.sampling.in_flight import Failure
 from vdiffsr_jax.sampling.progress import Progress
 from vdiffsr_jax.sampling.tile_model import step_choices
 from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
@@ -92,11 +93,13 @@ def opened(
 
     # The control prior.mode=shuffled needs the next picture too; all others are timed one by one.
     shuffled = checkpoint.read_config(entry.directory)[1].is_shuffled
-    in_order = upscaler.stream((case.given for case in cases), settings, progress.computed) if shuffled else None
+    in_order = upscaler.outcomes((case.given for case in cases), settings, progress.computed) if shuffled else None
 
     def upscale(case: Case) -> np.ndarray:
-        image = next(in_order or upscaler.stream([case.given], settings, progress.computed))
+        outcome = next(in_order or upscaler.outcomes([case.given], settings, progress.computed))
         progress.finished()
-        return image
+        if isinstance(outcome, Failure):
+            raise outcome.error
+        return outcome
 
     return upscale

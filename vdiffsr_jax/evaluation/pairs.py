@@ -16,7 +16,6 @@ from vdiffsr_jax.sampling.files import UsageError, by_stem
 SCALE = 4
 Failed = Callable[[str, str, str], None]  # name, what kind of fault, why
 Result = Callable[[Case], np.ndarray]  # a method's picture of a case
-Check = Callable[[np.ndarray], None]  # of HR; raises ImageError
 
 
 class PairError(ImageError):
@@ -43,7 +42,7 @@ def parse_folders(texts: list[str], *, taken: tuple[str, ...] = ()) -> dict[str,
     return folders
 
 
-def read_results(hr: str, folders: Mapping[str, str], check: Check, failed: Failed) -> tuple[Cases, dict[str, Result]]:
+def read_results(hr: str, folders: Mapping[str, str], failed: Failed) -> tuple[Cases, dict[str, Result]]:
     """HR pictures that every folder has a fitting result of, and those results; `failed` is told of all others.
 
     Raises: UsageError if a folder is not there or empty.
@@ -52,7 +51,7 @@ def read_results(hr: str, folders: Mapping[str, str], check: Check, failed: Fail
 
     def look(stem: str) -> None:
         truth = read_plain(_only(files["HR"], stem, "HR"))
-        _check_least(truth, check)
+        _check_least(truth)
         for method in folders:
             result = read_plain(_only(files[method], stem, method))
             if result.shape != truth.shape:
@@ -68,7 +67,7 @@ def read_results(hr: str, folders: Mapping[str, str], check: Check, failed: Fail
     return cases, {method: functools.partial(result, method) for method in folders}
 
 
-def read_whole(hr: str, lr: str, check: Check, failed: Failed) -> Cases:
+def read_whole(hr: str, lr: str, failed: Failed) -> Cases:
     """Whole HR pictures with the LR pictures of their names, a quarter of their size; `failed` is told of all others.
 
     Raises: UsageError if a folder is not there or empty.
@@ -82,7 +81,7 @@ def read_whole(hr: str, lr: str, check: Check, failed: Failed) -> Cases:
         case = load(stem)
         if case.hr.shape[:2] != tuple(SCALE * n for n in case.given.shape[:2]):
             raise PairError("other size", f"is {_size(case.hr)} but its LR {_size(case.given)}, not a quarter")
-        _check_least(case.hr, check)
+        _check_least(case.hr)
 
     names = usable(sorted({*above, *below}), look, failed)
     return Cases(names, load, f"{len(names)} pictures of {hr}, whole, with the LR pictures of {lr}.")
@@ -124,10 +123,9 @@ def _only(files: Mapping[str, list[Path]], stem: str, folder: str) -> Path:
     return found[0]
 
 
-def _check_least(hr: np.ndarray, check: Check) -> None:
+def _check_least(hr: np.ndarray) -> None:
     if min(hr.shape[:2]) < LEAST:
         raise PairError("too small", f"is {_size(hr)}; at least {LEAST} pixels a side can be compared")
-    check(hr)
 
 
 def _size(image: np.ndarray) -> str:

@@ -12,10 +12,10 @@ import numpy as np
 from vdiffsr_jax.data.config import PRESETS
 from vdiffsr_jax.data.degradation import degrade
 from vdiffsr_jax.evaluation.cases import LEAST, Case, Cases
-from vdiffsr_jax.evaluation.pairs import SCALE, Check, Failed, usable
+from vdiffsr_jax.evaluation.pairs import SCALE, Failed, usable
 from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.photos.read import read
-from vdiffsr_jax.sampling.files import by_stem, find
+from vdiffsr_jax.sampling.files import by_stem, find, printable
 
 DEGRADATIONS = {
     "fixed": "Gaussian blur sigma 1.5, antialiased bicubic x1/4, Gaussian noise sigma 5 of 255 (in two of five photos "
@@ -68,29 +68,29 @@ class Protocol:
         )
 
 
-def read_cases(
-    photos: str, protocol: Protocol, *, lr: str | None = None, check: Check = lambda hr: None, failed: Failed
-) -> Cases:
+def read_cases(photos: str, protocol: Protocol, *, lr: str | None = None, failed: Failed) -> Cases:
     """Every usable photo of a folder, file or glob; `failed(name, kind of fault, why)` is told of the others.
 
-    Args: lr: where the LR halves lie, for degradation `paired`: files of the same name, whatever the extension. check:
-        of HR, raises ImageError.
+    Args: lr: where the LR halves lie, for degradation `paired`: files of the same name, whatever the extension.
     Raises: UsageError if there are no photos.
     """
     halves = by_stem(lr) if lr is not None else None
-    files = {relative.as_posix(): (path, relative) for path, relative in find(photos)}
+    files = {printable(relative): (path, relative) for path, relative in find(photos)}
 
     def load(name: str) -> Case:
         path, relative = files[name]
-        half = None if halves is None else read(_partner(halves, relative)).rgb8()
-        return protocol.case(name, read(path).rgb8(), half)
+        half = None if halves is None else read(_partner(halves, relative), max_pixels=None).rgb8()
+        return protocol.case(name, read(path, max_pixels=None).rgb8(), half)
 
-    names = usable(files, lambda name: check(load(name).hr), failed, "unusable")
+    def look(name: str) -> None:
+        load(name)
+
+    names = usable(files, look, failed, "unusable")
     return Cases(names, load, protocol.describe(names))
 
 
 def _partner(halves: Mapping[str, Sequence[Path]], relative: Path) -> Path:
-    found = halves.get(relative.with_suffix("").as_posix(), [])
+    found = halves.get(printable(relative.with_suffix("")), [])
     if len(found) != 1:
         raise ImageError(f"has {len(found)} LR files of its name (--lr)")
     return found[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from vdiffsr_jax.config import ExpectedError
 from vdiffsr_jax.evaluation import table
 from vdiffsr_jax.evaluation.cases import Case, Cases
 from vdiffsr_jax.evaluation.models import BICUBIC
+from vdiffsr_jax.evaluation.pairs import Failed
 from vdiffsr_jax.evaluation.scores import PSNR, Scorer
 from vdiffsr_jax.metrics.report import Report
 from vdiffsr_jax.photos import sheet
@@ -69,14 +72,17 @@ def evaluate(
     scorer: Scorer,
     text: str,
     *,
+    failed: Failed,
+    keep: Callable[[Evaluation], None] = lambda done: None,
     on_sheet: Sequence[str] | None = None,
     size: int = 256,
 ) -> Evaluation:
     """Each method on all cases, after bicubic where there is LR; only the sheet's pictures stay in memory.
 
-    Args: text: how it was scored. on_sheet: names of the pictures on the sheet, the first eight by default; `size`:
-        pixels a side of its cells.
-    Raises: what the methods raise.
+    A method that cannot be opened has no row, one that has no result of a case no scores there; `failed` is told.
+
+    Args: text: how it was scored. keep: told after every method what there is so far, without the sheet. on_sheet:
+        names of the pictures on the sheet, the first eight by default; `size`: pixels a side of its cells.
     """
     if cases.has_lr:
         methods = [Method(BICUBIC, lambda cases: lambda case: case.bicubic), *methods]
@@ -84,12 +90,26 @@ def evaluate(
     reports: dict[str, Report] = {}
     seconds: dict[str, float] = {}
     middles: dict[str, dict[str, np.ndarray]] = {name: {} for name in cases.names if name in shown}
+    steps = {method.name: method.steps for method in methods if method.steps is not None}
+
+    def so_far(rows: Sequence[Mapping[str, np.ndarray]]) -> Evaluation:
+        return Evaluation(reports, rows, steps, seconds, scorer.distances if cases.has_lr else (), scorer.weights)
+
     for method in methods:
         report, times = Report(scorer.columns, text), []
-        make = method.open(cases)
+        try:
+            make = method.open(cases)
+        except ExpectedError as error:
+            failed(method.name, "no model", str(error))
+            continue
         for case in cases:
             started = time.monotonic()
-            image = make(case)
+            try:
+                image = make(case)
+            except ExpectedError as error:
+                failed(f"{case.name} by {method.name}", "no result", str(error))
+                report.add(case.name, dict.fromkeys(scorer.columns, math.nan))
+                continue
             times.append(time.monotonic() - started)
             report.add(case.name, scorer(image, case.hr))
             if case.name in shown:
@@ -97,11 +117,10 @@ def evaluate(
                 middles[case.name][label] = sheet.middle(image, size)
         del make  # a model is gone from memory before the next one is read
         reports[method.name] = report
-        if method.steps is not None:
-            seconds[method.name] = statistics.median(times[1:] or times)  # the first one compiles
-    rows = [_sheet_row(case, middles[case.name], size) for case in cases if case.name in shown]
-    steps = {method.name: method.steps for method in methods if method.steps is not None}
-    return Evaluation(reports, rows, steps, seconds, scorer.distances if cases.has_lr else (), scorer.weights)
+        if method.steps is not None and times[1:]:
+            seconds[method.name] = statistics.median(times[1:])  # the first one compiles
+        keep(so_far(()))
+    return so_far([_sheet_row(case, middles[case.name], size) for case in cases if case.name in shown])
 
 
 def _label(method: str, scores: Mapping[str, float], scorer: Scorer) -> str:

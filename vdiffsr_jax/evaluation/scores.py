@@ -9,9 +9,7 @@ import numpy as np
 
 from vdiffsr_jax.metrics import catalog
 from vdiffsr_jax.metrics.catalog import METRICS, Measure, MetricError
-from vdiffsr_jax.metrics.niqe import BLOCK
 from vdiffsr_jax.metrics.rules import Rules
-from vdiffsr_jax.photos.photo import ImageError
 
 PSNR = METRICS["psnr"].column
 
@@ -36,13 +34,6 @@ class Scorer:
     def __call__(self, image: np.ndarray, hr: np.ndarray) -> dict[str, float]:
         """{column: score} of two pictures (h, w, 3) uint8; NaN where a metric has no value (NIQE of a flat one)."""
         return {measure.metric.column: measure.score(image, hr) for measure in self.measures}
-
-    def check(self, hr: np.ndarray) -> None:
-        """Raise ImageError if a picture is too small for the metrics."""
-        needed = 2 if METRICS["niqe"].column in self.columns else 0
-        height, width = hr.shape[:2]
-        if (height // BLOCK) * (width // BLOCK) < needed:
-            raise ImageError(f"is too small for NIQE: {width} x {height}, at least two blocks of {BLOCK} pixels")
 
     def describe(self) -> str:
         """A sentence for each metric that has weights: which file they are."""

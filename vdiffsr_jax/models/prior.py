@@ -73,7 +73,7 @@ class TokenPrior(Prior):
         features = self._features(window)
         pyramid = self.from_tokens(self.tokenizer.tokens(features))
         # What is not a number has a code like any other, which would not tell.
-        finite = jnp.isfinite(features).all(axis=(1, 2, 3), keepdims=True)
+        finite = jnp.isfinite(features.astype(jnp.float32).sum(axis=(1, 2, 3), keepdims=True))
         return tuple(jnp.where(finite, level, jnp.nan) for level in pyramid)
 
     def tokens(self, window: Float[Array, "b S S 3"]) -> list[Int32[Array, "b _"]]:

@@ -25,9 +25,10 @@ def nearest_code(
     z, codebook = (lax.stop_gradient(a.astype(jnp.float32)) for a in (z, codebook))
     vectors = z.reshape(z.shape[0], -1, z.shape[-1])
     n, codes = vectors.shape[1], codebook.shape[0]
-    finite = jnp.isfinite(codebook).all(axis=-1)
+    squares = jnp.square(codebook).sum(axis=-1)
+    finite = jnp.isfinite(squares)
     codebook = jnp.where(finite[:, None], codebook, 0)
-    squares = jnp.where(finite, jnp.square(codebook).sum(axis=-1), -jnp.inf)[None, None]
+    squares = jnp.where(finite, squares, -jnp.inf)[None, None]
     numbers = jnp.arange(codes, dtype=jnp.int32)[None, None]
 
     def nearest(part: Float32[Array, "b n dim"]) -> Int32[Array, "b n"]:

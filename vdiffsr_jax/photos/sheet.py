@@ -16,9 +16,9 @@ _LARGEST = 2048
 
 
 def middle(image: np.ndarray, size: int) -> np.ndarray:
-    """The centre (at most size, at most size, ...) of an image."""
+    """The centre (at most size, at most size, ...) of an image, which it does not keep in memory."""
     rows, columns = (slice((n - m) // 2, (n - m) // 2 + m) for n, m in ((n, min(n, size)) for n in image.shape[:2]))
-    return image[rows, columns]
+    return image[rows, columns].copy()
 
 
 def repeat(image: np.ndarray, factor: int) -> np.ndarray:

@@ -121,10 +121,10 @@ def _matching(folder: Path, parts: Sequence[str], entered: set[tuple[str, int]])
 
 
 def by_stem(pattern: str) -> dict[str, list[Path]]:
-    """{path below the folder without its extension: files} of `find`."""
+    """{printable path below the folder without its extension: files} of `find`."""
     stems: dict[str, list[Path]] = {}
     for path, relative in find(pattern):
-        stems.setdefault(relative.with_suffix("").as_posix(), []).append(path)
+        stems.setdefault(printable(relative.with_suffix("")), []).append(path)
     return stems
 
 

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.probe import crops, neighbours
-from vdiffsr_jax.config import SwinUNetConfig
+from stages import command
+from vdiffsr_jax.config import ConfigError, SwinUNetConfig
 from vdiffsr_jax.diffusion import resshift, sampler, schedule
 from vdiffsr_jax.models.build import Params, build, flatten, unflatten
 from vdiffsr_jax.models.kinds import DenoiserConfig
@@ -23,7 +24,7 @@ from vdiffsr_jax.models.swin_unet import SwinUNet
 from vdiffsr_jax.models.vqgan import VQGAN
 from vdiffsr_jax.ops.resize import bicubic
 from vdiffsr_jax.training.tasks.sources import network_in
-from vdiffsr_jax.weights import checkpoint, storage, versions
+from vdiffsr_jax.weights import checkpoint
 
 Encode = Callable[[np.ndarray], np.ndarray]  # pictures (n, S, S, 3) -> latents
 BATCH = 16
@@ -126,12 +127,20 @@ def main() -> None:
     parser.add_argument("--held_out", required=True, help="HR photos to judge by")
     parser.add_argument("--crops", type=int, default=3, help="of a photo (default: 3)")
     parser.add_argument("--tile_size", type=int, help="the new denoiser's image_size, if not the old one's")
-    parser.add_argument("--output", required=True, help="folder of the new swin_unet checkpoint")
-    args = parser.parse_args()
-    if not versions.is_free(storage.place(args.output)):
-        parser.error(f"--output {args.output} exists; choose another folder")
+    command.run(parser, _move)
 
+
+def resized(config: SwinUNetConfig, side: int) -> SwinUNetConfig:
+    """The configuration for tiles of `side`. Raises: ConfigError if there is none."""
+    if side < 1:
+        raise ConfigError(f"--tile_size {side} must be at least 1")
+    sides = tuple(side >> level for level in range(len(config.channel_mult)))
+    return dataclasses.replace(config, image_size=side, attention_resolutions=sides)
+
+
+def _move(args: argparse.Namespace) -> None:
     old = checkpoint.load_model(args.model, items=["denoiser"], dtype=jnp.float32)
+    after = old.config.denoiser if args.tile_size is None else resized(old.config.denoiser, args.tile_size)
     chain, encode = schedule.make(old.config.schedule), encoder(args.first_stage)
     side, t = old.config.tile_size * old.config.scale, int(chain.timestep_map[-1])
     seen, held_out = (Seen.of(photos, args.crops, side, chain, encode) for photos in (args.photos, args.held_out))
@@ -139,9 +148,7 @@ def main() -> None:
     unet, config = moved(old.items["denoiser"]["unet"], old.config.denoiser, t, seen, z_y_old)
     for name, part in (("fitted", seen), ("held out", held_out)):
         print(f"{name}: {len(part.lr)} crops, {unexplained(unet, config, t, part):.3f} of z_0's variance unexplained")
-    if args.tile_size:
-        sides = [args.tile_size >> level for level in range(len(config.channel_mult))]
-        config = dataclasses.replace(config, image_size=args.tile_size, attention_resolutions=tuple(sides))
+    config = dataclasses.replace(config, image_size=after.image_size, attention_resolutions=after.attention_resolutions)
     whole = DenoiserConfig(config, old.config.schedule)
     checkpoint.save_model(args.output, {"swin_unet": unet}, kind="swin_unet", config=whole)
 

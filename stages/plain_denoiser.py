@@ -11,18 +11,19 @@ import argparse
 
 import jax.numpy as jnp
 
+from stages import command
 from vdiffsr_jax.models.kinds import DenoiserConfig
 from vdiffsr_jax.sampling.bundled import bundled_model
-from vdiffsr_jax.weights import checkpoint, storage, versions
+from vdiffsr_jax.weights import checkpoint
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True, help="folder of the new swin_unet checkpoint")
-    args = parser.parse_args()
-    if not versions.is_free(storage.place(args.output)):
-        parser.error(f"--output {args.output} exists; choose another folder")
+    command.run(parser, _write)
+
+
+def _write(args: argparse.Namespace) -> None:
     box = checkpoint.load_model(bundled_model(), items=["denoiser"], dtype=jnp.float32)
     config = DenoiserConfig(box.config.denoiser, box.config.schedule)
     checkpoint.save_model(args.output, {"swin_unet": box.items["denoiser"]["unet"]}, kind="swin_unet", config=config)

@@ -74,3 +74,23 @@ def test_an_output_is_refused_before_the_work_as_saving_would(stage, tmp_path, m
         with pytest.raises(SystemExit, match="2"):
             stage.main()
         assert f"--output {output} exists; choose another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model", "nowhere"], "nowhere: no such directory"),
+        (["--model", "stages/first_stage"], "holds vqgan; not denoiser"),
+        (["--model", "vdiffsr_jax/assets/box", "--tile_size", "0"], "--tile_size 0 must be at least 1"),
+    ],
+)
+def test_refusals_are_one_line_before_the_work(flags, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(move_denoiser, "encoder", lambda directory: pytest.fail("began to fit"))
+    flags = [*flags, "--first_stage", "f", "--photos", "p", "--held_out", "h", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["stage", *flags])
+    with pytest.raises(SystemExit, match="2"):
+        move_denoiser.main()
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert message in told
+    assert len(told.splitlines()) == 1

@@ -39,6 +39,23 @@ _COLUMNS = ("LR", "bicubic", "LR's codes", "ours", "HR's codes", "HR")  # of the
 OpenPairs = Callable[[str, str], WholePictures]  # folders of HR and of LR; raises ConfigError
 
 
+def whole_pictures(task: Task[Any, Any], open_pairs: OpenPairs | None) -> WholePictures | None:
+    """The pictures of eval.pairs, if there are any. Raises: ConfigError if they cannot be used, or not by this run."""
+    cfg = task.cfg.eval.pairs
+    if cfg is None or not task.cfg.eval.every:
+        return None
+    if not task.sampling_steps:
+        raise ConfigError(f"eval.pairs: task {task.cfg.task} makes no pictures of LR pictures alone")
+    if (processes := jax.process_count()) > 1:
+        raise ConfigError(
+            f"eval.pairs needs a single process and this run has {processes}: leave it out and judge WORKDIR/best "
+            "with evaluate.py --hr --lr"
+        )
+    if open_pairs is None:
+        raise ConfigError("eval.pairs: nothing here upscales whole pictures; use train.py or vdiffsr_jax.train")
+    return open_pairs(cfg.hr, cfg.lr)
+
+
 def draw_grid(columns: Mapping[str, np.ndarray]) -> Image.Image:
     """A row per image of {title: (n, h, w, 3) uint8}; smaller ones are enlarged pixel by pixel to the last."""
     n, height = list(columns.values())[-1].shape[:2]

@@ -18,7 +18,7 @@ from vdiffsr_jax.config import ConfigError, first_line, to_dict
 from vdiffsr_jax.photos import sheet
 from vdiffsr_jax.training import feed, named, tasks
 from vdiffsr_jax.training.config import TrainConfig, check_batch
-from vdiffsr_jax.training.heldout import HeldOut, OpenPairs, WholePictures
+from vdiffsr_jax.training.heldout import HeldOut, OpenPairs, whole_pictures
 from vdiffsr_jax.training.metrics import Log, Window, progress_line
 from vdiffsr_jax.training.optim import Flat, Metrics, rates
 from vdiffsr_jax.training.sharding import Layout, make_mesh
@@ -72,7 +72,7 @@ class Run:
         self.program: jax.stages.Compiled | None = None
         self.task = tasks.make(cfg)
         self.measures = named.load(cfg) if cfg.eval.every else []
-        self.pairs = self._pairs(open_pairs) if cfg.eval.every and cfg.eval.pairs else None
+        self.pairs = whole_pictures(self.task, open_pairs)
         self.best_metric = cfg.eval.best or self.task.best
         self.rising = self.task.is_rising(self.best_metric) or named.rising(self.best_metric)
         self.best: float | None = None
@@ -141,21 +141,6 @@ class Run:
 
     def _placement(self, name: str, leaf: Any) -> jax.sharding.Sharding:
         return (self.layout.parameter if self.task.trainable(name) else self.layout.frozen)(name, leaf)
-
-    def _pairs(self, open_pairs: OpenPairs | None) -> WholePictures:
-        """Raises: ConfigError if the pictures cannot be used, or not by this run."""
-        cfg = self.cfg.eval.pairs
-        assert cfg is not None
-        if not self.task.sampling_steps:
-            raise ConfigError(f"eval.pairs: task {self.cfg.task} makes no pictures of LR pictures alone")
-        if (processes := jax.process_count()) > 1:
-            raise ConfigError(
-                f"eval.pairs needs a single process and this run has {processes}: leave it out and judge WORKDIR/best "
-                "with evaluate.py --hr --lr"
-            )
-        if open_pairs is None:
-            raise ConfigError("eval.pairs: nothing here upscales whole pictures; use train.py or vdiffsr_jax.train")
-        return open_pairs(cfg.hr, cfg.lr)
 
     def _held_out(self) -> HeldOut:
         held_out = HeldOut(self.task, self.layout, jax.random.key(0), self.measures, self.pairs)

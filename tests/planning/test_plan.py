@@ -65,7 +65,7 @@ def test_what_is_assumed_fits_the_run(tmp_path):
     """The prior's alignment starts from parts of what it trains, a tokenizer and a VAR."""
     cfg, assumed = with_assumed_weights(parse_train(read_config_file(SMOKE)["align"]), tmp_path)
     assert len(assumed) == 2
-    assert tasks.make(cfg).networks.keys() == {"pvar", "reader", "var", "tokenizer"}
+    assert tasks.make(cfg).networks.keys() == {"pvar", "reader", "head", "tokenizer"}
 
 
 @pytest.mark.parametrize(

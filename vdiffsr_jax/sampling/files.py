@@ -257,7 +257,7 @@ def references(tasks: list[PhotoTask], inputs: Inputs, pattern: str) -> dict[str
     found = by_stem(pattern)
     if len(tasks) == 1 and [len(paths) for paths in found.values()] == [1]:
         return {tasks[0].name: next(iter(found.values()))[0]}
-    stems = {path: relative.with_suffix("").as_posix() for path, relative in inputs}
+    stems = {path: printable(relative.with_suffix("")) for path, relative in inputs}
     result = {}
     for task in tasks:
         candidates = found.get(stems[task.source], [])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -100,6 +101,22 @@ def test_nothing_is_left_of_a_failed_save(params, tmp_path: Path):
     with pytest.raises(CheckpointError, match=r"m cannot be written: disk on fire"):
         save_model(tmp_path / "m", {"vqgan": broken}, kind="vqgan", config=CFG)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_save_says_why_also_where_its_remains_cannot_be_cleared(params, tmp_path: Path, monkeypatch):
+    """As when writes that were begun before go on and on."""
+
+    def fail() -> np.ndarray:
+        monkeypatch.setattr(type(epath.Path(tmp_path)), "rmtree", lambda self: os.rmdir(self))  # not empty
+        raise OSError("disk on fire")
+
+    broken = params | {"codebook": LazyArray((16, 3), np.dtype(np.float32), fail)}
+    with pytest.raises(CheckpointError, match=r"m cannot be written: disk on fire"):
+        save_model(tmp_path / "m", {"vqgan": broken}, kind="vqgan", config=CFG)
+    assert not (tmp_path / "m").exists()
+    monkeypatch.undo()
+    save_model(tmp_path / "m", {"vqgan": params}, kind="vqgan", config=CFG)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
 @pytest.mark.parametrize("before", ["nothing", "empty", "model"])

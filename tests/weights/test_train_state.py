@@ -2,12 +2,13 @@
 
 import contextlib
 import types
+import warnings
 
 import numpy as np
 import pytest
 from etils import epath
 
-from vdiffsr_jax.weights.orbax_items import _without_late_writes
+from vdiffsr_jax.weights.orbax_items import _without_late_writes, silence_failures
 from vdiffsr_jax.weights.train_state import TrainCheckpoints
 
 
@@ -16,6 +17,19 @@ def test_only_writes_whose_loop_is_gone_are_silent():
     for message in ("Event loop is closed", "something else"):
         _without_late_writes(types.SimpleNamespace(exc_value=RuntimeError(message)), told.append)
     assert [str(each.exc_value) for each in told] == ["something else"]
+
+
+def test_only_writes_that_were_not_begun_are_silent():
+    async def write_fragment() -> None: ...
+
+    async def of_somebody_else() -> None: ...
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        silence_failures()
+        write_fragment()
+        of_somebody_else()
+    assert ["of_somebody_else" in str(each.message) for each in told] == [True]
 
 
 @pytest.mark.parametrize("rising", [True, False])

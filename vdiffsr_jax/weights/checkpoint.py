@@ -101,7 +101,8 @@ def save_model(
                 versions.publish(final, place, content)
         except BaseException:
             if first:
-                versions.clear(final, place)
+                with contextlib.suppress(OSError):  # what failed is to be said; the next save clears the rest
+                    versions.clear(final, place)
             raise
         _barrier("vdiffsr_save_published")
         if first:

@@ -7,6 +7,7 @@ import inspect
 import logging
 import re
 import sys
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import metadata
 from typing import Any
@@ -52,8 +53,10 @@ def save(items: Mapping[epath.Path, Params], *, compress: bool) -> None:
 def silence_failures() -> None:
     """What fails while it is written is raised once, and said by who catches it.
 
-    Orbax logs a trace in each of its threads that fails, asyncio in each of its tasks, some of them after the save.
+    Orbax logs a trace in each of its threads that fails, asyncio in each of its tasks, some of them after the save; and
+    what had not begun to be written is never awaited.
     """
+    warnings.filterwarnings("ignore", r"coroutine '.*(serialize|write)[^.]*' was never awaited", RuntimeWarning)
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     sys.unraisablehook = _without_late_writes

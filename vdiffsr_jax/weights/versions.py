@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Iterable
 
 from etils import epath
@@ -46,7 +47,7 @@ def clear(directory: epath.Path, place: epath.Path) -> None:
     left = [] if named is None else list(filter(_is_version, directory.iterdir()))
     for path in {place, *left}:
         if path.name != named and path.exists():
-            path.rmtree()
+            _remove(path)
 
 
 def publish(directory: epath.Path, place: epath.Path, content: dict[str, object]) -> None:
@@ -75,6 +76,17 @@ def _named(directory: epath.Path) -> str | None:
     """The folder of the model that is there, "" if its networks lie beside its configuration; None without a model."""
     file = directory / CONFIG_FILE
     return str(json.loads(file.read_text()).get(FOLDER) or "") if file.exists() else None
+
+
+def _remove(folder: epath.Path) -> None:
+    """Also where writes of a failed save, which orbax leaves behind, end meanwhile and fill it again."""
+    for pause in (0.05, 0.2, 1):
+        try:
+            folder.rmtree()
+            return
+        except OSError:
+            time.sleep(pause)
+    folder.rmtree()
 
 
 def _is_version(path: epath.Path) -> bool:

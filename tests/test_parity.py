@@ -1,4 +1,4 @@
-"""The parity tool on the copied reference numbers, and its own refusals."""
+"""The parity tool on some of the copied reference numbers, and its own refusals; CI compares all by its command."""
 
 from __future__ import annotations
 
@@ -28,23 +28,9 @@ def test_diffusion_meets_the_reference():
     assert not failures(lines)
 
 
-@pytest.mark.slow
-def test_chains_losses_and_gradients_meet_the_reference():
-    lines = parity.compare(GOLDEN / "diffusion")
-    assert len(lines) == 221
-    assert not failures(lines)
-
-
 def test_a_tiled_photo_meets_the_reference():
     lines = parity.compare(GOLDEN / "end_to_end", "tiled_uint8")
     assert len(lines) == 1
-    assert not failures(lines)
-
-
-@pytest.mark.slow
-def test_every_photo_and_stage_meets_the_reference():
-    lines = parity.compare(GOLDEN / "end_to_end")
-    assert len(lines) == 26
     assert not failures(lines)
 
 

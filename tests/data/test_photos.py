@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.conftest import coordinates, save
+from tests.data.conftest import coordinates, noise, save
 from vdiffsr_jax.data import photos
 from vdiffsr_jax.data.photos import Broken, Cache
 from vdiffsr_jax.photos.photo import ImageError
@@ -47,6 +47,12 @@ def test_foreign_files_are_broken_photos(tmp_path: Path, content: bytes):
     for read in (photos.size, photos.decode):
         with pytest.raises(ImageError):
             read(path)
+
+
+def test_the_limit_of_size_names_no_flag_that_training_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(photos, "_MAX_PIXELS", 99)
+    with pytest.raises(ImageError, match=r"the limit is 9.9e-05$"):
+        photos.decode(save(noise(0, 10, 10), tmp_path / "a.png"))
 
 
 def test_broken_photos_are_named_once_even_from_another_process(caplog: pytest.LogCaptureFixture):

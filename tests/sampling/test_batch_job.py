@@ -70,6 +70,12 @@ def test_bad_photos_are_named_and_the_others_done(run, folder, tmp_path, plain_u
     np.testing.assert_array_equal(read(tmp_path / "out/a.png").color, plain_upscaler(photo[:16, :16]))
 
 
+def test_of_a_photo_above_the_limit_the_flag_is_said(run, folder):
+    job, said = run(max_pixels=400)
+    assert [name for name, _ in job.failures] == ["b.jpg"]
+    assert "b.jpg: has 24 x 20 = 0 megapixels; the limit is 0.0004 (--max_megapixels)" in said
+
+
 def test_alpha_depth_and_grey_survive(run, tmp_path, photo):
     (tmp_path / "in").mkdir()
     alpha = np.tile(np.linspace(0, 65535, 16).astype(np.uint16), (16, 1))

@@ -11,7 +11,7 @@ import io
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,18 +28,27 @@ _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
-def read(source: Path | bytes, *, max_pixels: int | None = MAX_PIXELS) -> Photo:
+def read(source: Path | bytes, *, max_pixels: int | None = MAX_PIXELS, hint: str = "") -> Photo:
     """Read a photo by its content, whatever its name; of several pages or frames, the first.
 
-    PNG, JPEG, WebP, BMP, TIFF and AVIF; HEIC where pillow-heif is installed.
+    PNG, JPEG, WebP, BMP, TIFF and AVIF; HEIC where pillow-heif is installed. `hint`: what raises the limit, where
+    anything does.
 
     Raises: ImageError if it is missing, empty, foreign, truncated, damaged, of more pixels than the limit, or of a kind
         that has no faithful 8- or 16-bit RGB form.
     """
+
+    def check(width: int, height: int) -> None:
+        if max_pixels is not None and width * height > max_pixels:
+            raise ImageError(
+                f"has {width} x {height} = {width * height / 1e6:.0f} megapixels; the limit is {max_pixels / 1e6:g}"
+                + (f" ({hint})" if hint else "")
+            )
+
     with _opened(source) as (file, head):
         if head[:4] in directories.HEADS:
-            return _read_tiff(file, max_pixels)
-        return _read_other(file, head, max_pixels)
+            return _read_tiff(file, check)
+        return _read_other(file, head, check)
 
 
 def read_size(source: Path | bytes) -> tuple[int, int]:
@@ -98,9 +107,9 @@ class _Description:
     notes: tuple[str, ...] = ()
 
 
-def _read_other(file: IO[bytes], head: bytes, max_pixels: int | None) -> Photo:
+def _read_other(file: IO[bytes], head: bytes, check: Callable[[int, int], None]) -> Photo:
     with _header(file, pillow_formats()) as image:
-        _check_size(image.width, image.height, max_pixels)
+        check(image.width, image.height)
         about = _describe(file, image)
         if not (image.format == "PNG" and head[24] == 16):
             if image.format == "PNG" and head[25] == 0 and "transparency" in image.info:
@@ -117,10 +126,10 @@ def _read_other(file: IO[bytes], head: bytes, max_pixels: int | None) -> Photo:
     return _photo(pixels, about)
 
 
-def _read_tiff(file: IO[bytes], max_pixels: int | None) -> Photo:
+def _read_tiff(file: IO[bytes], check: Callable[[int, int], None]) -> Photo:
     tags = tiff.tags(file)
     height, width = tiff.size(tags)
-    _check_size(width, height, max_pixels)
+    check(width, height)
     pixels, more = tiff.pixels(file, (height, width))
     told = tiff.described(tags)
     notes: tuple[str, ...] = ("only the first of its pages is used",) if more else ()
@@ -222,11 +231,3 @@ def _header(file: IO[bytes], formats: tuple[str, ...]) -> Iterator[Image.Image]:
             Image.MAX_IMAGE_PIXELS = limit
     with image:
         yield image
-
-
-def _check_size(width: int, height: int, max_pixels: int | None) -> None:
-    if max_pixels is not None and width * height > max_pixels:
-        raise ImageError(
-            f"has {width} x {height} = {width * height / 1e6:.0f} megapixels; the limit is {max_pixels / 1e6:g} "
-            "(--max_megapixels)"
-        )

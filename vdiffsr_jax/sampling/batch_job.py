@@ -130,7 +130,7 @@ class BatchJob:
 
     def _read(self, task: PhotoTask) -> Photo:
         """The photo as the model shall see it, after whatever would fail in the end was refused."""
-        photo = read(task.source, max_pixels=self._output.max_pixels)
+        photo = read(task.source, max_pixels=self._output.max_pixels, hint="--max_megapixels")
         write.check(task.target, *self._output.size(photo.color), task.format)
         if photo.alpha is None:
             return photo
@@ -180,7 +180,7 @@ class BatchJob:
         path = self._output.compare.get(task)
         if path is not None and not path.exists():
             try:
-                before = read(task.source, max_pixels=self._output.max_pixels).color
+                before = read(task.source, max_pixels=self._output.max_pixels, hint="--max_megapixels").color
                 self._compare(task, before, read(task.target, max_pixels=None).color)
             except Exception as error:  # noqa: BLE001  (see _fail)
                 self._fail(task, error)

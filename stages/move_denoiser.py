@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.probe import crops, neighbours
 from stages import command
 from vdiffsr_jax.config import ConfigError, SwinUNetConfig
+from vdiffsr_jax.config.ranges import Count, number
 from vdiffsr_jax.diffusion import resshift, sampler, schedule
 from vdiffsr_jax.models.build import Params, build, flatten, unflatten
 from vdiffsr_jax.models.kinds import DenoiserConfig
@@ -125,7 +126,7 @@ def main() -> None:
     parser.add_argument("--first_stage", required=True, help="first stage it moves to")
     parser.add_argument("--photos", required=True, help="HR photos to fit to")
     parser.add_argument("--held_out", required=True, help="HR photos to judge by")
-    parser.add_argument("--crops", type=int, default=3, help="of a photo (default: 3)")
+    parser.add_argument("--crops", type=number(Count), default=3, help="of a photo (default: 3)")
     parser.add_argument("--tile_size", type=int, help="the new denoiser's image_size, if not the old one's")
     command.run(parser, _move)
 

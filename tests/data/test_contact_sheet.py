@@ -42,8 +42,15 @@ def test_refusals(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
         (["--config", str(tmp_path / "c.py"), *output], "has no function get_config"),
         (["--config", str(tmp_path / "gone.py"), *output], "gone.py: no such file"),
         (["--input", str(folder), *output], "cannot be written"),
-        (["--input", str(folder), "--count", "0", *output], "--count and --columns must be at least 1"),
         (["--input", str(folder), "--split", "valid", *output], "data.valid_sources is empty"),
     ):
         assert contact_sheet.main(arguments) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--count=0", "--columns=-1", "--first=-1", "--seed=-1", "--seed=4294967296"])
+def test_numbers_out_of_their_range_are_wrong_usage(folder: Path, tmp_path: Path, capsys, flag):
+    with pytest.raises(SystemExit, match="2"):
+        contact_sheet.main(["--input", str(folder), "--crop-size", "32", "--output", str(tmp_path / "a.png"), flag])
+    assert f"argument {flag.split('=')[0]}: " in (said := capsys.readouterr().err.splitlines()[-1])
+    assert " must " in said

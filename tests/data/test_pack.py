@@ -63,6 +63,20 @@ def test_refusals(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
         pack.main(["--input", str(tmp_path / "nowhere"), "--output", output, "--verbose"])
 
 
+@pytest.mark.parametrize("size", ["nan", "inf", "-1", "0"])
+def test_a_shard_has_a_size(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, size: str):
+    with pytest.raises(SystemExit, match="2"):
+        pack.main(["--input", str(folder), "--output", str(tmp_path / "s"), f"--shard-megabytes={size}"])
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith(f"error: argument --shard-megabytes: {size} must be positive, and finite")
+    assert not (tmp_path / "s").exists()
+
+
+def test_one_shard_may_hold_everything(folder: Path, tmp_path: Path):
+    assert pack.main(["--input", str(folder), "--output", str(tmp_path / "s"), "--shard-megabytes", "1e308"]) == 0
+    assert len(list((tmp_path / "s").iterdir())) == 1
+
+
 def test_a_shard_of_something_else_is_refused(tmp_path: Path):
     writer = ArrayRecordWriter(str(tmp_path / "text.array_record"), "group_size:1")
     writer.write(b"some text")

@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from vdiffsr_jax.config import ExpectedError
+from vdiffsr_jax.config.ranges import Seed, number
 from vdiffsr_jax.conversion import perceptual, presets, weights_file
 from vdiffsr_jax.conversion.assemble import assemble
 from vdiffsr_jax.conversion.convert import convert, parts, with_backbone
@@ -63,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--preset", choices=list(presets.PRESETS), help="published settings that shapes do not tell")
     p.add_argument("--config", type=Path, metavar="JSON", help="settings in the place of recognised and preset ones")
     p.add_argument("--dtype", choices=list(_DTYPES), help="of the written parameters (default: float32; as stored)")
-    p.add_argument("--seed", type=int, default=0, help="assemble: seed of the new parts (default: 0)")
+    p.add_argument("--seed", type=number(Seed), default=0, help="assemble: seed of the new parts (default: 0)")
     p.add_argument("--allow_nonfinite", action="store_true", help="convert weights that hold NaN or infinity")
     p.add_argument("--overwrite", action="store_true", help="replace what is at --output")
     p.add_argument("--verbose", action="store_true", help="show where an error came from")

@@ -174,7 +174,7 @@ def _sample(args: argparse.Namespace) -> int:
         scale=args.outscale,
         quality=args.quality,
         compare=sheets,
-        max_pixels=round(args.max_megapixels * 1e6),
+        max_pixels=args.max_megapixels * 1e6,
         announce=lambda target, source: own.adding(target, source, work),
     )
     progress = Progress(len(tasks), sys.stderr)

@@ -15,6 +15,7 @@ from typing import Any
 from etils import epath
 
 from vdiffsr_jax.config import ConfigError, ExpectedError
+from vdiffsr_jax.config.ranges import Port, number
 from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, find
 from vdiffsr_jax.runtime import compile_cache
 from vdiffsr_jax.runtime import processes as distributed
@@ -68,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     watch = parser.add_argument_group("watching")
     watch.add_argument(
         "--metrics_port",
-        type=int,
+        type=number(Port),
         metavar="PORT",
         help="serve step, loss, images/s, data wait, last save as Prometheus text at /metrics, and /healthz, on all "
         "interfaces; every process its own",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 
 from vdiffsr_jax.config import ExpectedError
+from vdiffsr_jax.config.ranges import Count, Port, Positive, number
 from vdiffsr_jax.distribution.resolve import agree, ask_on_terminal, resolve
 from vdiffsr_jax.runtime import compile_cache
 from vdiffsr_jax.runtime.signals import Terminated, stopping
@@ -23,11 +23,11 @@ def parser() -> argparse.ArgumentParser:
                    help="folders, names or hub's ORG/NAME to choose from; default: the bundled model")  # fmt: skip
     p.add_argument("--yes", action="store_true", help="download a named model without asking")
     p.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets the network in")
-    p.add_argument("--port", type=int, default=7860)
+    p.add_argument("--port", type=number(Port), default=7860)
     p.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    p.add_argument("--max_megabytes", type=float, default=50.0, help="of an upload (default: 50)")
-    p.add_argument("--max_megapixels", type=float, default=4.0, help="of a photo (default: 4)")
-    p.add_argument("--max_waiting", type=int, default=32, help="photos in the queue (default: 32)")
+    p.add_argument("--max_megabytes", type=number(Positive), default=50.0, help="of an upload (default: 50)")
+    p.add_argument("--max_megapixels", type=number(Positive), default=4.0, help="of a photo (default: 4)")
+    p.add_argument("--max_waiting", type=number(Count), default=32, help="photos in the queue (default: 32)")
     compile_cache.add_flag(p)
     return p
 
@@ -35,9 +35,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted; returns the exit code."""
     args = parser().parse_args(arguments)
-    if not (0 < args.max_megabytes < math.inf and 0 < args.max_megapixels < math.inf):
-        print("error: --max_megabytes and --max_megapixels must be above 0, and numbers", file=sys.stderr)
-        return 2
     try:
         import uvicorn
 

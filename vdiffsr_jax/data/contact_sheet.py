@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config.ranges import Count, Seed, Whole, number
 from vdiffsr_jax.data.cli import add_data_flags, data_config, run
 from vdiffsr_jax.data.photos import DataError
 from vdiffsr_jax.data.pipeline import SPLITS, Samples
@@ -37,16 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_data_flags(parser)
     parser.add_argument("--output", required=True, help="the PNG to write")
     parser.add_argument("--split", choices=SPLITS, default="train", help="(default train)")
-    parser.add_argument("--count", type=int, default=24, help="pairs (default 24)")
-    parser.add_argument("--columns", type=int, default=4, help="pairs in a row (default 4)")
-    parser.add_argument("--first", type=int, default=0, help="number of the first sample (default 0)")
-    parser.add_argument("--seed", type=int, default=0, help="as in training (default 0)")
+    parser.add_argument("--count", type=number(Count), default=24, help="pairs (default 24)")
+    parser.add_argument("--columns", type=number(Count), default=4, help="pairs in a row (default 4)")
+    parser.add_argument("--first", type=number(Whole), default=0, help="number of the first sample (default 0)")
+    parser.add_argument("--seed", type=number(Seed), default=0, help="as in training (default 0)")
     parser.add_argument("--verbose", action="store_true", help="show the trace of an error")
     args = parser.parse_args(argv)
 
     def work() -> int:
-        if args.count < 1 or args.columns < 1:
-            raise ConfigError("--count and --columns must be at least 1")
         samples = Samples(data_config(args), seed=args.seed, split=args.split)
         pairs = [samples.images(args.first + n) for n in range(args.count)]
         try:

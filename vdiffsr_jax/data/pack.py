@@ -16,6 +16,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+from vdiffsr_jax.config.ranges import Positive, number
 from vdiffsr_jax.data.cli import run
 from vdiffsr_jax.data.photos import Broken, DataError, decode
 from vdiffsr_jax.data.sources import INDEX_FORMAT, SHARD_SUFFIX, Files, open_source
@@ -23,7 +24,7 @@ from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.runtime.batches import batches
 
 
-def pack(source: str, output: str, *, shard_bytes: int = 256 * 2**20) -> tuple[int, int]:
+def pack(source: str, output: str, *, shard_bytes: float = 256 * 2**20) -> tuple[int, int]:
     """Write every photo of a folder or list file that decodes; broken ones are named and left out.
 
     Shards take their final names only when all are written, so a broken-off packing is never read.
@@ -91,12 +92,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Pack photos into ArrayRecord shards.")
     parser.add_argument("--input", required=True, help="folder (searched recursively) or list file (.txt)")
     parser.add_argument("--output", required=True, help="folder for the shards; gs://BUCKET/DIR needs gcsfs")
-    parser.add_argument("--shard-megabytes", type=float, default=256, help="photos in one shard (default 256)")
+    parser.add_argument(
+        "--shard-megabytes", type=number(Positive), default=256, help="photos in one shard (default 256)"
+    )
     parser.add_argument("--verbose", action="store_true", help="show the trace of an error")
     args = parser.parse_args(argv)
 
     def work() -> int:
-        packed, broken = pack(args.input, args.output, shard_bytes=int(args.shard_megabytes * 2**20))
+        packed, broken = pack(args.input, args.output, shard_bytes=args.shard_megabytes * 2**20)
         print(f"{packed} photos packed into {args.output}" + (f", {broken} broken left out" if broken else ""))
         return 1 if broken else 0
 

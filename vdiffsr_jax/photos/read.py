@@ -28,7 +28,7 @@ _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
-def read(source: Path | bytes, *, max_pixels: int | None = MAX_PIXELS, hint: str = "") -> Photo:
+def read(source: Path | bytes, *, max_pixels: float | None = MAX_PIXELS, hint: str = "") -> Photo:
     """Read a photo by its content, whatever its name; of several pages or frames, the first.
 
     PNG, JPEG, WebP, BMP, TIFF and AVIF; HEIC where pillow-heif is installed. `hint`: what raises the limit, where

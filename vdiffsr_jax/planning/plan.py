@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vdiffsr_jax.config import ConfigError, ExpectedError, VDiffSRConfig, first_line
+from vdiffsr_jax.config.ranges import Count, number
 from vdiffsr_jax.config_file import read_config_file
 
 if TYPE_CHECKING:
@@ -49,10 +50,14 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--config", required=True, type=Path, help="as for train.py")
     p.add_argument("--topology", help="TPU generation and shape, such as v5e:4x4, v5p:4x4x4; default: devices here")
-    p.add_argument("--slices", type=int, default=1, help="how many of that topology, joined by a data-centre network")
+    p.add_argument(
+        "--slices", type=number(Count), default=1, help="how many of that topology, joined by a data-centre network"
+    )
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="as for train.py")
     p.add_argument("--step", default="both", choices=("train", "sample", "both"), help="which step (default: both)")
-    p.add_argument("--sample_batch", type=int, default=8, help="tiles a chip in the sampling step (default: 8)")
+    p.add_argument(
+        "--sample_batch", type=number(Count), default=8, help="tiles a chip in the sampling step (default: 8)"
+    )
     p.add_argument("--sample_dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of its computation")
     p.add_argument("--optimization", default="O1", choices=("O0", "O1", "O2", "O3"),
                    help="the compiler's effort for a --topology (default: O1; leaving it to the compiler takes "
@@ -80,8 +85,8 @@ def _plan(args: argparse.Namespace) -> int:
             os.environ.setdefault(name, value)
         os.environ["JAX_PLATFORMS"] = "cpu"
         os.environ["JAX_OPTIMIZATION_LEVEL"] = args.optimization
-    if args.slices < 1 or (args.slices > 1 and not args.topology):
-        raise ConfigError(f"--slices {args.slices} is a number of --topology, at least 1")
+    if args.slices > 1 and not args.topology:
+        raise ConfigError(f"--slices {args.slices} is a number of --topology")
     from vdiffsr_jax.planning import abstract_programs
     from vdiffsr_jax.planning.assumed import with_assumed_weights
     from vdiffsr_jax.training.config import parse_train

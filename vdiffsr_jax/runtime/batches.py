@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 
-def batches(sizes: Sequence[int], limit: int) -> list[slice]:
+def batches(sizes: Sequence[int], limit: float) -> list[slice]:
     """Neighbours that together stay below `limit` bytes, or a single one above it."""
     edges, filled = [0], 0
     for i, size in enumerate(sizes):

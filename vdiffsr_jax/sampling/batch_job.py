@@ -39,7 +39,7 @@ class Output:
     scale: float = 4.0
     quality: int = 95
     compare: Mapping[PhotoTask, Path] = dataclasses.field(default_factory=dict)
-    max_pixels: int = MAX_PIXELS
+    max_pixels: float = MAX_PIXELS
     announce: Callable[[Path, Path], write.Announce] = lambda target, source: lambda file: None
 
     def size(self, photo: np.ndarray) -> tuple[int, int]:

@@ -107,7 +107,7 @@ class Jobs:
             raise Refused(f"format={format!r} scale={scale} quality={quality}: not possible here")
         try:
             self.models[model].check(settings)
-            limit = round(self.limits.megapixels * 1e6)
+            limit = self.limits.megapixels * 1e6
             height, width = read_size(content)
             if width * height > limit:
                 raise Refused(

@@ -49,6 +49,31 @@ def test_every_published_column_has_a_metric_of_this_tool():
     assert {key for key, _ in TOLERANCES.values()} <= METRICS.keys()
 
 
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (b"file,PSNR\na.png,high\n", "theirs.csv: PSNR of a.png is 'high', no number"),
+        (b"file,PSNR\na.png,\n", "theirs.csv: PSNR of a.png is '', no number"),
+        (b"file,PSNR\na.png\n", "theirs.csv: PSNR of a.png is None, no number"),
+        (b"file,PSNR\na.png,20,30\n", "theirs.csv: row 2 names no file, or has more cells"),
+        (b"PSNR,file\n20,a.png\n20\n", "theirs.csv: row 3 names no file, or has more cells"),
+        (b"file,PSNR\n\xff.png,20\n", "theirs.csv is no table of scores: 'utf-8' codec"),
+        (b'file,PSNR\na.png,"' + b"9" * 200_000, "theirs.csv is no table of scores: field larger"),
+    ],
+)
+def test_odd_cells_are_named(folder, capsys, table, message):
+    folder, _ = folder
+    (folder / "theirs.csv").write_bytes(table)
+    assert main([str(folder), "--weights", str(folder / "none")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_odd_cell_of_a_picture_that_is_not_here_does_no_harm(folder):
+    folder, psnr = folder
+    publish(folder, 0, f"file,PSNR\na.png,{psnr}\nmean,\n")
+    assert main([str(folder), "--weights", str(folder / "none")]) == 0
+
+
 def test_nothing_tested_is_no_success(folder, capsys):
     folder, _ = folder
     publish(folder, 0, "file,LPIPS\na.png,0.1\n")

@@ -92,6 +92,7 @@ def _worst(
     stems = sorted(results.keys() & published.keys() & truths.keys())
     if not stems:
         raise UsageError(f"no picture of {folder / method} is both in {folder / 'HR'} and in {method}.csv")
+    wanted = {stem: {column: _number(published[stem], column, method) for column in tested} for stem in stems}
     worst = dict.fromkeys(tested, (-1.0, "", len(stems)))
     for stem in stems:
         image, hr = read_plain(results[stem][0]), read_plain(truths[stem][0])
@@ -99,18 +100,30 @@ def _worst(
             raise UsageError(f"{stem} is of another size in {method} than in HR")
         scores = scorer(image, hr)
         for column, key in tested.items():
-            difference = abs(scores[METRICS[key].column] - float(published[stem][column]))
+            difference = abs(scores[METRICS[key].column] - wanted[stem][column])
             if not difference <= worst[column][0]:  # NaN, a metric without a value, is the worst of all
                 worst[column] = (math.inf if math.isnan(difference) else difference, stem, len(stems))
     return worst
 
 
 def _published(path: Path) -> dict[str, dict[str, str]]:
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise UsageError(f"{path} is no table of scores: {error}") from None
     if not rows or "file" not in rows[0]:
         raise UsageError(f"{path} has no column `file`, or no rows")
+    if wrong := [n for n, row in enumerate(rows, 2) if None in row or not row["file"]]:
+        raise UsageError(f"{path}: row {wrong[0]} names no file, or has more cells than there are columns")
     return {Path(row["file"]).with_suffix("").as_posix(): row for row in rows}
+
+
+def _number(row: Mapping[str, str], column: str, method: str) -> float:
+    try:
+        return float(row[column])
+    except (TypeError, ValueError):  # None where the row is short
+        raise UsageError(f"{method}.csv: {column} of {row['file']} is {row[column]!r}, no number") from None
 
 
 if __name__ == "__main__":

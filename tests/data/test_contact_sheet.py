@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,24 @@ def test_the_command_writes_a_png_from_a_folder_and_from_a_config(folder: Path, 
     assert contact_sheet.main(["--config", str(own), "--input", str(folder), "--crop-size", "32", *flags]) == 0
 
 
+def test_a_sheet_that_is_broken_off_leaves_the_file_before(folder: Path, tmp_path: Path, monkeypatch):
+    def half(image, file, *rest):
+        with contextlib.nullcontext(file) if hasattr(file, "write") else Path(file).open("wb") as place:
+            place.write(b"half")
+        raise KeyboardInterrupt
+
+    (output := tmp_path / "sheet.png").write_bytes(b"before")
+    monkeypatch.setattr(Image.Image, "save", half)
+    with pytest.raises(KeyboardInterrupt):
+        contact_sheet.main(
+            ["--input", str(folder), "--crop-size", "32", "--degradation", "bicubic", "--output", str(output)]
+        )
+    assert output.read_bytes() == b"before"
+
+
 def test_refusals(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "c.py").write_text("x = 1\n")
-    output = ["--output", str(tmp_path / "no" / "sheet.png"), "--crop-size", "32"]
+    output = ["--output", str(tmp_path / "c.py" / "sheet.png"), "--crop-size", "32"]
     for arguments, message in (
         (output, "give --input PHOTOS or --config"),
         (["--config", str(tmp_path / "c.py"), *output], "has no function get_config"),

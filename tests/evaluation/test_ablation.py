@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from etils import epath
 
 from tests.sampling.conftest import random_items, tiny_config
 from tests.training.conftest import write_config
@@ -167,6 +168,39 @@ def test_a_refusal_while_training_ends_the_grid(arguments, monkeypatch, capsys):
     monkeypatch.setattr(ablation, "_check_runs", lambda commands: None)
     assert main(arguments) == 2
     assert "cogu-true: training refuses it" in capsys.readouterr().err
+
+
+def test_a_run_that_was_killed_while_its_record_was_written_begins_anew(arguments, tmp_path, monkeypatch):
+    (tmp_path / "grid/cogu-true").mkdir(parents=True)
+    (tmp_path / "grid/cogu-true/.ablation.json.0123.partial").write_text('{"sett')
+    monkeypatch.setattr(ablation, "run", lambda command: 75)
+    monkeypatch.setattr(ablation, "_check_runs", lambda commands: None)
+    assert main(arguments) == 75
+    assert (tmp_path / "grid/cogu-true/ablation.json").is_file()
+
+
+def test_a_record_is_written_whole(arguments, tmp_path, monkeypatch):
+    def killed(partial, target):
+        assert partial.read_text().endswith("}\n")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(epath.Path("x")), "replace", killed)
+    monkeypatch.setattr(ablation, "_check_runs", lambda commands: None)
+    assert main(arguments) == 75
+    assert not (tmp_path / "grid/cogu-true/ablation.json").exists()
+
+
+def test_a_run_that_leaves_no_model_is_said_to_have_none(arguments, model, tmp_path, monkeypatch, capsys):
+    def run(command):
+        if "cogu=true" in command:
+            shutil.copytree(model, tmp_path / "grid/cogu-true/model")
+        return 0
+
+    monkeypatch.setattr(ablation, "run", run)
+    monkeypatch.setattr(ablation, "_check_runs", lambda commands: None)
+    monkeypatch.setattr(command, "run", lambda args: 0)
+    assert main(arguments) == 1
+    assert "cogu-false: its run has left no model; left out of the table" in capsys.readouterr().err
 
 
 def test_a_folder_of_something_else_is_left_alone(arguments, tmp_path, capsys):

@@ -94,6 +94,20 @@ def test_parameters_come_back_from_a_file(tmp_path, pristine: Pristine):
         np.testing.assert_array_equal(loaded.cov, pristine.cov)
 
 
+def test_a_fit_that_is_broken_off_leaves_the_file_before(tmp_path, pristine: Pristine, monkeypatch):
+    pristine.save(tmp_path / "ours.npz")
+    before = (tmp_path / "ours.npz").read_bytes()
+
+    def half(file, **arrays):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", half)
+    with pytest.raises(KeyboardInterrupt):
+        pristine.save(tmp_path / "ours.npz")
+    assert (tmp_path / "ours.npz").read_bytes() == before
+
+
 def test_wrong_parameter_files_are_refused(tmp_path):
     (tmp_path / "text.npz").write_text("no")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))

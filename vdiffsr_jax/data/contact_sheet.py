@@ -11,13 +11,14 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+from etils import epath
 from PIL import Image
 
 from vdiffsr_jax.config.ranges import Count, Seed, Whole, number
 from vdiffsr_jax.data.cli import add_data_flags, data_config, run
-from vdiffsr_jax.data.photos import DataError
 from vdiffsr_jax.data.pipeline import SPLITS, Samples
-from vdiffsr_jax.photos.sheet import draw, repeat
+from vdiffsr_jax.photos.sheet import draw, png, repeat
+from vdiffsr_jax.photos.write import write_whole
 
 
 def sheet(pairs: Sequence[tuple[np.ndarray, np.ndarray | None]], columns: int) -> Image.Image:
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 for wrong usage or data."""
     parser = argparse.ArgumentParser(description="Write LR | HR pairs as a PNG.")
     add_data_flags(parser)
-    parser.add_argument("--output", required=True, help="the PNG to write")
+    parser.add_argument("--output", required=True, type=epath.Path, help="the PNG to write")
     parser.add_argument("--split", choices=SPLITS, default="train", help="(default train)")
     parser.add_argument("--count", type=number(Count), default=24, help="pairs (default 24)")
     parser.add_argument("--columns", type=number(Count), default=4, help="pairs in a row (default 4)")
@@ -47,10 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         samples = Samples(data_config(args), seed=args.seed, split=args.split)
         pairs = [samples.images(args.first + n) for n in range(args.count)]
-        try:
-            sheet(pairs, args.columns).save(args.output, "PNG")
-        except OSError as error:
-            raise DataError(f"{args.output} cannot be written: {error.strerror or error}") from error
+        write_whole(args.output, [png(sheet(pairs, args.columns))])
         left_out = f"; {samples.broken.count} broken, {samples.too_small} too small" if samples.broken.count else ""
         print(f"{args.count} pairs in {args.output}{left_out}")
         return 0

@@ -23,7 +23,9 @@ from vdiffsr_jax.evaluation import command as evaluate
 from vdiffsr_jax.evaluation import models
 from vdiffsr_jax.evaluation.grid import Cell, cells, parse_switch
 from vdiffsr_jax.sampling.files import UsageError
+from vdiffsr_jax.weights import storage
 from vdiffsr_jax.weights.versions import CONFIG_FILE
+from vdiffsr_jax.weights.whole import is_left
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 RECORD = "ablation.json"
@@ -112,17 +114,21 @@ def ablate(args: argparse.Namespace, evaluate_arguments: Sequence[str]) -> int:
             continue
         print(f"{i}/{len(grid)} {cell.name}: training in {folder}", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECORD).write_text(json.dumps(records[cell], indent=2) + "\n")
+        storage.write_text(storage.place(folder / RECORD), json.dumps(records[cell], indent=2) + "\n")
         code = run(commands[cell])
         if code in _STOPPED:
             print(f"stopped in {cell.name}; the same command continues", file=sys.stderr)
             return INTERRUPTED
         if code == USAGE:
             raise UsageError(f"{cell.name}: training refuses it, see above")
-        if code or not _has_model(folder, _scored(args)):
+        if code:
             print(f"{cell.name}: training failed (exit code {code}); left out of the table", file=sys.stderr)
             failed.append(cell)
-    failed += [cell for cell in grid if cell not in failed and not _has_model(args.workdir / cell.name, _scored(args))]
+    which = _scored(args)
+    for cell in grid:
+        if cell not in failed and not _has_model(args.workdir / cell.name, which):
+            print(f"{cell.name}: its run has left no {which}; left out of the table", file=sys.stderr)
+            failed.append(cell)
     trained = [cell for cell in grid if cell not in failed]
     if not trained:
         raise OSError("no run of the grid could be trained")
@@ -181,7 +187,7 @@ def _finished(folder: Path, record: Mapping[str, Any]) -> bool:
 
     Raises: UsageError if the folder holds a run with other settings.
     """
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or all(map(is_left, folder.iterdir())):
         return False
     try:
         before = json.loads((folder / RECORD).read_text())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from vdiffsr_jax.metrics.precision import in_float64
 from vdiffsr_jax.photos.kinds import SUFFIXES, is_photo
 from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.photos.read import read
+from vdiffsr_jax.photos.write import write_whole
 from vdiffsr_jax.weights import storage
 
 BLOCK = 96
@@ -49,9 +51,10 @@ class Pristine:
     cov: np.ndarray
 
     def save(self, path: Path) -> None:
-        """Write an .npz under the key names of the released parameters."""
-        with path.open("wb") as file:
-            np.savez(file, mu_prisparam=self.mean, cov_prisparam=self.cov)
+        """Write an .npz under the key names of the released parameters. Raises: ImageError."""
+        file = io.BytesIO()
+        np.savez(file, mu_prisparam=self.mean, cov_prisparam=self.cov)
+        write_whole(path, [file.getbuffer()])
 
     @classmethod
     def load(cls, path: Path) -> Pristine:
@@ -245,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.output.suffix != ".npz":
             raise NiqeError(f"--output {args.output} must end in .npz")
         fit(_read_all(files, failed)).save(args.output)
-    except (NiqeError, OSError) as error:
+    except (ExpectedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     left_out = f", {len(failed)} left out" if failed else ""

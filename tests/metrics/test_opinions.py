@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,23 @@ def test_marks_are_found_named_and_computed(weights):
         assert (measure.metric.column, measure.metric.rising, measure.weights) == (column, True, "f (SHA-256 0)")
         mark = measure.score(picture(*SIZES[0]), np.zeros((1, 1, 3), np.uint8))
         assert mark == pytest.approx(IO[want][0], abs=1e-5)
+
+
+def test_what_is_no_metric_is_passed_over_and_a_damaged_metric_refused(weights, tmp_path):
+    for name in ("clip", "musiq"):
+        shutil.copytree(weights / name, tmp_path / name)
+    for n, text in enumerate(
+        ('{"model_type": "bert"}', "// of another program", "[1]", '{"format": 9, "kind": "vqgan"}')
+    ):
+        (tmp_path / f"foreign{n}").mkdir()
+        (tmp_path / f"foreign{n}" / "config.json").write_text(text)
+    assert catalog.find(tmp_path) == {"clip_iqa": tmp_path / "clip", "musiq_spaq": tmp_path / "musiq"}
+    for name, text in (("clip", '{"form'), ("musiq", '{"format": 9, "kind": "musiq"}')):
+        before = (tmp_path / name / "config.json").read_text()
+        (tmp_path / name / "config.json").write_text(text)
+        with pytest.raises(checkpoint.CheckpointError, match=name):
+            catalog.find(tmp_path)
+        (tmp_path / name / "config.json").write_text(before)
 
 
 def test_every_musiq_has_a_name_and_a_way_to_get_it(weights):

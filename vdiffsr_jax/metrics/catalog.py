@@ -19,7 +19,7 @@ from vdiffsr_jax.metrics.rules import Rules
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.clip_iqa import CLIPIQA
 from vdiffsr_jax.models.perceptual import Distance
-from vdiffsr_jax.weights import checkpoint
+from vdiffsr_jax.weights import checkpoint, json_object
 from vdiffsr_jax.weights.versions import CONFIG_FILE
 
 Score = Callable[[np.ndarray, np.ndarray], float]
@@ -90,6 +90,7 @@ METRICS = {
                get=f"download {_OPENAI}/{_RN50} (244 MB, MIT); {_CONVERT} RN50.pt --output checkpoints/clip_iqa"),
     )
 }  # fmt: skip
+_NETWORKS = ("perceptual", "musiq", "clip_iqa")
 _BACKBONES = {
     "alexnet": "lpips_alex",
     "vgg16": "lpips_vgg",
@@ -132,9 +133,17 @@ def _key(kind: str, config: Any) -> str | None:
 
 
 def key_of(path: Path) -> str | None:
-    """The metric whose weights lie at `path`: a checkpoint directory, or NIQE's parameters (.npz, .mat)."""
+    """The metric whose weights lie at `path`: a checkpoint directory, or NIQE's parameters (.npz, .mat).
+
+    Raises: CheckpointError if a metric's checkpoint is damaged; what is another program's is no metric's.
+    """
     if path.is_dir() and (path / CONFIG_FILE).is_file():
-        kind, config, _ = checkpoint.read_config(path)
+        try:
+            kind, config, _ = checkpoint.read_config(path)
+        except checkpoint.CheckpointError:
+            if _is_meant(path):
+                raise
+            return None
         return _key(kind, config)
     if path.suffix.lower() in (".npz", ".mat") and path.is_file():
         try:
@@ -143,6 +152,14 @@ def key_of(path: Path) -> str | None:
             return None
         return "niqe"
     return None
+
+
+def _is_meant(directory: Path) -> bool:
+    """Whether what is no checkpoint should be a metric's: by its configuration, or by its networks if that is none."""
+    try:
+        return json_object.read(directory / CONFIG_FILE).get("kind") in _NETWORKS
+    except ValueError:
+        return any((directory / kind).is_dir() for kind in _NETWORKS)
 
 
 def find(folder: Path) -> dict[str, Path]:

@@ -90,6 +90,20 @@ def test_held_out_crops_are_the_centres_first(folder: Path):
     assert int(source.held_out(2, np.random.default_rng(2))[0][0, 0, 0]) == 0
 
 
+def test_no_photo_counts_twice_for_a_broken_neighbour(tmp_path: Path):
+    for n in range(6):
+        save(coordinates(n, 128, 128), tmp_path / f"{n}.png")
+    whole = (tmp_path / "2.png").read_bytes()
+    (tmp_path / "2.png").write_bytes(whole[: len(whole) // 2])  # its header is good
+    source = crops(tmp_path)
+    once, again = ([source.held_out(i, np.random.default_rng(i))[0] for i in range(600)] for _ in range(2))
+    np.testing.assert_array_equal(once, again)
+    assert [int(c[0, 0, 0]) for c in once[:6] if tuple(c[0, 0, 1:]) == (48, 48)] == [0, 1, 3, 4, 5]
+    counts = np.bincount([c[0, 0, 0] for c in once], minlength=6)
+    assert counts[2] == 0
+    assert abs(np.delete(counts, 2) - 120).max() < 16
+
+
 def test_broken_photos_are_skipped_named_once_and_change_no_other_draw(tmp_path: Path, caplog):
     for n in range(4):
         save(noise(n, 64, 64), tmp_path / f"{n}.jpg")
@@ -112,6 +126,8 @@ def test_only_broken_photos_end_with_a_message(tmp_path: Path):
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:2000])
     with pytest.raises(DataError, match="broken photos in a row"):
         crops(tmp_path).draw(np.random.default_rng(0))
+    with pytest.raises(DataError, match="every held-out photo is broken"):
+        crops(tmp_path).held_out(0, np.random.default_rng(0))
 
 
 def test_too_small_photos_alone_are_refused(folder: Path):

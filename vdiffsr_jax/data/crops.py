@@ -63,10 +63,16 @@ class Crops:
         raise DataError(f"{_TRIES} broken photos in a row; see the warnings above for their names")
 
     def held_out(self, index: int, rng: np.random.Generator, margin: int = 0) -> Region:
-        """As `draw`, photo after photo: the centre of each first, then random places. No flips."""
-        for step in range(len(self)):
-            photo = int(self._photos[(index + step) % len(self)])
-            region = self._cut(photo, rng, margin, centre=index < len(self), flips=False)
+        """As `draw`, photo after photo: the centre of each first, then random places. No flips.
+
+        A random place in any other photo stands for a broken one, so that none counts twice for its neighbour.
+        """
+        photo = self._photos[index % len(self)]
+        region = self._cut(int(photo), rng, margin, centre=index < len(self), flips=False)
+        if region is not None:
+            return region
+        for photo in rng.permutation(self._photos):
+            region = self._cut(int(photo), rng, margin, centre=False, flips=False)
             if region is not None:
                 return region
         raise DataError("every held-out photo is broken; see the warnings above for their names")

@@ -16,6 +16,7 @@ import functools
 import math
 import os
 import re
+import sys
 import tempfile
 import time
 import zlib
@@ -29,10 +30,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.command import refusing
 from benchmarks.inference import PRESETS, Ahead, Bench, Program, compiled, least, one_step
 from benchmarks.rows import Row, Values, measure, table
 from tests import parity
 from vdiffsr_jax.config import VDiffSRConfig
+from vdiffsr_jax.config.ranges import Positive, number
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.data.pipeline import Samples
 from vdiffsr_jax.models.assembled import Items, assemble
@@ -267,16 +270,21 @@ def _rate(dtype: str, flops: float, seconds: float) -> Values:
     return {"TFLOP/s": flops / seconds / 1e12} | ({"share of peak": flops / seconds / chip.flops} if chip else {})
 
 
+@refusing
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="published")
-    parser.add_argument("--seconds", type=float, default=570, help="for all rows (default 570)")
+    parser.add_argument("--seconds", type=number(Positive), default=570, help="for all rows (default 570)")
     parser.add_argument("--only", metavar="REGEX", default=".*", help="only rows whose whole name matches")
     parser.add_argument("--output", type=Path, default=Path("accelerator"), help="without ending (default accelerator)")
     args = parser.parse_args()
-    asked = [row for row in rows(args.preset) if re.fullmatch(args.only, row.name)]
+    try:
+        only = re.compile(args.only)
+    except re.error as error:
+        parser.error(f"argument --only: {error}")
+    asked = [row for row in rows(args.preset) if only.fullmatch(row.name)]
     print(table(measure(asked, args.seconds, args.output)), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,6 +10,7 @@ mean losses of every tenth of the runs, and how far both are from float32; nothi
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from benchmarks.command import refusing
 from vdiffsr_jax.config_file import read_config_file
 from vdiffsr_jax.training.config import parse_train
 from vdiffsr_jax.training.loop import Run
@@ -61,6 +63,7 @@ def table(found: dict[str, np.ndarray]) -> list[str]:
     return lines
 
 
+@refusing
 def main() -> None:
     """Train three times, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -72,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 
 import numpy as np
 
+from benchmarks.command import refusing
+from vdiffsr_jax.config.ranges import Count, number
 from vdiffsr_jax.data.config import DataConfig
-from vdiffsr_jax.data.photos import Broken
+from vdiffsr_jax.data.photos import Broken, DataError
 from vdiffsr_jax.data.pipeline import Samples
 from vdiffsr_jax.data.sources import Collection
+from vdiffsr_jax.photos.photo import ImageError
 
 
 def decode_seconds(path: str, count: int) -> tuple[float, float]:
@@ -26,8 +30,11 @@ def decode_seconds(path: str, count: int) -> tuple[float, float]:
     area = photos.sizes.prod(axis=1)
     chosen = np.random.default_rng(0).choice(len(area), count, p=area / area.sum())
     start = time.process_time()
-    for index in chosen:
-        photos.pixels(int(index))
+    for index in map(int, chosen):
+        try:
+            photos.pixels(index)
+        except ImageError as error:
+            raise DataError(f"{photos.names[index]} {error}") from None
     return (time.process_time() - start) / count, float(area[chosen].mean()) / 1e6
 
 
@@ -44,11 +51,14 @@ def samples_a_second(path: str, degradation: str, crop_size: int, count: int) ->
     return count / (time.process_time() - start)
 
 
+@refusing
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", required=True, help="folder of photos, list file or shards")
-    parser.add_argument("--count", type=int, default=200, help="samples a row (default 200)")
-    parser.add_argument("--crop-size", type=int, nargs="+", default=[128, 256], help="HR pixels (default 128 256)")
+    parser.add_argument("--count", type=number(Count), default=200, help="samples a row (default 200)")
+    parser.add_argument(
+        "--crop-size", type=number(Count), nargs="+", default=[128, 256], help="HR pixels (default 128 256)"
+    )
     args = parser.parse_args()
     seconds, megapixels = decode_seconds(args.input, min(args.count, 40))
     print(f"decode: {1000 * seconds:.1f} ms a photo of {megapixels:.2f} megapixels; {os.cpu_count()} cores here")
@@ -59,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

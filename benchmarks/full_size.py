@@ -23,6 +23,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import refusing
+from vdiffsr_jax.photos.write import write_whole
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "vdiffsr_jax" / "assets" / "examples"
 RUN = "runs/vdiffsr_x4"
@@ -145,11 +148,12 @@ def measure(preset: str, folder: Path) -> list[dict[str, Any]]:
     for step in steps(preset)[len(done) :]:
         print(f"{step.name}: {shown(step)}", flush=True)
         done.append(run(step, folder))
-        file.write_text(json.dumps(done, indent=1) + "\n")
-        (folder / "steps.md").write_text(table(done))
+        write_whole(file, [json.dumps(done, indent=1).encode() + b"\n"])
+        write_whole(folder / "steps.md", [table(done).encode()])
     return done
 
 
+@refusing
 def main() -> None:
     """Run what is left and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -160,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

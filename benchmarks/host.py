@@ -10,13 +10,16 @@ waits for the host.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from unittest import mock
 
 import jax
 import numpy as np
 
+from benchmarks.command import refusing
 from vdiffsr_jax.config import SwinUNetConfig, VDiffSRConfig
+from vdiffsr_jax.config.ranges import Count, number
 from vdiffsr_jax.sampling import upscaler as upscaler_module
 from vdiffsr_jax.sampling.tile_model import TileModel
 from vdiffsr_jax.sampling.upscaler import Settings, Upscaler
@@ -58,12 +61,13 @@ def seconds_a_tile(tile: int, devices: int, photo: int, count: int) -> tuple[flo
     return (time.perf_counter() - start) / tiles, (time.process_time() - busy) / tiles
 
 
+@refusing
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tile", type=int, default=64, help="LR pixels a side (default 64)")
-    parser.add_argument("--devices", type=int, default=8, help="devices that share the tiles (default 8)")
-    parser.add_argument("--photo", type=int, default=1024, help="LR pixels a side of a photo (default 1024)")
-    parser.add_argument("--count", type=int, default=4, help="photos (default 4)")
+    parser.add_argument("--tile", type=number(Count), default=64, help="LR pixels a side (default 64)")
+    parser.add_argument("--devices", type=number(Count), default=8, help="devices that share the tiles (default 8)")
+    parser.add_argument("--photo", type=number(Count), default=1024, help="LR pixels a side of a photo (default 1024)")
+    parser.add_argument("--count", type=number(Count), default=4, help="photos (default 4)")
     args = parser.parse_args()
     wall, busy = seconds_a_tile(args.tile, args.devices, args.photo, args.count)
     print(f"{args.tile}x{args.tile} -> {4 * args.tile}x{4 * args.tile}, {args.devices} devices: {1 / wall:.0f} tiles/s")
@@ -71,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

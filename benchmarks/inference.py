@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import resource
+import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.command import refusing
 from vdiffsr_jax.config import PriorConfig, SwinUNetConfig, VARConfig, VARTokenizerConfig, VDiffSRConfig, VQGANConfig
+from vdiffsr_jax.config.ranges import Count, Whole, number
 from vdiffsr_jax.diffusion import sampler, schedule
 from vdiffsr_jax.models import fidelity
 from vdiffsr_jax.models.assembled import Items, assemble
@@ -202,22 +205,27 @@ def report(
     return "\n".join(lines)
 
 
+@refusing
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--preset", choices=sorted(PRESETS), default="published")
     source.add_argument("--ckpt", help="directory of a vdiffsr checkpoint")
     parser.add_argument("--no-prior", action="store_true", help="leave out VAR, CoGU and CSPA of a preset: plain SinSR")
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch", type=number(Count), default=1)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--photo", type=int, default=0, metavar="TILES", help="time a photo of so many tiles, too")
+    parser.add_argument("--repeats", type=number(Count), default=3)
+    parser.add_argument(
+        "--photo", type=number(Whole), default=0, metavar="TILES", help="time a photo of so many tiles, too"
+    )
     args = parser.parse_args()
     if args.ckpt and args.no_prior:
         parser.error("--no-prior is for a --preset; --ckpt takes a model as it is")
     dtype = jnp.dtype(args.dtype)
     if args.ckpt:
         model = checkpoint.load_model(args.ckpt)
+        if model.kind != "vdiffsr":
+            parser.error(f"--ckpt {args.ckpt} holds a {model.kind} network, not a whole model")
         config, items = model.config, model.items
     else:
         config = PRESETS[args.preset]
@@ -231,4 +239,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ The two take turns; the least of --repeats runs counts. Batch 1, which is what b
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ import jax
 import numpy as np
 import onnxruntime
 
+from benchmarks.command import refusing
+from vdiffsr_jax.config.ranges import Count, number
 from vdiffsr_jax.distribution import export
 
 
@@ -45,14 +48,17 @@ def _timed(call: Callable[[], np.ndarray]) -> float:
     return time.perf_counter() - start
 
 
+@refusing
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ckpt", type=Path, required=True)
     parser.add_argument("--onnx", type=Path, required=True)
-    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--repeats", type=number(Count), default=10)
     args = parser.parse_args()
+    if not args.onnx.is_file():
+        parser.error(f"--onnx {args.onnx}: no such file")
     print(report(args.ckpt, args.onnx, args.repeats))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vdiffsr_jax.config import SwinUNetConfig, VARConfig, VARTokenizerConfig, VDiffSRConfig, VQGANConfig
+from vdiffsr_jax.config.ranges import Count, number
 
 
 def conv(c: int, o: int, side: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -239,7 +240,7 @@ def milliseconds(run: Callable[[], object], repeats: int) -> float:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=number(Count), default=3)
     args = parser.parse_args()
     cfg = VDiffSRConfig()
     assert cfg.prior is not None, "the published model has a prior"

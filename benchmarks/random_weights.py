@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.command import refusing
 from tests.conversion import torch_writer
 from tests.golden.fill import fill
 from vdiffsr_jax.config import VDiffSRConfig, parse, to_dict
@@ -63,6 +65,7 @@ def tensors(kind: str, config: Any) -> Mapping[str, np.ndarray]:
     return result | buffers(kind, config)
 
 
+@refusing
 def main() -> None:
     """Write every file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

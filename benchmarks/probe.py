@@ -19,7 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vdiffsr_jax.config import PriorConfig
+from benchmarks.command import refusing
+from vdiffsr_jax.config import ConfigError, PriorConfig
+from vdiffsr_jax.config.ranges import Count, Seed, number
 from vdiffsr_jax.data.config import PRESETS
 from vdiffsr_jax.data.degradation import degrade
 from vdiffsr_jax.models import kinds
@@ -27,6 +29,7 @@ from vdiffsr_jax.models.build import Params, build
 from vdiffsr_jax.models.prior import Pyramid, TokenPrior
 from vdiffsr_jax.models.var_tokenizer import VARTokenizer
 from vdiffsr_jax.ops.resize import area, bicubic
+from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.photos.read import read
 from vdiffsr_jax.sampling.files import find
 from vdiffsr_jax.weights import checkpoint
@@ -40,12 +43,12 @@ RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 class Probed:
-    """A prior that reads tokens, and what is read from it. Raises: ValueError if the checkpoint has no such prior."""
+    """A prior that reads tokens, and what is read from it. Raises: ConfigError if the checkpoint has no such prior."""
 
     def __init__(self, directory: str):
         kind, config, _ = checkpoint.read_config(directory)
         if "pvar" not in kinds.item_names(kind, config):
-            raise ValueError(f"{directory} ({kind}) has no prior")
+            raise ConfigError(f"{directory} ({kind}) has no prior")
         self.cfg: PriorConfig = kinds.described(kind, "pvar", config)
         network = kinds.network(kind, "pvar", config)
         tokenizer = build(VARTokenizer, self.cfg.tokenizer, decoder=False, dtype=jnp.float32)
@@ -106,11 +109,17 @@ def explained(
     return 1 - unexplained(held_out, best)
 
 
-def crops(photos: str, per_photo: int, window: int, degradation: str, seed: int) -> Windows:
-    """(HR, LR) windows of every photo that is large enough, in [-1, 1]; the same for the same seed."""
+def crops(photos: str, per_photo: int, window: int, degradation: str, seed: int | Sequence[int]) -> Windows:
+    """(HR, LR) windows, photo after photo of those that are large enough, in [-1, 1]; the same for the same seed.
+
+    Raises: ConfigError if there are too few; ImageError naming a broken photo.
+    """
     rng, found = np.random.default_rng(seed), []
     for path, _ in find(photos):
-        photo = read(path).rgb8()
+        try:
+            photo = read(path, max_pixels=None).rgb8()
+        except ImageError as error:
+            raise ImageError(f"{path} {error}") from None
         height, width = photo.shape[:2]
         for _ in range(per_photo if min(height, width) >= window else 0):
             top, left = rng.integers(height - window + 1), rng.integers(width - window + 1)
@@ -118,7 +127,7 @@ def crops(photos: str, per_photo: int, window: int, degradation: str, seed: int)
             lr = degrade(hr, PRESETS[degradation], rng)
             found.append((hr.astype(np.float32) / 127.5 - 1, lr.astype(np.float32) / 127.5 - 1))
     if len(found) < 2 * BATCH:
-        raise ValueError(f"{photos} gives {len(found)} windows of {window} pixels, too few")
+        raise ConfigError(f"{photos} gives {len(found)} windows of {window} pixels, too few")
     return found
 
 
@@ -137,10 +146,21 @@ def gather(probed: Probed, windows: Windows) -> list[Level]:
     ]
 
 
-def table(probed: Probed, train: Windows, held_out: Windows) -> str:
-    """A line a level. The last quarter of `train`, other photos than the rest, chooses the ridge."""
-    cut = max(BATCH, len(train) * 3 // 4 // BATCH * BATCH)
-    fit, choose, test = (gather(probed, part) for part in (train[:cut], train[cut:], held_out))
+def split(train: Windows, per_photo: int) -> tuple[Windows, Windows]:
+    """Windows to fit to, and those of the last quarter of the photos, or of a batch at least, that choose the ridge.
+
+    Raises: ConfigError if they are too few for both.
+    """
+    photos = len(train) // per_photo
+    cut = (photos - max(photos // 4, -(-BATCH // per_photo))) * per_photo
+    if cut < BATCH:
+        raise ConfigError(f"--photos: {photos} photos of {per_photo} windows are too few to fit and to choose by")
+    return train[:cut], train[cut:]
+
+
+def table(probed: Probed, fit_to: Windows, choose_by: Windows, held_out: Windows) -> str:
+    """A line a level."""
+    fit, choose, test = (gather(probed, part) for part in (fit_to, choose_by, held_out))
     lines = [f"| level | {' | '.join(SOURCES)} |", f"| ---: |{' ---: |' * len(SOURCES)}"]
     for p, *level in zip(probed.cfg.tokenizer.patch_nums, fit, choose, test, strict=True):
         parts = [explained(*((goal, features[i]) for goal, features in level)) for i in range(len(SOURCES))]
@@ -152,28 +172,26 @@ def _flat(maps: np.ndarray) -> np.ndarray:
     return maps.reshape(-1, maps.shape[-1]).astype(np.float64)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@refusing
+def main(arguments: Sequence[str] | None = None) -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--prior", required=True, help="checkpoint of task align, or of a whole model")
     p.add_argument("--photos", required=True, help="HR photos to fit to: folder, file or quoted glob")
     p.add_argument("--held-out", required=True, help="other HR photos, to judge by")
-    p.add_argument("--per-photo", type=int, default=2, help="windows of each photo (default: 2; held out: 8 times)")
+    p.add_argument(
+        "--per-photo", type=number(Count), default=2, help="windows of each photo (default: 2; held out: 8 times)"
+    )
     p.add_argument("--degradation", default="mild", choices=sorted(PRESETS), help="of the LR (default: mild)")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=number(Seed), default=0)
     args = p.parse_args(arguments)
-    try:
-        probed = Probed(args.prior)
-        window = probed.cfg.tokenizer.window_size
-        train, held_out = (
-            crops(photos, number, window, args.degradation, args.seed)
-            for photos, number in ((args.photos, args.per_photo), (args.held_out, 8 * args.per_photo))
-        )
-        print(f"{len(train)} windows to fit to, {len(held_out)} held out; explained variance of the HR's f_hat")
-        print(table(probed, train, held_out))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    probed = Probed(args.prior)
+    window = probed.cfg.tokenizer.window_size
+    # Two streams: held-out windows have none of the places and noises of those that are fitted to.
+    train = crops(args.photos, args.per_photo, window, args.degradation, args.seed)
+    held_out = crops(args.held_out, 8 * args.per_photo, window, args.degradation, (args.seed, 1))
+    fit_to, choose_by = split(train, args.per_photo)
+    print(f"{len(train)} windows to fit to, {len(held_out)} held out; explained variance of the HR's f_hat")
+    print(table(probed, fit_to, choose_by, held_out))
 
 
 if __name__ == "__main__":

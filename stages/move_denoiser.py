@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -87,9 +87,11 @@ class Seen:
     window: np.ndarray
 
     @classmethod
-    def of(cls, photos: str, per_photo: int, side: int, chain: schedule.Schedule, encode: Encode) -> Seen:
+    def of(
+        cls, photos: str, per_photo: int, side: int, chain: schedule.Schedule, encode: Encode, seed: Sequence[int]
+    ) -> Seen:
         """Crops of `side` pixels of every photo, degraded as `mild`."""
-        hr, lr = (np.stack(half) for half in zip(*crops(photos, per_photo, side, "mild", 0), strict=True))
+        hr, lr = (np.stack(half) for half in zip(*crops(photos, per_photo, side, "mild", seed), strict=True))
         window = in_batches(lambda part: bicubic(jnp.asarray(part), (side, side)), lr)
         z_0, z_y = encode(hr), encode(window)
         z_t = sampler.start(chain, jnp.asarray(z_y), jax.random.normal(jax.random.key(0), z_y.shape))
@@ -144,7 +146,10 @@ def _move(args: argparse.Namespace) -> None:
     after = old.config.denoiser if args.tile_size is None else resized(old.config.denoiser, args.tile_size)
     chain, encode = schedule.make(old.config.schedule), encoder(args.first_stage)
     side, t = old.config.tile_size * old.config.scale, int(chain.timestep_map[-1])
-    seen, held_out = (Seen.of(photos, args.crops, side, chain, encode) for photos in (args.photos, args.held_out))
+    seen, held_out = (
+        Seen.of(photos, args.crops, side, chain, encode, seed)
+        for photos, seed in ((args.photos, (0,)), (args.held_out, (0, 1)))
+    )
     z_y_old = encoder(args.model)(seen.window)
     unet, config = moved(old.items["denoiser"]["unet"], old.config.denoiser, t, seen, z_y_old)
     for name, part in (("fitted", seen), ("held out", held_out)):

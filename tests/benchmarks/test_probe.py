@@ -60,6 +60,41 @@ def test_a_line_for_every_level(prior, tmp_path, capsys):
     assert (shares < 1).all()
 
 
+@pytest.mark.parametrize(("photos", "per_photo", "fitted"), [(4, 2, 4), (11, 1, 7), (99, 2, 150), (5, 3, 9), (2, 8, 8)])
+def test_other_photos_choose_the_ridge(photos, per_photo, fitted):
+    windows = [(n, n) for n in range(photos) for _ in range(per_photo)]
+    fit_to, choose_by = probe.split(windows, per_photo)
+    assert len(fit_to) == fitted
+    assert fit_to + choose_by == windows
+    assert min(len(fit_to), len(choose_by)) >= probe.BATCH
+    assert not {n for n, _ in fit_to} & {n for n, _ in choose_by}
+
+
+def test_eleven_windows_are_enough(prior, tmp_path, capsys):
+    for i in range(11):
+        Image.fromarray(dead_leaves(i, 32, 32)).save(tmp_path / f"{i}.png")
+    flags = ["--photos", str(tmp_path), "--held-out", str(tmp_path), "--per-photo"]
+    assert probe.main(["--prior", str(prior), *flags, "1"]) == 0
+    Image.fromarray(dead_leaves(0, 32, 32)).save(tmp_path / "one.png")
+    flags = ["--photos", str(tmp_path / "one.png"), "--held-out", str(tmp_path), "--per-photo"]
+    assert probe.main(["--prior", str(prior), *flags, "8"]) == 2
+    assert "1 photos of 8 windows are too few" in capsys.readouterr().err
+    (tmp_path / "one.png").write_bytes(b"")
+    assert probe.main(["--prior", str(prior), *flags, "8"]) == 1
+    assert "one.png is empty" in capsys.readouterr().err
+
+
+def test_held_out_windows_lie_elsewhere(prior, tmp_path, monkeypatch):
+    for i in range(4):
+        Image.fromarray(dead_leaves(i, 64, 64)).save(tmp_path / f"{i}.png")
+    seen = []
+    monkeypatch.setattr(probe, "table", lambda probed, *windows: seen.append(windows))
+    flags = ["--photos", str(tmp_path), "--held-out", str(tmp_path)]
+    assert probe.main(["--prior", str(prior), *flags]) == 0
+    fit_to, _, held_out = seen[0]
+    assert (fit_to[0][0] != held_out[0][0]).any()
+
+
 def test_what_is_no_prior_is_said(tmp_path, capsys):
     flags = ["--photos", str(tmp_path), "--held-out", str(tmp_path)]
     assert probe.main(["--prior", str(tmp_path / "none"), *flags]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import struct
@@ -117,12 +118,29 @@ def test_plot(tmp_path, monkeypatch, capsys):
     with Image.open(tmp_path / "curves.png") as image:
         assert image.size == (1260, 260)
         assert np.asarray(image.convert("L")).std() > 10, "curves are drawn"
+    assert plot.main([str(tmp_path), "--output", str(tmp_path / "curves.svg")]) == 0
+    assert "<svg" in (tmp_path / "curves.svg").read_text()
+    assert plot.main([str(tmp_path), "--output", str(tmp_path / "curves.xyz")]) == 1
     assert plot.main([str(tmp_path), "--only", "nothing"]) == 1
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "matplotlib.figure", None)
         assert plot.main([str(tmp_path)]) == 1
     assert 'pip install "vdiffsr-jax[plots]"' in capsys.readouterr().err
     assert plot.smoothed([(1, 1.0), (2, 3.0), (3, 5.0)], 2) == [(1, 1.0), (2, 2.0), (3, 4.0)]
+
+
+def test_a_plot_that_is_broken_off_leaves_the_file_before(tmp_path, monkeypatch):
+    def half(figure, file, **options):
+        with contextlib.nullcontext(file) if hasattr(file, "write") else file.open("wb") as place:
+            place.write(b"half")
+        raise KeyboardInterrupt
+
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "kind": "train", "time": 0, "loss": 1.0}\n')
+    (tmp_path / "curves.png").write_bytes(b"before")
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", half)
+    with pytest.raises(KeyboardInterrupt):
+        plot.main([str(tmp_path)])
+    assert (tmp_path / "curves.png").read_bytes() == b"before"
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ Drawn by matplotlib: pip install "vdiffsr-jax[plots]".
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import math
 import statistics
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from etils import epath
 
+from vdiffsr_jax.photos.write import write_whole
 from vdiffsr_jax.training.metrics import read_log
 
 if TYPE_CHECKING:
@@ -99,7 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         shared = len(list(itertools.takewhile(lambda alike: len(set(alike)) == 1, parts)))
         names = ["/".join(path.parts[shared:]) for path in args.workdir]
     try:
-        sheet({name: read_log(path) for name, path in zip(names, args.workdir, strict=True)}, args.only).savefig(output)
+        drawn = sheet({name: read_log(path) for name, path in zip(names, args.workdir, strict=True)}, args.only)
+        file = io.BytesIO()
+        drawn.savefig(file, format=output.suffix.removeprefix(".") or "png")
+        write_whole(output, [file.getbuffer()])
     except ModuleNotFoundError as error:
         print(f'plot: {error}; pip install "vdiffsr-jax[plots]"', file=sys.stderr)
         return 1

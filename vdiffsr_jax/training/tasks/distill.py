@@ -97,8 +97,9 @@ class DistillTask(RestorerTask[DistillLoss]):
             self.teacher_model = assemble(self.teacher, dtype=self.dtype)
             have = self.teacher_model.networks
             self.networks |= {name: have[item] for name, item in TEACHER.items() if item in have}
-        if "teacher_pvar" in self.networks and self._prior_is_the_teachers():  # the compiler finds its tokens once
-            self.shared = {"teacher_pvar/tokenizer/": "pvar/tokenizer/"}
+        if "teacher_pvar" in self.networks and self._prior_is_the_teachers():
+            # The compiler finds once what both compute: the codes, and without LoRA or prior.train=full VAR's pass.
+            self.shared = {"teacher_pvar/": "pvar/"}
         self.game = self.weights.adversarial
         looks_through_vgg = bool(self.game.weight) and self.game.on == "vgg16"
         self.perceptual = Perceptual(cfg) if self.weights.perceptual or looks_through_vgg else None
@@ -146,7 +147,7 @@ class DistillTask(RestorerTask[DistillLoss]):
             plain = sources.network_in("teacher", directory)[0] == "swin_unet"
             network = "teacher/unet" if plain else "teacher"
             flat |= sources.read("teacher", directory, network, placement, dtype=self.stored)
-        if "teacher_pvar" in self.networks:
+        if any(name.startswith("teacher_pvar/") for name in self.abstract()):
             theirs = sources.read("teacher", directory, "teacher_pvar", placement, item="pvar", dtype=self.stored)
             flat |= {name: p for name, p in theirs.items() if self.name_in_flat(name) == name}
         if "discriminator" in self.networks:

@@ -51,7 +51,7 @@ class Task(abc.ABC, Generic[M, L]):
     `model_config` M, `loss_config` L: the dataclasses of cfg.model and cfg.loss. `networks`: every network by name.
     Parameters are one flat dict, {"network/path": array}, of which `trainable` says what is trained. `shared`: where
     two networks have parameters in common, the beginning of one's names -> that of the others', which alone are in the
-    dict. `best`: the metric that decides by default, `rising` those of which more is better, at single levels too
+    dict as far as they are not trained. `best`: the metric that decides by default, `rising` those of which more is better, at single levels too
     (`accuracy_16`). `sampling_steps`: of what it exports, if that makes pictures of LR pictures alone, else 0.
     `after_update`: as in `step.make_train_step`. `notes`: what `load` saw that a person should know.
     """
@@ -133,8 +133,9 @@ class Task(abc.ABC, Generic[M, L]):
     def name_in_flat(self, name: str) -> str:
         """The parameter's own name, or that of the one which it shares."""
         for prefix, other in self.shared.items():
-            if name.startswith(prefix):
-                return other + name.removeprefix(prefix)
+            there = other + name.removeprefix(prefix)
+            if name.startswith(prefix) and not self.trainable(there):
+                return there
         return name
 
     def tree(self, network: str, flat: Mapping[str, Any]) -> Params:

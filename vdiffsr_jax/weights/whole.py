@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from vdiffsr_jax.config import ConfigError, ExpectedError
 from vdiffsr_jax.weights.storage import is_remote
 
 LOCK = ".writing"
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # a network's disk that knows none
 
 
 class BusyError(ExpectedError, OSError):
@@ -33,13 +35,15 @@ def alone(target: str | os.PathLike[str]) -> Iterator[None]:
         return
     file = _lock_of(Path(target))
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file, timeout=0)
+    lock = FileLock(file, timeout=0, fallback_to_soft=False)  # a soft one outlives whoever is killed
     busy = BusyError(f"{target}: another process writes there; wait until it has ended, or choose another place")
-    with contextlib.suppress(NotImplementedError):  # a network's disk that knows no locks
-        try:
-            lock.acquire()
-        except Timeout:
-            raise busy from None
+    try:
+        lock.acquire()
+    except Timeout:
+        raise busy from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     try:
         if _lock_of(Path(target)) != file:  # another process has made the folder meanwhile
             raise busy

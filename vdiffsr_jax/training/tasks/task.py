@@ -51,8 +51,9 @@ class Task(abc.ABC, Generic[M, L]):
     `model_config` M, `loss_config` L: the dataclasses of cfg.model and cfg.loss. `networks`: every network by name.
     Parameters are one flat dict, {"network/path": array}, of which `trainable` says what is trained. `shared`: where
     two networks have parameters in common, the beginning of one's names -> that of the others', which alone are in the
-    dict as far as they are not trained. `best`: the metric that decides by default, `rising` those of which more is better, at single levels too
-    (`accuracy_16`). `sampling_steps`: of what it exports, if that makes pictures of LR pictures alone, else 0.
+    dict as far as they are not trained. `best`: the metric that decides by default, `rising` those of which more is
+    better, at single levels too (`accuracy_16`). `sampling_steps`: of what it exports, if that makes pictures of LR
+    pictures alone, else 0.
     `after_update`: as in `step.make_train_step`. `notes`: what `load` saw that a person should know.
     """
 

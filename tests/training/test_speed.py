@@ -22,6 +22,26 @@ def test_chips_are_told_apart():
     assert names == ["TPU v5e", "TPU v5p", "H100", None]
 
 
+@pytest.mark.parametrize(
+    ("kind", "teraflops", "gigabytes"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 312, 80),
+        ("NVIDIA A100 80GB PCIe", 312, 80),
+        ("NVIDIA A100-SXM4-40GB", 312, 40),
+        ("NVIDIA A100-PCIE-40GB", 312, 40),
+        ("NVIDIA H100 80GB HBM3", 989, 80),
+        ("NVIDIA H100 PCIe", 756, 80),
+        ("NVIDIA H100 NVL", 835, 94),
+        ("NVIDIA H200", 989, 141),
+        ("NVIDIA H200 NVL", 835, 141),
+    ],
+)
+def test_cards_of_one_name_have_other_peaks_and_memory(kind, teraflops, gigabytes):
+    """As CUDA calls them; a plan says by the memory whether a run fits."""
+    chip = chip_of(kind)
+    assert (chip.flops, chip.memory) == (teraflops * 1e12, gigabytes * 1e9)
+
+
 def test_utilisation_is_work_over_time_over_peak():
     rates = Speed(done=394e12, needed=197e12, chip=chip_of("TPU v5 lite"))
     assert rates.at(4.0) == pytest.approx({"tflops_per_device": 98.5, "hfu": 0.5, "mfu": 0.25})

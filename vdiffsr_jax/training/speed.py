@@ -28,8 +28,13 @@ CHIPS = {
     "TPU v5 lite": Chip("TPU v5e", 197e12, 16 * 2**30, 0.82e12),
     "TPU v5": Chip("TPU v5p", 459e12, 95 * 2**30, 2.765e12),
     "TPU v6 lite": Chip("TPU v6e", 918e12, 32 * 2**30, 1.64e12),
+    "NVIDIA A100-SXM4-40GB": Chip("A100 40 GB", 312e12, 40e9, 1.56e12),
+    "NVIDIA A100-PCIE-40GB": Chip("A100 40 GB", 312e12, 40e9, 1.56e12),
     "NVIDIA A100": Chip("A100", 312e12, 80e9, 2.0e12),
+    "NVIDIA H100 PCIe": Chip("H100 PCIe", 756e12, 80e9, 2.0e12),
+    "NVIDIA H100 NVL": Chip("H100 NVL", 835e12, 94e9, 3.9e12),
     "NVIDIA H100": Chip("H100", 989e12, 80e9, 3.35e12),
+    "NVIDIA H200 NVL": Chip("H200 NVL", 835e12, 141e9, 4.8e12),
     "NVIDIA H200": Chip("H200", 989e12, 141e9, 4.8e12),
     "NVIDIA B200": Chip("B200", 2250e12, 180e9, 8.0e12),
 }

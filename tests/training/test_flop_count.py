@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from tests.training.test_tasks import config
+from vdiffsr_jax.ops import attention
 from vdiffsr_jax.planning.abstract_programs import train_program
-from vdiffsr_jax.training.flop_count import count_flops
+from vdiffsr_jax.training.flop_count import count_flops, recomputes
 
 A = jnp.zeros((8, 32))
 PRODUCT = 2 * 8 * 32 * 8  # of A @ A.T
@@ -49,6 +51,39 @@ def shared(a: jax.Array) -> jax.Array:
 )
 def test_products_by_hand(function, products):
     assert count_flops(jax.jit(function).trace(A).jaxpr) == products * PRODUCT
+
+
+@pytest.fixture(params=["in blocks", "cudnn"])
+def backend(request, monkeypatch) -> None:
+    """How attention of 64 queries and 96 keys in bfloat16 is computed."""
+    jax.clear_caches()
+    if request.param == "in blocks":
+        monkeypatch.setattr(attention, "MAX_LOGITS", 64 * 96)
+    else:
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+        monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91300)
+        monkeypatch.setattr(attention, "cudnn_compiles", lambda *_: True)
+    yield
+    jax.clear_caches()
+
+
+@pytest.mark.usefixtures("backend")
+def test_attention_is_counted_whoever_computes_it():
+    """Two products forward; four backward and the logits once again, which the model itself does not need."""
+    q, k = (jax.ShapeDtypeStruct((2, tokens, 3, 8), jnp.bfloat16) for tokens in (64, 96))
+    product = 2 * 2 * 3 * 64 * 96 * 8
+
+    def forward(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return jnp.sin(attention.attention(q, k, v).astype(jnp.float32)).sum()
+
+    assert count_flops(jax.jit(forward).trace(q, k, k).jaxpr) == 2 * product
+    done = jax.jit(jax.grad(forward, (0, 1, 2))).trace(q, k, k)
+    assert recomputes(done.jaxpr)
+    assert count_flops(done.jaxpr) == 7 * product
+    with attention.counting():
+        needed = jax.jit(jax.grad(lambda *qkv: forward(*qkv), (0, 1, 2))).trace(q, k, k)
+    assert not recomputes(needed.jaxpr)
+    assert count_flops(needed.jaxpr) == 6 * product
 
 
 @pytest.mark.parametrize("groups", [1, 4])

@@ -11,6 +11,7 @@ from etils import epath
 from tests.training.test_killed import start
 from tests.training.toy import ToyTask, toy_config, use_toy
 from vdiffsr_jax.models.remat import remat_block
+from vdiffsr_jax.ops import attention
 from vdiffsr_jax.training import speed, tasks
 from vdiffsr_jax.training.loop import Run
 from vdiffsr_jax.training.metrics import read_log
@@ -48,22 +49,35 @@ def test_utilisation_is_work_over_time_over_peak():
     assert Speed(done=1e9, needed=1e9, chip=None).at(1.0).keys() == {"tflops_per_device"}
 
 
-def test_what_remat_computes_again_is_work_of_the_hardware_not_of_the_model(tmp_path, monkeypatch):
+def test_what_is_computed_again_is_work_of_the_hardware_not_of_the_model(tmp_path, monkeypatch):
+    """By remat, and by attention in blocks of queries, whatever remat says."""
+
     class Recomputing(ToyTask):
         def apply(self, network, flat, x):
             return remat_block(lambda x: super(Recomputing, self).apply(network, flat, x), self.cfg.remat)(x)
 
-    monkeypatch.setattr(tasks, "make", Recomputing)
+    class Reading(ToyTask):
+        def apply(self, network, flat, x):
+            tokens = super().apply(network, flat, x).reshape(x.shape[0], -1, 1, x.shape[-1])
+            return attention.attention(tokens, tokens, tokens).reshape(x.shape)
+
+    monkeypatch.setattr(attention, "MAX_LOGITS", 2**8)
     monkeypatch.setattr(speed, "chip_of", lambda kind: CHIPS["NVIDIA H100"])
     found = {}
-    for remat in ("none", "full"):
+    for case, task, remat in (
+        ("none", Recomputing, "none"),
+        ("full", Recomputing, "full"),
+        ("blocks", Reading, "none"),
+    ):
+        monkeypatch.setattr(tasks, "make", task)
         use = toy_config(steps=1, remat=remat, eval={"every": 0})
-        run = Run(use, epath.Path(tmp_path / remat))
+        run = Run(use, epath.Path(tmp_path / case))
         monkeypatch.setattr(run, "_export", lambda directory: None)
         run.run()
-        found[remat] = read_log(tmp_path / remat)[-1]
+        found[case] = read_log(tmp_path / case)[-1]
     assert found["none"]["hfu"] == found["none"]["mfu"]
     assert found["full"]["hfu"] > 1.1 * found["full"]["mfu"]
+    assert found["blocks"]["hfu"] > 1.1 * found["blocks"]["mfu"]
 
 
 def test_a_run_logs_its_speed_and_traces_the_steps_it_was_asked_for(tmp_path):

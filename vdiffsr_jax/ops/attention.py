@@ -29,6 +29,7 @@ _CUDNN_HEAD_DIM = 128
 _CUDNN_LENGTH = 64
 _log = logging.getLogger(__name__)
 _platform: ContextVar[str | None] = ContextVar("platform", default=None)
+_counting: ContextVar[bool] = ContextVar("counting", default=False)
 Heads = Float[Array, "batch tokens heads dim"]
 
 
@@ -46,6 +47,8 @@ def attention(
     Args: mask: True where the query may look; every query must be allowed at least one key.
     Source: Attention Is All You Need (arXiv:1706.03762), eq. 1.
     """
+    if _counting.get():
+        return _attend(q, k, v, scale, mask, bias)
     platform, plain = _platform.get() or jax.default_backend(), mask is None and bias is None
     if plain and suits_cudnn(platform, q, k) and cudnn_compiles(*q.shape[1:], k.shape[1], q.dtype):
         return _cudnn(q, k, v, scale)
@@ -64,6 +67,16 @@ def compiled_for(platform: str) -> Iterator[None]:
         yield
     finally:
         _platform.reset(token)
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[None]:
+    """What is traced inside has every product that is needed, and none a second time: not to be computed so."""
+    token = _counting.set(True)
+    try:
+        yield
+    finally:
+        _counting.reset(token)
 
 
 def attention_weights(

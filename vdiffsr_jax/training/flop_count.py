@@ -8,6 +8,10 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
+# Products of queries with keys, or of as many numbers, in cuDNN's kernels: backwards the logits are computed again.
+_CUDNN = {"dot_product_attention_fwd_wrapper": 2, "dot_product_attention_bwd_wrapper": 5}
+_AGAIN = {"checkpoint", "remat2", "dot_product_attention_bwd_wrapper"}
+
 
 def count_flops(program: ClosedJaxpr | Jaxpr) -> int:
     """FLOPs of one run over all devices, a multiplication and an addition being two.
@@ -21,7 +25,16 @@ def count_flops(program: ClosedJaxpr | Jaxpr) -> int:
     return sum(_equation(eqn) for eqn in jaxpr.eqns)
 
 
+def recomputes(program: ClosedJaxpr | Jaxpr) -> bool:
+    """Whether anything in it is computed a second time for gradients."""
+    jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
+    return any(eqn.primitive.name in _AGAIN or any(map(recomputes, _inner(eqn))) for eqn in jaxpr.eqns)
+
+
 def _equation(eqn: JaxprEqn) -> int:
+    if products := _CUDNN.get(eqn.primitive.name):
+        b, queries, heads, dim = _shape(eqn.invars[0])
+        return products * 2 * b * queries * _shape(eqn.invars[1])[1] * heads * dim
     inner = [count_flops(part) for part in _inner(eqn)]
     match eqn.primitive.name:
         case "dot_general":

@@ -15,9 +15,11 @@ import jax.numpy as jnp
 from etils import epath
 
 from vdiffsr_jax.config import ConfigError, first_line, to_dict
+from vdiffsr_jax.ops import attention
 from vdiffsr_jax.photos import sheet
 from vdiffsr_jax.training import feed, named, tasks
 from vdiffsr_jax.training.config import TrainConfig, check_batch
+from vdiffsr_jax.training.flop_count import recomputes
 from vdiffsr_jax.training.heldout import HeldOut, OpenPairs, whole_pictures
 from vdiffsr_jax.training.metrics import Log, Window, progress_line
 from vdiffsr_jax.training.optim import Flat, Metrics, rates
@@ -230,7 +232,7 @@ class Run:
                 traced = self.train_step.trace(*args)
                 ready = Compiled(traced, traced.lower().compile(), self.groups)
             self.program, traced = ready.program, ready.traced
-            window.speed = Speed.of(traced, self._without_remat().trace(*args), self.layout.mesh)
+            window.speed = Speed.of(traced, self._needed(traced, args), self.layout.mesh)
             window.reset()
         metrics: Metrics
         self.state, metrics = self.program(*args)
@@ -245,12 +247,13 @@ class Run:
             return None
         return ready if ready and ready.groups == self.groups else None
 
-    def _without_remat(self) -> jax.stages.Wrapped:
+    def _needed(self, traced: jax.stages.Traced, args: tuple[Any, ...]) -> jax.stages.Traced:
         """The step as it would be with memory for everything; only traced, never compiled."""
-        if self.cfg.remat == "none":
-            return self.train_step
+        if not recomputes(traced.jaxpr):
+            return traced
         task = tasks.make(dataclasses.replace(self.cfg, remat="none"))
-        return make_program(task, self.state.params, self.layout).step
+        with attention.counting():
+            return make_program(task, self.state.params, self.layout).step.trace(*args)
 
     def _report(self, step: int, window: Window) -> None:
         means = window.means()

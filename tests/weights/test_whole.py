@@ -26,6 +26,9 @@ def test_a_disk_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.
     with whole.alone(tmp_path / "model"):
         (tmp_path / "model").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    (tmp_path / "lock").write_text("1234\nanother-host\n")
+    with whole.locked(tmp_path / "lock", timeout=5):  # whoever would wait does not
+        pass
 
 
 def test_a_folder_that_cannot_be_written_to_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

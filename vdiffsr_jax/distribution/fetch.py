@@ -12,16 +12,16 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from etils import epath
-from filelock import FileLock
 
 from vdiffsr_jax.distribution import catalogue
 from vdiffsr_jax.distribution.catalogue import Entry, Part
 from vdiffsr_jax.distribution.download import DownloadError, begun, digest, download
 from vdiffsr_jax.runtime.compile_cache import cache_folder
-from vdiffsr_jax.weights import storage
+from vdiffsr_jax.weights import storage, whole
 
 Ask = Callable[[str], bool]
 
@@ -65,7 +65,7 @@ def fetch(name: str, *, ask: Ask, accept_change: bool = False) -> Path:
     if not ask(terms(entry)):
         raise DownloadError(f"{name} is not downloaded: agree to it with --yes, or `vdiffsr-model fetch {name}`")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{name}.lock"):
+    with whole.locked(folder.parent / f".{name}.lock"):
         if is_fetched(name):  # by another process meanwhile
             return folder
         files = {role: _download(part, accept_change) for role, part in entry.parts.items()}
@@ -81,7 +81,7 @@ def remove(name: str) -> list[Path]:
     """
     entry, folder, gone = catalogue.entry(name), model_folder(name), []
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{name}.lock"):
+    with whole.locked(folder.parent / f".{name}.lock"):
         if folder.exists():
             (folder / "config.json").unlink(missing_ok=True)  # without it, what cannot be deleted is no model
             shutil.rmtree(folder)
@@ -103,9 +103,9 @@ def remove(name: str) -> list[Path]:
     return gone
 
 
-def _lock(path: Path) -> FileLock:
+def _lock(path: Path) -> AbstractContextManager[None]:
     """Of a file among the downloads."""
-    return FileLock(path.parent / f".{path.name}.lock")
+    return whole.locked(path.parent / f".{path.name}.lock")
 
 
 def _file(part: Part) -> Path:

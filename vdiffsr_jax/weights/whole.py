@@ -35,22 +35,40 @@ def alone(target: str | os.PathLike[str]) -> Iterator[None]:
         return
     file = _lock_of(Path(target))
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file, timeout=0, fallback_to_soft=False)  # a soft one outlives whoever is killed
-    busy = BusyError(f"{target}: another process writes there; wait until it has ended, or choose another place")
+    busy = BusyError(
+        f"{target}: another process writes there; wait until it has ended, or choose another place (if none does, as "
+        f"after the loss of a machine, delete {file})"
+    )
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(file, timeout=0))
+        except Timeout:
+            raise busy from None
+        try:
+            if _lock_of(Path(target)) != file:  # another process has made the folder meanwhile
+                raise busy
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows holds it, and removes it by itself
+                file.unlink()
+
+
+@contextlib.contextmanager
+def locked(file: Path, *, timeout: float = -1) -> Iterator[None]:
+    """Inside, no other process has this lock, as far as the disk knows any.
+
+    Args: timeout: how many seconds to wait for others, below 0 for ever.
+    Raises: filelock.Timeout; OSError if the file cannot be made.
+    """
+    lock = FileLock(file, timeout=timeout, fallback_to_soft=False)  # a soft one outlives whoever is killed
     try:
         lock.acquire()
-    except Timeout:
-        raise busy from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
     try:
-        if _lock_of(Path(target)) != file:  # another process has made the folder meanwhile
-            raise busy
         yield
     finally:
-        with contextlib.suppress(OSError):  # Windows holds it, and removes it by itself
-            file.unlink()
         lock.release()
 
 

@@ -72,6 +72,18 @@ def events(data: bytes) -> list[Event]:
     return found
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a device that is always full")
+@pytest.mark.parametrize("part", ["file", "events"])
+def test_a_log_that_cannot_be_written_is_named(tmp_path, part):
+    log = Log(tmp_path)
+    writer = log if part == "file" else log.events
+    writer.file.close()
+    told = pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'")
+    with open("/dev/full", "wb", buffering=0) as writer.file, told:
+        log.scalars(1, "train", {"loss": 1.0})
+    log.close()
+
+
 def test_event_file_is_readable_before_it_is_closed(tmp_path):
     file = EventFile(tmp_path)
     file.scalars(300, {"train/loss": 0.25, "train/l1": 2.0})

@@ -118,17 +118,27 @@ class Log:
             self.events = EventFile(self.place.folder)
 
     def scalars(self, step: int, kind: str, values: Mapping[str, float]) -> None:
-        """`kind` is train or eval."""
+        """`kind` is train or eval. Raises: OSError that names the folder."""
         if self.active:
             rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
             line = {"step": step, "kind": kind, "time": round(time.time(), 1)} | rounded
-            self.file.write(f"{json.dumps(line)}\n".encode())
-            self.events.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
+            with self._named():
+                self.file.write(f"{json.dumps(line)}\n".encode())
+                self.events.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
 
     def image(self, step: int, name: str, png: bytes, size: tuple[int, int]) -> None:
-        """A PNG of (height, width)."""
+        """A PNG of (height, width). Raises: OSError that names the folder."""
         if self.active:
-            self.events.image(step, name, png, size)
+            with self._named():
+                self.events.image(step, name, png, size)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """A write that fails does not know of which file."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.place.folder)) from error
 
     def say(self, text: str) -> None:
         """One line for whoever watches."""

@@ -1,4 +1,4 @@
-"""One of two processes that save a model over and over; the second process is always late.
+"""One of two processes that save a model over and over; the second process is always late, and sees nothing of them.
 
 The last save ends by a signal in process 0 while arrays are written: what was there before must still be whole.
 """
@@ -19,7 +19,7 @@ from tests.models.filled import filled
 from vdiffsr_jax.config import VQGANConfig
 from vdiffsr_jax.models import kinds
 from vdiffsr_jax.runtime import processes
-from vdiffsr_jax.weights import checkpoint, orbax_items
+from vdiffsr_jax.weights import checkpoint, orbax_items, versions
 
 CONFIG = VQGANConfig(ch=32, ch_mult=(1, 1), num_res_blocks=1, n_embed=16)
 
@@ -51,6 +51,8 @@ def main() -> None:
         check(*arguments, **options)
 
     checkpoint.check_free = late  # type: ignore[assignment]
+    if process:
+        versions.next_number = lambda _: 0
     for number in (1, 2):
         save = {"vqgan": parameters(number)}
         checkpoint.save_model(args.directory, save, kind="vqgan", config=CONFIG, overwrite=True)

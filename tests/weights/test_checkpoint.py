@@ -242,7 +242,7 @@ def test_nothing_of_the_old_model_goes_before_the_new_one_is_whole(tmp_path: Pat
     for name in ("first_stage", "pvar", "v2", "v3", "v7"):
         (directory / name).mkdir()
     (directory / "v7/config.json").touch()
-    versions.clear(directory, versions.place_for_next(directory))
+    versions.clear(directory, versions.place(directory, versions.next_number(directory)))
     kept = {"config.json", "first_stage", "pvar", "v7"} | ({"v2"} if folder else set())
     assert {path.name for path in directory.iterdir()} == kept
 

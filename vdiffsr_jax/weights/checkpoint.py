@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
@@ -86,8 +87,8 @@ def save_model(
     with _writing(final), whole.alone(final) if first else contextlib.nullcontext():
         _barrier("vdiffsr_save_alone")
         check_free(final, overwrite=overwrite)  # nobody else changes it from here on
-        place = versions.place_for_next(final)
-        old = [] if versions.is_free(final) else _networks(final)
+        place = versions.place(final, _of_first(versions.next_number(final)))
+        old = _networks(final) if first and not versions.is_free(final) else []
         _barrier("vdiffsr_save_checked")  # all have seen the same: nothing is changed before
         if first:
             versions.clear(final, place)
@@ -174,6 +175,11 @@ def _networks(path: epath.Path) -> list[epath.Path]:
     found = described(path)
     folders = [found.place / item for item in kinds.item_names(found.kind, found.config)]
     return [*folders, *map(hub_folder.file_of, folders)]
+
+
+def _of_first(number: int) -> int:
+    """Process 0's: to the others a disk may show what was there before."""
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number))) if jax.process_count() > 1 else number
 
 
 def _barrier(name: str) -> None:

@@ -31,14 +31,18 @@ def is_free(directory: epath.Path) -> bool:
     return not inside or (begun and all(map(_is_version, inside)))
 
 
-def place_for_next(directory: epath.Path) -> epath.Path:
-    """Where to write: beside a directory that is not there yet; else in a folder of its own, since neither a bucket nor
-    a mounted folder can be renamed, nor a model that is there be touched."""
+def next_number(directory: epath.Path) -> int:
+    """Of the next version: 0 beside a directory that is not there yet; else N of a folder vN in it, since neither a
+    bucket nor a mounted folder can be renamed, nor a model that is there be touched."""
     if (named := _named(directory)) is None:
-        there = storage.is_remote(directory) or directory.exists()
-        return directory / "v1" if there else directory.with_name(f".{directory.name}.partial")
+        return int(storage.is_remote(directory) or directory.exists())
     found = _VERSION.fullmatch(named)
-    return directory / f"v{int(found[1]) + 1 if found else 1}"
+    return int(found[1]) + 1 if found else 1
+
+
+def place(directory: epath.Path, number: int) -> epath.Path:
+    """Where to write the version of this number."""
+    return directory / f"v{number}" if number else directory.with_name(f".{directory.name}.partial")
 
 
 def clear(directory: epath.Path, place: epath.Path) -> None:

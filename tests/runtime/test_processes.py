@@ -6,6 +6,7 @@ import argparse
 
 import jax
 import pytest
+from jax._src.clusters.cluster import ClusterEnv
 
 from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.runtime import processes as distributed
@@ -54,6 +55,39 @@ def test_flags_reach_the_runtime(monkeypatch, arguments, preemption_service):
     distributed.join(flags(*arguments), pass_on_sigterm=False)
     assert seen["heartbeat_timeout_seconds"] == distributed.HEARTBEAT_SECONDS
     assert seen["process_id"] == (None if arguments == ["--distributed"] else 1)
+
+
+@pytest.mark.parametrize(
+    ("environment", "local"),
+    [
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_NODES": "4"}, []),  # deploy/slurm.sh: a process a node, all its GPUs
+        ({"SLURM_NTASKS": "32", "SLURM_STEP_NUM_NODES": "4"}, None),  # a process a GPU, which JAX tells apart
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_NODES": "4", "JAX_LOCAL_DEVICE_IDS": "1,2"}, None),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, []),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "8"}, None),
+        ({}, None),
+    ],
+)
+def test_a_process_alone_on_its_host_has_all_of_its_gpus(monkeypatch, preemption_service, environment, local):
+    for name in ("SLURM_NTASKS", "SLURM_STEP_NUM_NODES", "OMPI_COMM_WORLD_LOCAL_SIZE", "JAX_LOCAL_DEVICE_IDS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    seen = {}
+    monkeypatch.setattr(jax.distributed, "initialize", seen.update)
+    distributed.join(flags("--distributed"), pass_on_sigterm=False)
+    assert seen["local_device_ids"] == local
+
+
+def test_jax_leaves_a_process_that_asks_for_all_gpus_all_of_them(monkeypatch):
+    """What `local_device_ids=[]` relies on: no cluster's answer takes its place, and nothing is hidden."""
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "a,b", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "2"}
+    for name, value in (slurm | {"SLURM_PROCID": "1", "SLURM_LOCALID": "0"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("JAX_LOCAL_DEVICE_IDS", raising=False)
+    for asked, left in (([], []), (None, [0])):
+        found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, asked, "slurm", None)
+        assert found[1:] == (2, 1, left)
 
 
 def test_a_job_that_does_not_come_together_is_told_in_one_line(monkeypatch, preemption_service):

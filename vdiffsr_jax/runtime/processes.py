@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 
 from vdiffsr_jax.config import ConfigError, first_line
 
@@ -48,6 +49,7 @@ def join(args: argparse.Namespace, *, pass_on_sigterm: bool) -> tuple[int, int]:
             coordinator_address=args.coordinator,
             num_processes=args.num_processes,
             process_id=args.process_id,
+            local_device_ids=_local_devices(os.environ),
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )
@@ -55,6 +57,16 @@ def join(args: argparse.Namespace, *, pass_on_sigterm: bool) -> tuple[int, int]:
         where = f"--coordinator {args.coordinator}" if args.coordinator else "--distributed"
         raise ConfigError(f"{where}: the job's processes did not find each other ({first_line(error)})") from error
     return jax.process_index(), jax.process_count()
+
+
+def _local_devices(environment: Mapping[str, str]) -> list[int] | None:
+    """As `jax.distributed.initialize` takes them: [] is all that there are, None what JAX thinks right.
+
+    Under Slurm and Open MPI it gives every process a single GPU, also to one that is alone on its host.
+    """
+    tasks, nodes = (environment.get(f"SLURM_{name}") for name in ("NTASKS", "STEP_NUM_NODES"))
+    alone = (tasks is not None and tasks == nodes) or environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
+    return [] if alone and not environment.get("JAX_LOCAL_DEVICE_IDS") else None
 
 
 def work_alone() -> None:

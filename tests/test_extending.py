@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import pickle
@@ -17,6 +18,7 @@ from PIL import Image
 
 import vdiffsr_jax
 from tests.models.filled import filled
+from vdiffsr_jax.data import pack
 from vdiffsr_jax.data.photos import Broken, DataError
 from vdiffsr_jax.data.sources import Collection, open_source
 from vdiffsr_jax.models import kinds
@@ -130,3 +132,27 @@ def test_a_source_of_ones_own_is_a_source_like_any(parts, caplog):
     for name in ("my_source:Tar:photos.tar", "no_such_module:Zip:photos.zip"):
         with pytest.raises(DataError, match=f"source {name.rpartition(':')[0]} cannot be imported"):
             open_source(name, Broken())
+
+
+def test_a_source_of_ones_own_is_packed_into_shards(parts, capsys):
+    assert pack.main(["--input", zipped(parts), "--output", str(parts / "shards")]) == 1
+    assert "3 photos packed" in (out := capsys.readouterr().out)
+    assert "1 broken left out" in out
+    own, packed = (Collection([place], Broken()) for place in (zipped(parts), str(parts / "shards")))
+    assert packed.keys == own.keys
+    for i in range(3):
+        np.testing.assert_array_equal(packed.pixels(i), own.pixels(i))
+
+
+def test_a_source_whose_photos_have_no_suffixes_keeps_its_keys_in_shards(parts, monkeypatch):
+    page = importlib.import_module("my_source")
+
+    class Numbered(page.Zip):
+        def __init__(self, place, broken):
+            super().__init__(place, broken)
+            self.names = [f"number {i}" for i in range(len(self.members))]
+            self.keys = [f"v1.{i}" for i in range(len(self.members))]
+
+    monkeypatch.setattr(page, "Numbered", Numbered, raising=False)
+    pack.pack(zipped(parts).replace("Zip", "Numbered"), str(parts / "shards"))
+    assert Collection([str(parts / "shards")], Broken()).keys == ["v1.0", "v1.1", "v1.2"]

@@ -19,13 +19,13 @@ from typing import Any
 from vdiffsr_jax.config.ranges import Positive, number
 from vdiffsr_jax.data.cli import run
 from vdiffsr_jax.data.photos import Broken, DataError, decode
-from vdiffsr_jax.data.sources import INDEX_FORMAT, SHARD_SUFFIX, Files, open_source
+from vdiffsr_jax.data.sources import INDEX_FORMAT, SHARD_SUFFIX, Records, Source, open_source
 from vdiffsr_jax.photos.photo import ImageError
 from vdiffsr_jax.runtime.batches import batches
 
 
 def pack(source: str, output: str, *, shard_bytes: float = 256 * 2**20) -> tuple[int, int]:
-    """Write every photo of a folder or list file that decodes; broken ones are named and left out.
+    """Write every photo of a folder, list file or own source that decodes; broken ones are named and left out.
 
     Shards take their final names only when all are written, so a broken-off packing is never read.
 
@@ -36,7 +36,7 @@ def pack(source: str, output: str, *, shard_bytes: float = 256 * 2**20) -> tuple
 
     broken = Broken()
     photos = open_source(source, broken)
-    if not isinstance(photos, Files):
+    if isinstance(photos, Records):
         raise DataError(f"{source} holds shards already")
     with futures.ThreadPoolExecutor() as pool:
         whole = pool.map(lambda index: _decodes(photos, index, broken), range(len(photos.names)))
@@ -48,7 +48,7 @@ def pack(source: str, output: str, *, shard_bytes: float = 256 * 2**20) -> tuple
         target.mkdir(parents=True, exist_ok=True)
         if any(target.glob(f"*{SHARD_SUFFIX}")):
             raise DataError(f"{output} already holds {SHARD_SUFFIX} shards: name another folder, or remove them")
-        parts = batches([photos.data(index).stat().st_size for index in kept], shard_bytes)
+        parts = batches([_bytes(photos.data(index)) for index in kept], shard_bytes)
         shards = [_write(target, n, photos, kept[part]) for n, part in enumerate(parts)]
         for partial, final in shards:
             partial.rename(final)
@@ -57,7 +57,11 @@ def pack(source: str, output: str, *, shard_bytes: float = 256 * 2**20) -> tuple
     return len(kept), broken.count
 
 
-def _decodes(photos: Files, index: int, broken: Broken) -> bool:
+def _bytes(data: Path | bytes) -> int:
+    return len(data) if isinstance(data, bytes) else data.stat().st_size
+
+
+def _decodes(photos: Source, index: int, broken: Broken) -> bool:
     try:
         decode(photos.data(index))
     except ImageError as error:
@@ -66,7 +70,7 @@ def _decodes(photos: Files, index: int, broken: Broken) -> bool:
     return True
 
 
-def _write(target: Any, number: int, photos: Files, part: list[int]) -> tuple[Any, Any]:
+def _write(target: Any, number: int, photos: Source, part: list[int]) -> tuple[Any, Any]:
     """One shard, made on the local disk and copied: the target may be a bucket. Returns: partial and final path."""
     from array_record.python.array_record_module import ArrayRecordWriter
     from etils import epath
@@ -78,8 +82,10 @@ def _write(target: Any, number: int, photos: Files, part: list[int]) -> tuple[An
         # A group of one record: a random photo is read without its neighbours.
         writer = ArrayRecordWriter(str(local), "group_size:1")
         for index in part:
-            writer.write(photos.data(index).read_bytes())
-        names = [photos.keys[index] + photos.data(index).suffix for index in part]
+            data = photos.data(index)
+            writer.write(data if isinstance(data, bytes) else data.read_bytes())
+        # A key is the name without its suffix: where there is none, a dot takes its place.
+        names = [photos.keys[index] + (Path(photos.names[index]).suffix or ".") for index in part]
         entry = {"format": INDEX_FORMAT, "names": names, "sizes": photos.sizes[part].tolist()}
         writer.write(json.dumps(entry).encode())
         writer.close()
@@ -90,7 +96,7 @@ def _write(target: Any, number: int, photos: Files, part: list[int]) -> tuple[An
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0 all packed, 1 some photos broken, 2 wrong usage."""
     parser = argparse.ArgumentParser(description="Pack photos into ArrayRecord shards.")
-    parser.add_argument("--input", required=True, help="folder (searched recursively) or list file (.txt)")
+    parser.add_argument("--input", required=True, help="folder (searched recursively), list file or module:Class:place")
     parser.add_argument("--output", required=True, help="folder for the shards; gs://BUCKET/DIR needs gcsfs")
     parser.add_argument(
         "--shard-megabytes", type=number(Positive), default=256, help="photos in one shard (default 256)"

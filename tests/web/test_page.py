@@ -40,12 +40,13 @@ class TwoEnds:
     """The same model as if it had a sharp end; it notes what it is asked for."""
 
     def __init__(self, upscaler: Upscaler) -> None:
-        self.plain, self.asked = upscaler, []
+        self.plain, self.asked, self.colours = upscaler, [], []
         self.config = dataclasses.replace(upscaler.config, sharp=SharpConfig(networks=("denoiser",), fidelity=0.4))
         self.grid = upscaler.grid
 
     def check(self, settings: Settings) -> None:
         self.asked.append(settings.fidelity)
+        self.colours.append(settings.color_fix)
 
     def outcomes(self, images, settings, progress):
         return self.plain.outcomes(images, dataclasses.replace(settings, fidelity=None), progress)
@@ -98,6 +99,13 @@ def refusal(page, content, query="name=x.png", host=None):
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request)
     return caught.value.code, caught.value.read().decode()
+
+
+def test_colours_are_those_that_the_checkpoint_wants_unless_it_is_said_otherwise(page, two_ends, photo):
+    for color in ("", "&color=", "&color=none", "&color=adain"):
+        query = f"name=photo.jpg&model=two%20ends{color}"
+        urllib.request.urlopen(urllib.request.Request(f"{page}/api/photos?{query}", data=photo.read_bytes())).close()
+    assert two_ends.colours[-4:] == [None, None, "none", "adain"]
 
 
 def test_the_zip_holds_what_is_still_there(page, photo, expected):
@@ -214,7 +222,7 @@ def test_in_the_browser(page, two_ends, photo, expected, tmp_path):
         expect(second.locator("#error")).to_be_empty()
         expect(second.locator("#photos li")).to_have_count(2)
         expect(second.locator("li.done")).to_have_count(2, timeout=60_000)
-        assert two_ends.asked == [0.25]
+        assert two_ends.asked[-1:] == [0.25]
 
         # A bad file and a huge one beside a good one: named in words, and two results make a zip.
         bad, huge = tmp_path / "bad.png", tmp_path / "huge.png"

@@ -57,7 +57,7 @@ def make_app(jobs: Jobs, hosts: list[str]) -> Starlette:
             settings = Settings(
                 steps=int(query.get("steps", 1)),
                 seed=int(query.get("seed", 0)),
-                color_fix=query.get("color", "none"),
+                color_fix=query.get("color") or None,  # as the checkpoint says
                 fidelity=float(query["fidelity"]) if "fidelity" in query else None,
             )
             scale, quality = float(query.get("scale", 4)), int(query.get("quality", 95))

@@ -187,6 +187,14 @@ def test_check_opens_every_path_and_says_all_that_is_missing(
     assert not (tmp_path / "run").exists()
 
 
+def test_check_opens_the_pairs_that_a_run_is_judged_on(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    pairs = {"hr": f"{tmp_path}/hr", "lr": f"{tmp_path}/lr"}
+    command = ["--config", str(config), "--workdir", str(tmp_path / "run"), "--check", "--set", "eval.every=2"]
+    command += ["--set", "eval.metrics=['psnr']", "--set", f"eval.pairs={pairs}"]
+    assert cli.main(command) == cli.USAGE
+    assert f"eval.pairs: no such file or folder: {tmp_path}/hr" in capsys.readouterr().err
+
+
 def test_check_compares_what_is_here_with_the_settings(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     write_config(tmp_path / "tokenizer", "var_tokenizer", {})
     command = ["--config", str(config), "--workdir", str(tmp_path / "run"), "--check", "--set", "task=var"]

@@ -160,6 +160,7 @@ def check(configs: Mapping[epath.Path, Any], by_name: Callable[[str], str]) -> i
     """
     from vdiffsr_jax.data.photos import Broken
     from vdiffsr_jax.data.sources import open_source
+    from vdiffsr_jax.evaluation.held_out import WholePairs
     from vdiffsr_jax.training import named
 
     problems = []
@@ -169,6 +170,11 @@ def check(configs: Mapping[epath.Path, Any], by_name: Callable[[str], str]) -> i
             named.check(cfg)
         except ExpectedError as error:
             problems.append(str(error))
+        if cfg.eval.every and cfg.eval.pairs:
+            try:
+                WholePairs(cfg.eval.pairs.hr, cfg.eval.pairs.lr)
+            except ExpectedError as error:
+                problems.append(str(error))
         for flag in ("sources", "valid_sources", "lr_sources", "valid_lr_sources"):
             for path in getattr(cfg.data, flag):
                 try:

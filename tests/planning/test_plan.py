@@ -85,13 +85,20 @@ def test_refusals_are_one_line(config, capsys, arguments, message):
 
 def test_a_chain_is_not_a_run(capsys):
     assert plan.main(["--config", str(SMOKE)]) == plan.USAGE
-    assert "chain of runs" in capsys.readouterr().err
+    assert "chain of runs; plan one, as --config FILE:" in capsys.readouterr().err
 
 
 def test_samples_per_device_stay_on_more_chips(config):
     cfg = parse_train(read_config_file(config) | {"batch_size": 8, "mesh": {"data": 2, "fsdp": 2}})
     grown = plan.on_all(cfg, 16)
     assert (grown.batch_size, grown.mesh.data, grown.mesh.fsdp) == (32, 0, 2)
+
+
+def test_what_a_task_refuses_is_not_advised(config):
+    teacher = parse_train(read_config_file(config))
+    first_stage = parse_train(read_config_file(SMOKE)["vqgan"])
+    assert "--set remat=full" in plan._advice("full", teacher)
+    assert "remat" not in plan._advice("full", first_stage)
 
 
 def test_a_fault_of_ours_keeps_its_trace(config, monkeypatch):

@@ -94,7 +94,7 @@ def _plan(args: argparse.Namespace) -> int:
 
     values = read_config_file(args.config)
     if "task" not in values:
-        raise ConfigError(f"--config {args.config} is a chain of runs; plan one of them")
+        raise ConfigError(f"--config {args.config} is a chain of runs; plan one, as --config FILE:{next(iter(values))}")
     cfg = parse_train(with_settings(values, args.settings))
     devices = topology_devices(args.topology, args.slices) if args.topology else local_devices(cfg)
     cfg = on_all(cfg, len(devices))
@@ -233,8 +233,12 @@ def _advice(problem: str, cfg: TrainConfig | None) -> str:
     first = problem.strip().partition("\n")[0]
     if cfg is None:
         return f"does not fit ({first}): lower --sample_batch"
+    from vdiffsr_jax.training import tasks
+    from vdiffsr_jax.training.tasks.autoencoder import AutoencoderTask
+
+    again = cfg.remat != "full" and not issubclass(tasks.find(cfg.task), AutoencoderTask)  # which has no remat
     ways = [f"--set mesh.fsdp={cfg.mesh.fsdp * 2} --set mesh.data=0 (shards weights and optimiser)"]
-    ways += [] if cfg.remat == "full" else ["--set remat=full"]
+    ways += ["--set remat=full"] if again else []
     ways += [] if cfg.frozen_dtype == "bfloat16" else ["--set dtype=bfloat16 --set frozen_dtype=bfloat16"]
     ways += [f"--set accumulate={cfg.accumulate * 2}", f"--set batch_size={max(cfg.batch_size // 2, 1)}"]
     return f"does not fit ({first}); in this order: {', '.join(ways)}"

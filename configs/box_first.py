@@ -3,7 +3,7 @@
     python train.py --config configs/box_first.py --workdir runs/box_first \\
         --set "data.sources=['photos/train']" --set "data.valid_sources=['photos/valid']"
 
-`configs/box.py` starts from what this makes. Hardware: two CPU cores, 3 GiB; .45 s a step on idle cores.
+`configs/box.py` starts from stages/first_stage, which began so. Hardware: two CPU cores, 3 GiB; .45 s a step if idle.
 """
 
 from ml_collections import ConfigDict

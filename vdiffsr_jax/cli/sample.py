@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code and prints no traceback unless --verbose."""
+    """Run the command; returns the exit code. Refusals are one line; what nobody foresaw keeps its trace, too."""
     args = parser().parse_args(arguments)
     with streams.lasting(), stopping():
         try:

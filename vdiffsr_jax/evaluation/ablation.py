@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code and prints no traceback unless --verbose."""
+    """Run the command; returns the exit code. What is no refusal of ours leaves with its trace."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     own, theirs = arguments, []
     if "--" in arguments:

@@ -47,8 +47,8 @@ def chip_of(device_kind: str) -> Chip | None:
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """FLOPs of one step, a device's share: `done` with what remat computes again, `needed` without. `chip`: None where
-    its peak is not known.
+    """FLOPs of one step, a device's share: `done` with what is computed again for gradients, by remat or by attention,
+    `needed` without. `chip`: None where its peak is not known.
     """
 
     done: float
@@ -56,9 +56,9 @@ class Speed:
     chip: Chip | None
 
     @classmethod
-    def of(cls, program: jax.stages.Traced, without_remat: jax.stages.Traced, mesh: Mesh) -> Speed:
+    def of(cls, program: jax.stages.Traced, once: jax.stages.Traced, mesh: Mesh) -> Speed:
         """Of a traced step and the same step that computes nothing again."""
-        done, needed = (count_flops(traced.jaxpr) / mesh.size for traced in (program, without_remat))
+        done, needed = (count_flops(traced.jaxpr) / mesh.size for traced in (program, once))
         return cls(done, needed, chip_of(mesh.devices.flat[0].device_kind))
 
     def at(self, seconds: float) -> dict[str, float]:

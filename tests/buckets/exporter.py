@@ -53,9 +53,17 @@ def main() -> None:
     checkpoint.check_free = late  # type: ignore[assignment]
     if process:
         versions.next_number = lambda _: 0
+    save = orbax_items.save
+
+    def told(items: Any, **options: Any) -> None:
+        print("to", *items, file=sys.stderr, flush=True)
+        save(items, **options)
+
+    orbax_items.save = told
     for number in (1, 2):
-        save = {"vqgan": parameters(number)}
-        checkpoint.save_model(args.directory, save, kind="vqgan", config=CONFIG, overwrite=True)
+        checkpoint.save_model(
+            args.directory, {"vqgan": parameters(number)}, kind="vqgan", config=CONFIG, overwrite=True
+        )
         assert version(args.directory) == number
     if process == 0:
         write = orbax_items.BoundedArrays.serialize

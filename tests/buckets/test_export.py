@@ -30,6 +30,9 @@ def test_two_processes_export_over_an_older_model(bucket, python, tmp_path, wher
         process.wait(timeout=400)
     assert running[0].returncode == -signal.SIGKILL, "".join(log.read_text() for log in said)
     assert running[1].returncode != 0
+    first, second = ([line for line in log.read_text().splitlines() if line.startswith("to ")] for log in said)
+    assert first == second
+    assert len(set(first)) == 3, first
     # Killed while it wrote version 3: version 2 is whole, and the next save clears what the kill left.
     again = python("-c", AGAIN, directory)
     assert again.returncode == 0, again.stderr

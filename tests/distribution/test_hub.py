@@ -14,7 +14,8 @@ import safetensors.numpy
 from tests.distribution.hub_endpoint import Hub
 from tests.sampling.conftest import model  # noqa: F401  (a fixture)
 from vdiffsr_jax.cli import model as cli
-from vdiffsr_jax.distribution import pack
+from vdiffsr_jax.config import ConfigError
+from vdiffsr_jax.distribution import pack, resolve
 from vdiffsr_jax.models.build import flatten
 from vdiffsr_jax.weights.checkpoint import CheckpointError, load_model, read_config
 
@@ -148,6 +149,19 @@ def test_a_repository_that_is_no_model_of_ours(hub, run):
         assert (done.returncode, done.stdout) == (1, "")
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["runs/best", "mine/tiny"])
+def test_what_is_missing_in_a_folder_is_not_asked_of_the_hub(packed, tmp_path, monkeypatch, name):
+    """Nor by the name of a folder that the pages tell people to make; with a revision there is no doubt."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr(resolve.hub, "snapshot", lambda name: packed)
+    with pytest.raises(ConfigError, match=f"{name}: no such directory"):
+        resolve.resolve(name, ask=resolve.agree)
+    assert resolve.find(name, ask=resolve.agree) == name
+    assert resolve.resolve(f"{name}@main", ask=resolve.agree) == str(packed)
+    assert resolve.resolve("org/tiny", ask=resolve.agree) == str(packed)
 
 
 def test_push_uploads_what_pack_wrote(hub, run, packed, tmp_path):

@@ -11,7 +11,8 @@ from vdiffsr_jax.config import ConfigError
 from vdiffsr_jax.distribution import catalogue, hub
 from vdiffsr_jax.distribution.fetch import Ask, fetch
 
-_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?")
+_HUB_ID = re.compile(r"(?P<organisation>[\w][\w.-]*)/[\w][\w.-]*(?P<revision>@[\w./-]+)?")
+_FOLDERS = ("checkpoints", "runs", "stages", "exports")  # as our pages call them
 
 
 def resolve(name: str | os.PathLike[str], *, ask: Ask) -> str:
@@ -35,7 +36,16 @@ def find(name: str, *, ask: Ask) -> str:
         return name
     if name in catalogue.entries():
         return str(fetch(name, ask=ask))
-    return str(hub.snapshot(name)) if _HUB_ID.fullmatch(name) else name
+    return str(hub.snapshot(name)) if _is_of_the_hub(name) else name
+
+
+def _is_of_the_hub(name: str) -> bool:
+    """Not what is missing in a folder: nobody wants somebody's `runs/best` for his own that is not there."""
+    found = _HUB_ID.fullmatch(name)
+    if not found:
+        return False
+    folder = found["organisation"]
+    return bool(found["revision"]) or not (folder in _FOLDERS or Path(folder).is_dir())
 
 
 def _is_here(text: str) -> bool:

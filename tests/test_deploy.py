@@ -33,8 +33,11 @@ def test_the_slurm_scripts_command_parses_and_names_a_configuration():
 
 def test_the_jobset_starts_what_the_image_holds():
     (document,) = yaml.safe_load_all((ROOT / "deploy/jobset.yaml").read_text())
-    pod = document["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    job = document["spec"]["replicatedJobs"][0]["template"]["spec"]
+    pod = job["template"]["spec"]
     (container,) = pod["containers"]
+    (rule,) = job["podFailurePolicy"]["rules"]
+    assert rule["onExitCodes"] == {"containerName": container["name"], "operator": "In", "values": [train.USAGE]}
     python, script, *flags = container["command"]
     assert (python, container["workingDir"]) == ("python", container["volumeMounts"][0]["mountPath"])
     image = (ROOT / "deploy/Dockerfile").read_text()

@@ -42,18 +42,20 @@ def measure(rows: Sequence[Row], seconds: float, output: Path) -> list[Values]:
     timer = threading.Timer(seconds, over)
     timer.daemon = True
     timer.start()
-    _write(output, done)
-    for i, row in enumerate(rows):
-        try:
-            values = row.measure()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next row may do better
-            traceback.print_exc()
-            values = {"failed": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"}
-        with writing:
-            done[i] = {"row": row.name} | values
-            _write(output, done)
-        print(f"{time.monotonic() - began:.0f} s, {row.name}: {_line(values)}", flush=True)
-    timer.cancel()
+    try:
+        _write(output, done)
+        for i, row in enumerate(rows):
+            try:
+                values = row.measure()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next row may do better
+                traceback.print_exc()
+                values = {"failed": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"}
+            with writing:
+                done[i] = {"row": row.name} | values
+                _write(output, done)
+            print(f"{time.monotonic() - began:.0f} s, {row.name}: {_line(values)}", flush=True)
+    finally:
+        timer.cancel()  # else it ends, later and without a word, whatever its process does then
     return done
 
 

@@ -6,7 +6,9 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from benchmarks import accelerator, bfloat16, data, full_size, host, inference, 
 from benchmarks.command import refusing
 from benchmarks.rows import Row
 from tests.training import tiny
-from vdiffsr_jax.config import ConfigError, VDiffSRConfig, parse
+from vdiffsr_jax.config import ConfigError, ExpectedError, VDiffSRConfig, parse
 from vdiffsr_jax.models.assembled import assemble
 from vdiffsr_jax.training.config import parse_train
 from vdiffsr_jax.training.settings import with_settings
@@ -61,6 +63,16 @@ def test_when_the_time_is_over_it_ends_with_what_it_has(tmp_path):
     assert json.loads((tmp_path / "out.json").read_text()) == done
     assert run.stdout.endswith((tmp_path / "out.md").read_text() + "\n")
     assert "| third | not run not finished" in run.stdout
+
+
+def test_a_measurement_that_fails_ends_no_process_later(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ExpectedError, match="cannot be written"):
+        rows.measure([Row("first", dict)], 1000, tmp_path / "file" / "out")
+    with pytest.raises(KeyboardInterrupt):
+        rows.measure([Row("first", mock.Mock(side_effect=KeyboardInterrupt))], 1000, tmp_path / "out")
+    timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    assert not [timer for timer in timers if not timer.finished.is_set()]
 
 
 @pytest.mark.parametrize(("preset", "count"), [("published", 23), ("small", 9)])
